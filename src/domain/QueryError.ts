@@ -1,0 +1,129 @@
+/**
+ * Errors that say what became of a query, for the error channel.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import { QueryEvent } from "./QueryEvent.ts"
+import * as QueryKey from "./QueryKey.ts"
+import * as QueryRecord from "./QueryRecord.ts"
+import * as QueryState from "./QueryState.ts"
+import * as Reason from "./Reason.ts"
+
+const Tag = Schema.Literals(QueryState.tags)
+
+/**
+ * Error for an event that the lifecycle does not accept in the state at hand.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class IllegalTransition
+  extends Schema.TaggedError<IllegalTransition>("effect-query-state/QueryError/IllegalTransition")(
+    "IllegalTransition",
+    {
+      from: Tag,
+      event: QueryEvent,
+      acceptedIn: Schema.Array(Tag),
+      record: Schema.optionalKey(QueryRecord.QueryRecord)
+    }
+  )
+{
+  override get message(): string {
+    const query = this.record === undefined ? "a query" : `query ${QueryKey.format(this.record.key)}`
+    const state = this.record === undefined
+      ? QueryState.descriptions[this.from]
+      : QueryState.format(this.record.state)
+    return `${this.event} is refused for ${query}, which ${state}: ${this.event} takes a query that is ${
+      this.acceptedIn.join(" or ")
+    }`
+  }
+}
+
+/**
+ * Error for a claim that is no longer held: its lease lapsed, or somebody cancelled, or the record was deleted. Nothing
+ * was written. `record` is the query as it stands, `fence` the claim that was presented.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LeaseLost extends Schema.TaggedError<LeaseLost>("effect-query-state/QueryError/LeaseLost")("LeaseLost", {
+  fence: Schema.Int,
+  record: QueryRecord.QueryRecord
+}) {
+  override get message(): string {
+    return `Claim ${this.fence} on query ${
+      QueryKey.format(this.record.key)
+    } is lost, so nothing was written: the query ${
+      QueryState.format(this.record.state)
+    } (version ${this.record.version}). Discard what the work did under this claim`
+  }
+}
+
+/**
+ * Error for a wait that ended before the query was determinate: its schedule or its time-out was over. `record` is what
+ * was read last.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StillPending
+  extends Schema.TaggedError<StillPending>("effect-query-state/QueryError/StillPending")("StillPending", {
+    record: QueryRecord.QueryRecord
+  })
+{
+  override get message(): string {
+    return `Stopped waiting: ${QueryRecord.format(this.record)}. Wait again, longer, or cancel the query`
+  }
+}
+
+/**
+ * Error for a query whose run failed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QueryErrored
+  extends Schema.TaggedError<QueryErrored>("effect-query-state/QueryError/QueryErrored")("QueryErrored", {
+    key: QueryKey.QueryKey,
+    reason: Reason.Reason
+  })
+{
+  override get message(): string {
+    return `Query ${QueryKey.format(this.key)} failed (${Reason.format(this.reason)}). Reset it to run it again`
+  }
+}
+
+/**
+ * Error for a query that was cancelled.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QueryCancelled
+  extends Schema.TaggedError<QueryCancelled>("effect-query-state/QueryError/QueryCancelled")("QueryCancelled", {
+    key: QueryKey.QueryKey,
+    reason: Reason.Reason
+  })
+{
+  override get message(): string {
+    return `Query ${QueryKey.format(this.key)} was cancelled (${Reason.format(this.reason)}). Reset it to run it again`
+  }
+}
+
+/**
+ * Error for a query whose reset failed, so that what an earlier run left behind may still be there.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QueryResetFailed
+  extends Schema.TaggedError<QueryResetFailed>("effect-query-state/QueryError/QueryResetFailed")("QueryResetFailed", {
+    key: QueryKey.QueryKey,
+    reason: Reason.Reason
+  })
+{
+  override get message(): string {
+    return `Query ${QueryKey.format(this.key)} could not be reset (${Reason.format(this.reason)}). Reset it again`
+  }
+}

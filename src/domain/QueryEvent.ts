@@ -1,0 +1,46 @@
+/**
+ * Events that move a query from one state to another.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * Schema for events.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const QueryEvent = Schema.Literals(["Queue", "Execute", "Finish", "Error", "Cancel", "Reset", "FinishReset"])
+
+/**
+ * Event that may move a query to another state; `Transition` says from where to where.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type QueryEvent = typeof QueryEvent.Type
+
+/**
+ * All events, in the order of a life.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const all: ReadonlyArray<QueryEvent> = QueryEvent.literals
+
+/**
+ * Name that each event has in Redis.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const wireNames = {
+  Queue: "queue",
+  Execute: "execute",
+  Finish: "finish",
+  Error: "error",
+  Cancel: "cancel",
+  Reset: "reset",
+  FinishReset: "finish_resetting"
+} as const satisfies Record<QueryEvent, string>

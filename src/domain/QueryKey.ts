@@ -1,0 +1,137 @@
+/**
+ * Names one query: which database it belongs to, and which query it is.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+
+/**
+ * Largest size of an id, in UTF-8 bytes.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxIdBytes: number = 512
+
+const encoder = new TextEncoder()
+
+const isId = Schema.makeFilter((id: string) =>
+  !id.isWellFormed()
+    ? "must be well-formed Unicode (it holds a lone surrogate)"
+    : encoder.encode(id).length > maxIdBytes
+    ? `must be at most ${maxIdBytes} bytes of UTF-8`
+    : true
+)
+
+const Id = Schema.NonEmptyString.check(isId)
+
+/**
+ * Schema for the id of a database: 1 to 512 bytes of well-formed Unicode.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const DbId = Id.pipe(Schema.brand("effect-query-state/DbId"))
+
+/**
+ * Id of a database, as the program that shares its queries names it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type DbId = typeof DbId.Type
+
+/**
+ * Schema for the id of a query: 1 to 512 bytes of well-formed Unicode.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const QueryId = Id.pipe(Schema.brand("effect-query-state/QueryId"))
+
+/**
+ * Id of a query within its database, such as a digest of its SQL.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type QueryId = typeof QueryId.Type
+
+/**
+ * Schema for query keys.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const QueryKey = Schema.Struct({ db: DbId, query: QueryId })
+
+/**
+ * Key of one query.
+ *
+ * **Details**
+ *
+ * Any characters are allowed, separators and unicode included: two different keys never share a key in Redis.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface QueryKey extends Schema.Schema.Type<typeof QueryKey> {}
+
+/**
+ * Error for ids that cannot name a query: empty, longer than 512 bytes, or not well-formed Unicode.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidQueryKey extends Schema.TaggedError<InvalidQueryKey>("effect-query-state/QueryKey/InvalidQueryKey")(
+  "InvalidQueryKey",
+  { issue: Schema.String }
+) {
+  override get message(): string {
+    return `Not a query key: ${this.issue}`
+  }
+}
+
+const decode = Schema.decodeUnknownEffect(QueryKey)
+
+/**
+ * Creates a key from plain ids, or fails with `InvalidQueryKey`.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { QueryKey } from "effect-query-state"
+ *
+ * const key = QueryKey.make({ db: "warehouse", query: "daily-totals" })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  ids: { readonly db: string; readonly query: string }
+): Effect.Effect<QueryKey, InvalidQueryKey> =>
+  Effect.mapError(decode(ids), (error) => new InvalidQueryKey({ issue: error.message }))
+
+/**
+ * Creates a key from ids that the program itself wrote down, and throws on any that cannot be one.
+ *
+ * **When to use**
+ *
+ * For constants. Use `make` for ids that come from outside.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeUnsafe = (ids: { readonly db: string; readonly query: string }): QueryKey =>
+  QueryKey.make({ db: DbId.make(ids.db), query: QueryId.make(ids.query) })
+
+/**
+ * Shows a key to people, for log lines and error messages.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const format = (self: QueryKey): string => `${self.db}/${self.query}`

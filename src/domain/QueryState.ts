@@ -1,0 +1,308 @@
+/**
+ * States of a query.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import * as Reason from "./Reason.ts"
+
+/**
+ * Schema for claims.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Claim = Schema.Struct({
+  fence: Schema.Int,
+  holder: Schema.optionalKey(Schema.String),
+  expiresAt: Schema.optionalKey(Schema.DateTimeUtc)
+})
+
+/**
+ * Who holds a pending query, and for how long.
+ *
+ * **Details**
+ *
+ * - `fence`: the fencing token, which is the version of the record at the moment of the claim. Nobody else ever gets
+ *   that number for this query.
+ * - `holder`: who holds it, as the holder calls itself.
+ * - `expiresAt`: when its lease lapses, by the clock of the store; absent where the claim has no lease and never lapses.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Claim extends Schema.Schema.Type<typeof Claim> {}
+
+const Cases = Schema.TaggedUnion({
+  Known: {},
+  Queued: { claim: Schema.optionalKey(Claim) },
+  Executing: { claim: Schema.optionalKey(Claim) },
+  Completed: {},
+  Errored: { reason: Reason.Reason },
+  Cancelled: { reason: Reason.Reason },
+  Resetting: { claim: Schema.optionalKey(Claim) },
+  ResetFailed: { reason: Reason.Reason }
+})
+
+/**
+ * Schema for query states.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const QueryState = Cases.pipe(Schema.brand("effect-query-state/QueryState"))
+
+/**
+ * State of one query: a branded tagged union, so that a `switch` on `_tag` is exhaustive and no plain object passes
+ * for a state.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type QueryState = typeof QueryState.Type
+
+/**
+ * Name of a state.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Tag = QueryState["_tag"]
+
+/**
+ * The state with the given name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Of<T extends Tag> = Extract<QueryState, { readonly _tag: T }>
+
+/**
+ * State in which the query has not been run, or was reset.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Known = Of<"Known">
+
+/**
+ * State in which the query is going to be run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Queued = Of<"Queued">
+
+/**
+ * State in which the query is being run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Executing = Of<"Executing">
+
+/**
+ * State in which the query ran and its result is there.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Completed = Of<"Completed">
+
+/**
+ * State in which the query ran and failed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Errored = Of<"Errored">
+
+/**
+ * State in which the query was called off before it finished.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Cancelled = Of<"Cancelled">
+
+/**
+ * State in which what an earlier run left behind is being removed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Resetting = Of<"Resetting">
+
+/**
+ * State in which that removal failed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ResetFailed = Of<"ResetFailed">
+
+/**
+ * State in which others must wait: Queued, Executing or Resetting.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Pending = Queued | Executing | Resetting
+
+/**
+ * State whose outcome is decided: every state that is not pending.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Determinate = Exclude<QueryState, Pending>
+
+/**
+ * What some states carry.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Data {
+  readonly claim?: Claim | undefined
+  readonly reason?: Reason.Reason | undefined
+}
+
+/**
+ * The names of all states, in the order of a life.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const tags: ReadonlyArray<Tag> = Object.keys(Cases.cases) as Array<Tag>
+
+/**
+ * Name that each state has in Redis.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const wireNames = {
+  Known: "known",
+  Queued: "queued",
+  Executing: "executing",
+  Completed: "completed",
+  Errored: "errored",
+  Cancelled: "cancelled",
+  Resetting: "resetting",
+  ResetFailed: "reset_failed"
+} as const satisfies Record<Tag, string>
+
+const tagsByWireName = new Map<string, Tag>(tags.map((tag) => [wireNames[tag], tag]))
+
+/**
+ * Finds the state that has a name in Redis; `undefined` where no state has it.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const fromWireName = (name: string): Tag | undefined => tagsByWireName.get(name)
+
+/**
+ * What each state is called towards people, to stand behind "the query".
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const descriptions: Readonly<Record<Tag, string>> = {
+  Known: "is known, but has not yet been run",
+  Queued: "is queued",
+  Executing: "is currently running",
+  Completed: "is ready",
+  Errored: "finished with an error",
+  Cancelled: "was cancelled",
+  Resetting: "is being reset",
+  ResetFailed: "could not be reset"
+}
+
+/**
+ * The initial state. A query that has no record is Known.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const known: Known = QueryState.make({ _tag: "Known" }) as Known
+
+/**
+ * The state of a query that ran.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const completed: Completed = QueryState.make({ _tag: "Completed" }) as Completed
+
+const pending = <T extends Pending["_tag"]>(tag: T) => {
+  const unclaimed = QueryState.make({ _tag: tag }) as Of<T>
+  return (data: Data | undefined): Of<T> => data?.claim === undefined ? unclaimed : { ...unclaimed, claim: data.claim }
+}
+
+const failed = <T extends (Errored | Cancelled | ResetFailed)["_tag"]>(tag: T) => {
+  const unexplained = QueryState.make({ _tag: tag, reason: Reason.unrecorded }) as Of<T>
+  return (data: Data | undefined): Of<T> =>
+    data?.reason === undefined ? unexplained : { ...unexplained, reason: data.reason }
+}
+
+const constructors: { readonly [T in Tag]: (data: Data | undefined) => Of<T> } = {
+  Known: () => known,
+  Queued: pending("Queued"),
+  Executing: pending("Executing"),
+  Completed: () => completed,
+  Errored: failed("Errored"),
+  Cancelled: failed("Cancelled"),
+  Resetting: pending("Resetting"),
+  ResetFailed: failed("ResetFailed")
+}
+
+/**
+ * Creates the state with the given name.
+ *
+ * **Details**
+ *
+ * Pending states take `claim` (default: not claimed) and failed ones take `reason` (default: `Unrecorded`) from `data`;
+ * what a state does not carry is left out.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <T extends Tag>(tag: T, data?: Data): Of<T> => constructors[tag](data)
+
+/**
+ * Checks whether others must wait: the query is Queued, Executing or Resetting.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isPending = (self: QueryState): self is Pending =>
+  self._tag === "Queued" || self._tag === "Executing" || self._tag === "Resetting"
+
+/**
+ * Checks whether the outcome is decided: the query is not pending.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isDeterminate = (self: QueryState): self is Determinate => !isPending(self)
+
+/**
+ * Finds the claim on a query; `undefined` where nobody holds it.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const claimOf = (self: QueryState): Claim | undefined => isPending(self) ? self.claim : undefined
+
+/**
+ * Tells people where a query stands, and why if that is known.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const format = (self: QueryState): string =>
+  "reason" in self && self.reason._tag !== "Unrecorded"
+    ? `${descriptions[self._tag]} (${Reason.format(self.reason)})`
+    : descriptions[self._tag]

@@ -1,0 +1,162 @@
+/**
+ * Says why a query is Errored, Cancelled or ResetFailed.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Schema from "effect/Schema"
+
+/**
+ * Largest sizes of what a reason records, in UTF-16 code units; longer texts are cut and end in `…`.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxLength: { readonly name: number; readonly message: number; readonly detail: number } = {
+  name: 200,
+  message: 1_000,
+  detail: 4_000
+}
+
+const Name = Schema.String.check(Schema.isMaxLength(maxLength.name))
+const Message = Schema.String.check(Schema.isMaxLength(maxLength.message))
+const Detail = Schema.String.check(Schema.isMaxLength(maxLength.detail))
+
+const Cases = Schema.TaggedUnion({
+  Failed: { error: Name, message: Message, detail: Schema.optionalKey(Detail) },
+  Requested: { by: Schema.optionalKey(Name), note: Schema.optionalKey(Message) },
+  Interrupted: {},
+  LeaseExpired: { holder: Schema.optionalKey(Schema.String) },
+  Unrecorded: {}
+})
+
+/**
+ * Schema for reasons.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Reason = Cases.pipe(Schema.brand("effect-query-state/Reason"))
+
+/**
+ * Why a query became Errored, Cancelled or ResetFailed.
+ *
+ * **Details**
+ *
+ * - `Failed`: the work or the purge failed; the name of the error, its message, and its whole cause as text.
+ * - `Requested`: somebody asked for it.
+ * - `Interrupted`: the fiber that did the work was interrupted.
+ * - `LeaseExpired`: the holder was not heard of for as long as its lease.
+ * - `Unrecorded`: written by a system, or by a plain method, that records no reason.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Reason = typeof Reason.Type
+
+const cut = (text: string, max: number): string =>
+  text.length <= max ? text : `${text.slice(0, max - 1).toWellFormed()}…`
+
+/**
+ * Creates the reason of a failure; texts that are too long are cut.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const failed = (options: {
+  readonly error: string
+  readonly message: string
+  readonly detail?: string | undefined
+}): Reason =>
+  Reason.make({
+    _tag: "Failed",
+    error: cut(options.error, maxLength.name),
+    message: cut(options.message, maxLength.message),
+    ...(options.detail === undefined ? undefined : { detail: cut(options.detail, maxLength.detail) })
+  })
+
+/**
+ * Creates the reason of something that was asked for; texts that are too long are cut.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const requested = (options?: {
+  readonly by?: string | undefined
+  readonly note?: string | undefined
+}): Reason =>
+  Reason.make({
+    _tag: "Requested",
+    ...(options?.by === undefined ? undefined : { by: cut(options.by, maxLength.name) }),
+    ...(options?.note === undefined ? undefined : { note: cut(options.note, maxLength.message) })
+  })
+
+/**
+ * Reason of work whose fiber was interrupted.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const interrupted: Reason = Reason.make({ _tag: "Interrupted" })
+
+/**
+ * Creates the reason of a lease that lapsed.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const leaseExpired = (holder?: string | undefined): Reason =>
+  Reason.make({ _tag: "LeaseExpired", ...(holder === undefined ? undefined : { holder }) })
+
+/**
+ * Reason of a state whose writer recorded none.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const unrecorded: Reason = Reason.make({ _tag: "Unrecorded" })
+
+const errorName = (error: unknown): string =>
+  typeof error === "object" && error !== null
+    ? "_tag" in error && typeof error._tag === "string" ? error._tag : error.constructor?.name ?? "Object"
+    : typeof error
+
+/**
+ * Creates the reason that tells what a `Cause` was: `Interrupted` where nothing but an interruption happened, else
+ * `Failed` with the first error or defect, and the whole cause, cut to size, as its detail.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromCause = (cause: Cause.Cause<unknown>): Reason => {
+  if (Cause.hasInterruptsOnly(cause)) return interrupted
+  const error = Cause.squash(cause)
+  return failed({
+    error: errorName(error),
+    message: error instanceof Error ? error.message : String(error),
+    detail: Cause.pretty(cause)
+  })
+}
+
+/**
+ * Tells people why, in a few words.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const format = (self: Reason): string => {
+  switch (self._tag) {
+    case "Failed":
+      return `${self.error}: ${self.message}`
+    case "Requested":
+      return `requested${self.by === undefined ? "" : ` by ${self.by}`}${
+        self.note === undefined ? "" : `: ${self.note}`
+      }`
+    case "Interrupted":
+      return "its fiber was interrupted"
+    case "LeaseExpired":
+      return `the lease${self.holder === undefined ? "" : ` of ${self.holder}`} lapsed`
+    case "Unrecorded":
+      return "no reason was recorded"
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * The lifecycle: which event moves a query from which state to which.
+ *
+ * `table` is written once. The types, the functions, the edges that the scripts in Redis are given, and the diagram in
+ * the README are derived from it.
+ *
+ * @since 0.1.0
+ */
+import * as Result from "effect/Result"
+import { IllegalTransition } from "./QueryError.ts"
+import * as QueryEvent from "./QueryEvent.ts"
+import type { QueryRecord } from "./QueryRecord.ts"
+import * as QueryState from "./QueryState.ts"
+
+/**
+ * The one table of the lifecycle: state, event, next state. Every pair that is not in it is refused.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const table = {
+  Known: { Queue: "Queued" },
+  Queued: { Execute: "Executing", Cancel: "Cancelled" },
+  Executing: { Finish: "Completed", Error: "Errored", Cancel: "Cancelled" },
+  Completed: { Reset: "Resetting" },
+  Errored: { Reset: "Resetting" },
+  Cancelled: { Reset: "Resetting" },
+  Resetting: { FinishReset: "Known", Error: "ResetFailed" },
+  ResetFailed: { Reset: "Resetting" }
+} as const satisfies { readonly [S in QueryState.Tag]: { readonly [E in QueryEvent.QueryEvent]?: QueryState.Tag } }
+
+type Table = typeof table
+
+/**
+ * The states in which an event is accepted.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type From<E extends QueryEvent.QueryEvent> = {
+  readonly [S in QueryState.Tag]: E extends keyof Table[S] ? S : never
+}[QueryState.Tag]
+
+/**
+ * The state into which an event moves a state; `never` where it is refused.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import type { Transition } from "effect-query-state"
+ *
+ * type Run = Transition.Next<"Queued", "Execute"> // "Executing"
+ * ```
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Next<S extends QueryState.Tag, E extends QueryEvent.QueryEvent> = S extends QueryState.Tag
+  ? E extends keyof Table[S] ? Table[S][E] & QueryState.Tag : never
+  : never
+
+/**
+ * One line of the table.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Edge {
+  readonly from: QueryState.Tag
+  readonly event: QueryEvent.QueryEvent
+  readonly to: QueryState.Tag
+}
+
+/**
+ * The table as a list of edges.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const edges: ReadonlyArray<Edge> = QueryState.tags.flatMap((from) =>
+  QueryEvent.all.flatMap((event) => {
+    const to = next(from, event)
+    return to === undefined ? [] : [{ from, event, to }]
+  })
+)
+
+/**
+ * Finds the state into which an event moves a state; `undefined` where it is refused.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export function next(from: QueryState.Tag, event: QueryEvent.QueryEvent): QueryState.Tag | undefined {
+  const row: { readonly [E in QueryEvent.QueryEvent]?: QueryState.Tag } = table[from]
+  return row[event]
+}
+
+/**
+ * Lists the states in which an event is accepted.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const sources = (event: QueryEvent.QueryEvent): ReadonlyArray<QueryState.Tag> =>
+  edges.filter((edge) => edge.event === event).map((edge) => edge.from)
+
+/**
+ * Explains why an event was refused for a query.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const refusal = (record: QueryRecord, event: QueryEvent.QueryEvent): IllegalTransition =>
+  new IllegalTransition({ from: record.state._tag, event, acceptedIn: sources(event), record })
+
+/**
+ * Applies an event to a state, or fails with `IllegalTransition` where the table has no such edge. `data` is what the
+ * next state carries: a claim, or a reason.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const apply = (
+  state: QueryState.QueryState,
+  event: QueryEvent.QueryEvent,
+  data?: QueryState.Data
+): Result.Result<QueryState.QueryState, IllegalTransition> => {
+  const to = next(state._tag, event)
+  return to === undefined
+    ? Result.fail(new IllegalTransition({ from: state._tag, event, acceptedIn: sources(event) }))
+    : Result.succeed(QueryState.make(to, data))
+}
+
+/**
+ * Event by which a pending query becomes determinate when the lease of its holder lapses.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const lapseEvents = {
+  Queued: "Cancel",
+  Executing: "Error",
+  Resetting: "Error"
+} as const satisfies { readonly [S in QueryState.Pending["_tag"]]: keyof Table[S] }
+
+const step =
+  <E extends QueryEvent.QueryEvent>(event: E) =>
+  <S extends From<E>>(state: QueryState.Of<S>, data?: QueryState.Data): QueryState.Of<Next<S, E>> =>
+    Result.getOrThrow(apply(state, event, data)) as QueryState.Of<Next<S, E>>
+
+/**
+ * Moves a Known query to Queued.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const enqueue = step("Queue")
+
+/**
+ * Moves a Queued query to Executing.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const execute = step("Execute")
+
+/**
+ * Moves an Executing query to Completed.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const finish = step("Finish")
+
+/**
+ * Moves an Executing query to Errored, and a Resetting one to ResetFailed.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const raiseError = step("Error")
+
+/**
+ * Moves a Queued or Executing query to Cancelled.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const cancel = step("Cancel")
+
+/**
+ * Moves a Completed, Errored, Cancelled or ResetFailed query to Resetting.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const reset = step("Reset")
+
+/**
+ * Moves a Resetting query to Known.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const finishResetting = step("FinishReset")
+
+/**
+ * Draws the table as a Mermaid state diagram.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const toMermaid = (): string =>
+  [
+    "stateDiagram-v2",
+    "    direction LR",
+    `    [*] --> ${QueryState.known._tag}`,
+    ...edges.map(({ event, from, to }) => `    ${from} --> ${to}: ${event}`),
+    "    classDef pending stroke-dasharray: 5 5",
+    `    class ${QueryState.tags.filter((tag) => QueryState.isPending(QueryState.make(tag))).join(",")} pending`
+  ].join("\n")
