@@ -1,0 +1,133 @@
+/**
+ * Port for the atomic storage operations behind queries.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import type { LeaseLost } from "../domain/QueryError.ts"
+import type { QueryEvent } from "../domain/QueryEvent.ts"
+import type { QueryKey } from "../domain/QueryKey.ts"
+import type { QueryRecord } from "../domain/QueryRecord.ts"
+import type { Reason } from "../domain/Reason.ts"
+import type { RedisStoreError } from "./RedisStoreError.ts"
+
+/**
+ * What to record, and on what condition.
+ *
+ * **Details**
+ *
+ * - `event`: what happened. The lifecycle says from which states it is accepted.
+ * - `fence`: the claim under which it happened. Where the record has moved on since, the command fails with `LeaseLost`.
+ * - `lease`: for how long the new state is claimed, longer than zero and finite. Default: for ever.
+ * - `holder`: who claims it, 1 to 256 characters. Default: nobody.
+ * - `reason`: why, for states that carry a reason. Default: `Unrecorded`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Command {
+  readonly event: QueryEvent
+  readonly fence?: number | undefined
+  readonly lease?: Duration.Input | undefined
+  readonly holder?: string | undefined
+  readonly reason?: Reason | undefined
+}
+
+/**
+ * A command that presents no claim, and so cannot lose one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UnfencedCommand extends Command {
+  readonly fence?: undefined
+}
+
+/**
+ * Answer to a command: the record as it stands afterwards, and whether this command changed it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Answer {
+  readonly record: QueryRecord
+  readonly changed: boolean
+}
+
+/**
+ * Subscription to the changes of one query, for as long as its scope is open.
+ *
+ * **Details**
+ *
+ * - `next` waits for a hint that has not been taken yet, and answers the version that it tells of. Hints that come while
+ *   nobody waits become one. A hint is no promise: it may come late, twice, or, rarely, not at all. `Infinity` tells that
+ *   hints may have been missed and that it is time to read.
+ * - `announcesAll` is false where somebody else moves queries without telling; then a wait must look more often.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Changes {
+  readonly next: Effect.Effect<number>
+  readonly announcesAll: boolean
+}
+
+/**
+ * Store that holds one record a query.
+ *
+ * **Details**
+ *
+ * - `compareAndSet` moves a query to its next state, in one atomic step, if the lifecycle has such an edge from the
+ *   state it is in. It answers `changed: false` and changes nothing if not. A query that is held under a lease is moved
+ *   on only by a command with the fence of that claim; without it, anybody can still cancel.
+ * - `compareAndSetMany` does the same for many, each atomic by itself, and answers in the order of the commands.
+ * - `read` and `readMany` answer the record; a query without one is Known, and stays without.
+ * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` if it is not held any more.
+ * - `changes` subscribes to the changes of a query. A change that is made once it has returned is hinted at.
+ * - `currentTime` is the time of the store, as far as it is known here without asking. It tells when to look, and decides
+ *   nothing.
+ *
+ * Every operation first settles a lapsed lease: Queued becomes Cancelled, Executing becomes Errored, and Resetting
+ * becomes ResetFailed, each with the reason `LeaseExpired`. Time is the time of the store. Every operation is bounded in
+ * time. A query that was reset keeps its record, as Known, for `knownTimeToLive`.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class RedisStore extends Context.Service<RedisStore, {
+  readonly compareAndSet: {
+    (key: QueryKey, command: UnfencedCommand): Effect.Effect<Answer, RedisStoreError>
+    (key: QueryKey, command: Command): Effect.Effect<Answer, RedisStoreError | LeaseLost>
+  }
+  readonly compareAndSetMany: (
+    commands: ReadonlyArray<readonly [key: QueryKey, command: Command]>
+  ) => Effect.Effect<ReadonlyArray<Result.Result<Answer, RedisStoreError | LeaseLost>>>
+  readonly read: (key: QueryKey) => Effect.Effect<QueryRecord, RedisStoreError>
+  readonly readMany: (
+    keys: ReadonlyArray<QueryKey>
+  ) => Effect.Effect<ReadonlyArray<Result.Result<QueryRecord, RedisStoreError>>>
+  readonly renew: (
+    key: QueryKey,
+    fence: number,
+    lease: Duration.Input
+  ) => Effect.Effect<QueryRecord, RedisStoreError | LeaseLost>
+  readonly changes: (key: QueryKey) => Effect.Effect<Changes, RedisStoreError, Scope.Scope>
+  readonly currentTime: Effect.Effect<DateTime.Utc>
+}>()("effect-query-state/services/RedisStore") {}
+
+/**
+ * How long the record of a query that was reset is kept, as Known, before it is forgotten: one minute.
+ *
+ * **Details**
+ *
+ * It is there to recognise a command that is sent again because its answer was lost.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const knownTimeToLive: Duration.Duration = Duration.minutes(1)

@@ -1,0 +1,220 @@
+/**
+ * What can go wrong between a program and its store.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import * as QueryKey from "../domain/QueryKey.ts"
+
+const id = <const Name extends string>(name: Name) => `effect-query-state/RedisStoreError/${name}` as const
+
+const cause = { cause: Schema.optionalKey(Schema.Defect()) }
+
+/**
+ * Reason for a connection that could not be made, or broke before the answer came.
+ *
+ * **Details**
+ *
+ * A transition whose connection broke may or may not have happened: read the record to find out.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class ConnectionLost extends Schema.TaggedError<ConnectionLost>(id("ConnectionLost"))("ConnectionLost", cause) {
+  override get message(): string {
+    return `no connection to Redis (${describe(this.cause)}). Check the address and that the server runs`
+  }
+}
+
+/**
+ * Reason for an answer that did not come within `after` milliseconds.
+ *
+ * **Details**
+ *
+ * A transition that timed out may or may not have happened, or happen yet: read the record to find out.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class TimedOut extends Schema.TaggedError<TimedOut>(id("TimedOut"))("TimedOut", {
+  after: Schema.Finite,
+  ...cause
+}) {
+  override get message(): string {
+    return `Redis did not answer within ${this.after} ms. Read the record to see whether the command was carried out`
+  }
+}
+
+/**
+ * Reason for a server that is there but cannot serve now: it loads its data, or has lost its primary or its cluster.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class Unavailable extends Schema.TaggedError<Unavailable>(id("Unavailable"))("Unavailable", cause) {
+  override get message(): string {
+    return `Redis cannot serve at the moment (${describe(this.cause)}). Try again shortly`
+  }
+}
+
+/**
+ * Reason for a write, or a read that may have to settle a lease, that reached a read-only replica.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class ReadOnly extends Schema.TaggedError<ReadOnly>(id("ReadOnly"))("ReadOnly", cause) {
+  override get message(): string {
+    return "this Redis is a read-only replica. Connect to the primary"
+  }
+}
+
+/**
+ * Reason for a server that has reached its `maxmemory`.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class OutOfMemory extends Schema.TaggedError<OutOfMemory>(id("OutOfMemory"))("OutOfMemory", cause) {
+  override get message(): string {
+    return "Redis is out of memory. Free some, or raise maxmemory"
+  }
+}
+
+/**
+ * Reason for wrong credentials, or for a user who may not do this.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class AccessDenied extends Schema.TaggedError<AccessDenied>(id("AccessDenied"))("AccessDenied", cause) {
+  override get message(): string {
+    return `Redis denied access (${describe(this.cause)}). Check the user, the password and its permissions`
+  }
+}
+
+/**
+ * Reason for a key of Redis that holds something that is not a record: another type, put there by something else.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class WrongType extends Schema.TaggedError<WrongType>(id("WrongType"))("WrongType", {
+  redisKey: Schema.String,
+  ...cause
+}) {
+  override get message(): string {
+    return `the Redis key ${this.redisKey} holds another type of value. Remove it, or give the layer another prefix`
+  }
+}
+
+/**
+ * Reason for a record in a state that this version does not know: `raw` is what is stored. A newer version of this
+ * library, or something else, wrote it.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class UnknownState extends Schema.TaggedError<UnknownState>(id("UnknownState"))("UnknownState", {
+  raw: Schema.String
+}) {
+  override get message(): string {
+    return `the record is in the unknown state ${quote(this.raw)}. Update this process, or repair the record`
+  }
+}
+
+/**
+ * Reason for a record with a field that cannot be read.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class InvalidRecord extends Schema.TaggedError<InvalidRecord>(id("InvalidRecord"))("InvalidRecord", {
+  issue: Schema.String
+}) {
+  override get message(): string {
+    return `the record cannot be read: ${this.issue}. Repair or delete it`
+  }
+}
+
+/**
+ * Reason for an answer that is not one that Redis gives: something else listens there, or the server is too old.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class UnexpectedReply extends Schema.TaggedError<UnexpectedReply>(id("UnexpectedReply"))("UnexpectedReply", {
+  reply: Schema.String,
+  ...cause
+}) {
+  override get message(): string {
+    return `the server answered ${quote(this.reply)}. Check that it is Redis 7.0 or newer, or Valkey 7.2 or newer`
+  }
+}
+
+/**
+ * Reason for an option that cannot be right, found before anything was sent.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class InvalidInput extends Schema.TaggedError<InvalidInput>(id("InvalidInput"))("InvalidInput", {
+  issue: Schema.String
+}) {
+  override get message(): string {
+    return `invalid input: ${this.issue}`
+  }
+}
+
+/**
+ * Schema for all reasons that a `RedisStoreError` can have.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export const Reason = Schema.Union([
+  ConnectionLost,
+  TimedOut,
+  Unavailable,
+  ReadOnly,
+  OutOfMemory,
+  AccessDenied,
+  WrongType,
+  UnknownState,
+  InvalidRecord,
+  UnexpectedReply,
+  InvalidInput
+])
+
+/**
+ * Why a store could not do something.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export type Reason = typeof Reason.Type
+
+/**
+ * Error of a store: what was attempted, on which query, and the `reason` why it failed.
+ *
+ * **When to use**
+ *
+ * Match on one reason with `Effect.catchReason("RedisStoreError", "TimedOut", …)`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RedisStoreError extends Schema.TaggedError<RedisStoreError>(id("RedisStoreError"))("RedisStoreError", {
+  operation: Schema.String,
+  key: Schema.optionalKey(QueryKey.QueryKey),
+  reason: Reason
+}) {
+  override get message(): string {
+    const query = this.key === undefined ? "" : ` query ${QueryKey.format(this.key)}`
+    return `Could not ${this.operation}${query}: ${this.reason.message}`
+  }
+}
+
+const quote = (text: string): string => JSON.stringify(text.length <= 100 ? text : `${text.slice(0, 100)}…`)
+
+const describe = (error: unknown): string => error instanceof Error ? error.message : "no answer"
