@@ -1,0 +1,51 @@
+/** Checks a command, and brings it into the form that the stores work with, before anything is stored. */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import type { QueryEvent } from "../../domain/QueryEvent.ts"
+import type { Reason } from "../../domain/Reason.ts"
+import type { Command } from "../../services/RedisStore.ts"
+import { InvalidInput } from "../../services/RedisStoreError.ts"
+
+export interface Checked {
+  readonly event: QueryEvent
+  readonly fence: number | undefined
+  readonly leaseMillis: number | undefined
+  readonly holder: string | undefined
+  readonly reason: Reason | undefined
+}
+
+// 2^50 ms are 35,000 years: far enough from 2^53 for every sum with a time to stay an exact integer.
+const maxLeaseMillis = 2 ** 50
+const maxHolderLength = 256
+
+const toMillis = (lease: Duration.Input): number =>
+  Option.match(Duration.fromInput(lease), {
+    onNone: () => Number.NaN,
+    onSome: (duration) => Math.ceil(Duration.toMillis(duration))
+  })
+
+const issueOf = ({ fence, holder, leaseMillis }: Partial<Checked>): string | undefined => {
+  if (leaseMillis !== undefined && !(leaseMillis > 0 && leaseMillis <= maxLeaseMillis)) {
+    return "a lease must be longer than zero and finite"
+  }
+  if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
+  if (holder === undefined) return undefined
+  if (holder.length === 0) return "a holder must not be empty"
+  if (holder.length > maxHolderLength) return `a holder must be at most ${maxHolderLength} characters`
+  return holder.isWellFormed() ? undefined : "a holder must be well-formed Unicode (it holds a lone surrogate)"
+}
+
+const orInvalid = <A extends Partial<Checked>>(checked: A): Result.Result<A, InvalidInput> => {
+  const issue = issueOf(checked)
+  return issue === undefined ? Result.succeed(checked) : Result.fail(new InvalidInput({ issue }))
+}
+
+export const check = ({ event, fence, holder, lease, reason }: Command): Result.Result<Checked, InvalidInput> =>
+  orInvalid({ event, fence, holder, reason, leaseMillis: lease === undefined ? undefined : toMillis(lease) })
+
+export const checkRenewal = (
+  fence: number,
+  lease: Duration.Input
+): Result.Result<{ readonly fence: number; readonly leaseMillis: number }, InvalidInput> =>
+  orInvalid({ fence, leaseMillis: toMillis(lease) })

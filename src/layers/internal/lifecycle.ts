@@ -1,0 +1,71 @@
+/** What the scripts do, as pure functions on a record: the lifecycle with its leases, fences and versions. */
+import * as DateTime from "effect/DateTime"
+import type { QueryEvent } from "../../domain/QueryEvent.ts"
+import type { QueryRecord } from "../../domain/QueryRecord.ts"
+import * as QueryState from "../../domain/QueryState.ts"
+import * as Reason from "../../domain/Reason.ts"
+import * as Transition from "../../domain/Transition.ts"
+import type { Checked } from "./command.ts"
+
+/** What becomes of a command, and the record as it stands afterwards. */
+export interface Decision {
+  readonly _tag: "Changed" | "Refused" | "LeaseLost"
+  readonly record: QueryRecord
+}
+
+const nextVersion = (record: QueryRecord, nowMillis: number): number => Math.max(record.version + 1, nowMillis * 1000)
+
+const move = (record: QueryRecord, to: QueryState.Tag, nowMillis: number, data: {
+  readonly leaseMillis?: number | undefined
+  readonly holder?: string | undefined
+  readonly reason?: Reason.Reason | undefined
+}): QueryRecord => {
+  const version = nextVersion(record, nowMillis)
+  return {
+    key: record.key,
+    state: QueryState.make(to, {
+      reason: data.reason,
+      claim: data.leaseMillis === undefined && data.holder === undefined ? undefined : {
+        fence: version,
+        ...(data.holder === undefined ? undefined : { holder: data.holder }),
+        ...(data.leaseMillis === undefined
+          ? undefined
+          : { expiresAt: DateTime.makeUnsafe(nowMillis + data.leaseMillis) })
+      }
+    }),
+    version,
+    changedAt: DateTime.makeUnsafe(nowMillis)
+  }
+}
+
+/** Ends a claim whose lease has lapsed; any other record is answered as it is. */
+export const settle = (record: QueryRecord, nowMillis: number): QueryRecord => {
+  if (!QueryState.isPending(record.state)) return record
+  const { claim } = record.state
+  if (claim?.expiresAt === undefined || nowMillis < DateTime.toEpochMillis(claim.expiresAt)) return record
+  const to = Transition.next(record.state._tag, Transition.lapseEvents[record.state._tag])
+  return to === undefined ? record : move(record, to, nowMillis, { reason: Reason.leaseExpired(claim.holder) })
+}
+
+/** A claim under a lease is moved on by its holder alone, but for this event: calling off is open to all. */
+export const openEvent = "Cancel" satisfies QueryEvent
+
+const isOthers = (record: QueryRecord, event: QueryEvent): boolean =>
+  event !== openEvent && QueryState.claimOf(record.state)?.expiresAt !== undefined
+
+/** Decides a command on a settled record. */
+export const decide = (record: QueryRecord, command: Checked, nowMillis: number): Decision => {
+  if (command.fence !== undefined && command.fence !== record.version) return { _tag: "LeaseLost", record }
+  const to = Transition.next(record.state._tag, command.event)
+  if (to === undefined || (command.fence === undefined && isOthers(record, command.event))) {
+    return { _tag: "Refused", record }
+  }
+  return { _tag: "Changed", record: move(record, to, nowMillis, command) }
+}
+
+/** Decides a renewal on a settled record. */
+export const renew = (record: QueryRecord, fence: number, leaseMillis: number, nowMillis: number): Decision => {
+  if (!QueryState.isPending(record.state) || record.version !== fence) return { _tag: "LeaseLost", record }
+  const claim = { ...record.state.claim, fence, expiresAt: DateTime.makeUnsafe(nowMillis + leaseMillis) }
+  return { _tag: "Changed", record: { ...record, state: QueryState.make(record.state._tag, { claim }) } }
+}
