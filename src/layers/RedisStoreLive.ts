@@ -1,0 +1,235 @@
+/**
+ * Store in Redis, through ioredis.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import type { Redis, RedisOptions } from "ioredis"
+import { LeaseLost } from "../domain/QueryError.ts"
+import type { QueryKey } from "../domain/QueryKey.ts"
+import type { QueryRecord } from "../domain/QueryRecord.ts"
+import { type Answer, type Changes, type Command, RedisStore } from "../services/RedisStore.ts"
+import * as RedisStoreError from "../services/RedisStoreError.ts"
+import * as Client from "./internal/client.ts"
+import * as Codec from "./internal/codec.ts"
+import { check, checkRenewal } from "./internal/command.ts"
+import * as Connection from "./internal/connection.ts"
+import * as Keys from "./internal/keys.ts"
+import * as OperationIds from "./internal/operationIds.ts"
+import * as Scripts from "./internal/scripts.ts"
+import { ServerClock } from "./internal/serverClock.ts"
+import * as SharedReads from "./internal/sharedReads.ts"
+import * as Subscriptions from "./internal/subscriptions.ts"
+
+/**
+ * Options of the store, whatever it is connected through.
+ *
+ * **Details**
+ *
+ * - `prefix`: what the names of all keys start with, without braces. Default: `query-state`.
+ * - `commandTimeout`: how long an operation may take before it fails with `TimedOut`. Default: 5 seconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoreOptions {
+  readonly prefix?: string | undefined
+  readonly commandTimeout?: Duration.Input | undefined
+}
+
+/**
+ * Options of a store that makes its own connection.
+ *
+ * **Details**
+ *
+ * - `url`: `redis://` or `rediss://`, with user, password and database number where needed.
+ * - `redis`: the options of ioredis, instead of a URL.
+ * - `connectTimeout`: how long the first connection may take before the layer fails. Default: 10 seconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Options =
+  & StoreOptions
+  & { readonly connectTimeout?: Duration.Input | undefined }
+  & (
+    | { readonly url: Redacted.Redacted<string>; readonly redis?: undefined }
+    | { readonly redis: RedisOptions; readonly url?: undefined }
+  )
+
+/**
+ * Provides a `RedisStore` in the Redis at a URL, or at what the options of ioredis say.
+ *
+ * **Details**
+ *
+ * One connection, however many queries. The layer fails with a `RedisStoreError` if it cannot connect; later on the
+ * connection is made again whenever it breaks. Closing the scope of the layer closes it.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Redacted } from "effect"
+ * import { RedisStoreLive } from "effect-query-state"
+ *
+ * const StoreLayer = RedisStoreLive.layer({ url: Redacted.make("redis://localhost:6379") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
+  Layer.effect(
+    RedisStore,
+    Effect.gen(function*() {
+      const connectTimeout = yield* positive("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
+      const client = yield* Effect.mapError(Client.open(options, connectTimeout), storeError("connect"))
+      return yield* make(client, options)
+    })
+  )
+
+/**
+ * Provides a `RedisStore` whose options are read from configuration.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Config } from "effect"
+ * import { RedisStoreLive } from "effect-query-state"
+ *
+ * const StoreLayer = RedisStoreLive.layerConfig({ url: Config.Redacted("REDIS_URL") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (options: {
+  readonly url: Config.Config<Redacted.Redacted<string>>
+  readonly prefix?: Config.Config<string | undefined> | undefined
+  readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
+  readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
+}): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(
+    Config.all({
+      url: options.url,
+      prefix: options.prefix ?? Config.succeed(undefined),
+      commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
+      connectTimeout: options.connectTimeout ?? Config.succeed(undefined)
+    }),
+    layer
+  ))
+
+/**
+ * Provides a `RedisStore` that sends its commands through a client that the program already has.
+ *
+ * **Details**
+ *
+ * The client stays the program's own: it is neither connected nor closed here, and its `keyPrefix` is respected.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerClient = (
+  client: Redis,
+  options?: StoreOptions
+): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> => Layer.effect(RedisStore, make(client, options ?? {}))
+
+// How many commands are under way at once for a call with many: enough that the round trips do not count, few enough
+// that neither side buffers more than some hundred kilobytes.
+const pipelined = { concurrency: 500 }
+
+const storeError = (operation: string, key?: QueryKey) => (reason: RedisStoreError.Reason) =>
+  new RedisStoreError.RedisStoreError({ operation, reason, ...(key === undefined ? undefined : { key }) })
+
+const orLeaseLost = (operation: string, key: QueryKey) => (error: RedisStoreError.Reason | LeaseLost) =>
+  error._tag === "LeaseLost" ? error : storeError(operation, key)(error)
+
+const invalid = (issue: string) =>
+  Effect.fail(storeError("configure the store")(new RedisStoreError.InvalidInput({ issue })))
+
+const positive = (name: string, input: Duration.Input) => {
+  const duration = Duration.fromInputUnsafe(input)
+  return Duration.isFinite(duration) && Duration.toMillis(duration) > 0
+    ? Effect.succeed(duration)
+    : invalid(`${name} must be longer than zero and finite`)
+}
+
+const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
+  const prefix = options.prefix ?? Keys.defaultPrefix
+  if (/[{}]/.test(prefix)) return yield* invalid("prefix must hold no braces: they choose the slot in a cluster")
+  const commandTimeout = yield* positive("commandTimeout", options.commandTimeout ?? Duration.seconds(5))
+
+  const connection = Connection.make(client, commandTimeout)
+  const subscriptions = yield* Subscriptions.make(client, commandTimeout)
+  const nextOperation = OperationIds.make()
+  const serverClock = new ServerClock()
+  const redisKeyOf = (key: QueryKey) => Keys.record(prefix, key)
+  const scripts = yield* Effect.all({
+    compareAndSet: connection.load(Scripts.compareAndSet),
+    read: connection.load(Scripts.read),
+    renew: connection.load(Scripts.renew)
+  }, { concurrency: "unbounded" }).pipe(Effect.mapError(storeError("prepare the store")))
+
+  // Sends a script, and reads its answer.
+  const run = (script: Connection.Script, redisKey: string, key: QueryKey, args: ReadonlyArray<string | number>) =>
+    Effect.flatMap(connection.run(script, redisKey, args), (reply) => {
+      const decoded = Codec.decode(key, reply)
+      if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMillis)
+      return Effect.fromResult(decoded)
+    })
+
+  const compareAndSet = Effect.fnUntraced(
+    function*(key: QueryKey, command: Command): Effect.fn.Return<Answer, RedisStoreError.Reason | LeaseLost> {
+      const checked = yield* Effect.fromResult(check(command))
+      const args = Codec.encode(nextOperation(), checked)
+      const { outcome, record } = yield* run(scripts.compareAndSet, redisKeyOf(key), key, args)
+      return outcome === Scripts.outcomes.leaseLost
+        ? yield* new LeaseLost({ fence: checked.fence ?? record.version, record })
+        : { record, changed: outcome === Scripts.outcomes.changed }
+    },
+    (effect, key, { event }) => Effect.mapError(effect, orLeaseLost(event, key))
+  )
+
+  const sharedRead = SharedReads.make((redisKey, key: QueryKey) => run(scripts.read, redisKey, key, []))
+  const read = (key: QueryKey) =>
+    sharedRead(redisKeyOf(key), key).pipe(
+      Effect.map(({ record }) => record),
+      Effect.mapError(storeError("read", key))
+    )
+
+  const renew = Effect.fnUntraced(
+    function*(
+      key: QueryKey,
+      fence: number,
+      lease: Duration.Input
+    ): Effect.fn.Return<QueryRecord, RedisStoreError.Reason | LeaseLost> {
+      const { leaseMillis } = yield* Effect.fromResult(checkRenewal(fence, lease))
+      const { outcome, record } = yield* run(scripts.renew, redisKeyOf(key), key, [fence, leaseMillis])
+      return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
+    },
+    (effect, key) => Effect.mapError(effect, orLeaseLost("renew the lease on", key))
+  )
+
+  // What scripts publish is not seen by ioredis, which puts its prefix before keys alone.
+  const channelPrefix = client.options.keyPrefix ?? ""
+  const changes = (key: QueryKey) =>
+    subscriptions.subscribe(`${channelPrefix}${redisKeyOf(key)}`).pipe(
+      Effect.map((next): Changes => ({ next, announcesAll: true })),
+      Effect.mapError(storeError("subscribe to", key))
+    )
+
+  return RedisStore.of({
+    // Without a fence no script answers that a lease is lost.
+    compareAndSet: compareAndSet as RedisStore["Service"]["compareAndSet"],
+    compareAndSetMany: Effect.forEach(([key, command]) => Effect.result(compareAndSet(key, command)), pipelined),
+    read,
+    readMany: Effect.forEach((key) => Effect.result(read(key)), pipelined),
+    renew,
+    changes,
+    currentTime: Effect.sync(() => serverClock.now())
+  })
+})

@@ -1,0 +1,83 @@
+/** Opens and closes a client of ioredis. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { Redis, type RedisOptions } from "ioredis"
+import * as RedisStoreError from "../../services/RedisStoreError.ts"
+import { toReason } from "./failure.ts"
+
+/** Where a Redis is: a URL, or the options of ioredis. */
+export type Address =
+  | { readonly url: Redacted.Redacted<string>; readonly redis?: undefined }
+  | { readonly redis: RedisOptions; readonly url?: undefined }
+
+const decodeUrl = Schema.decodeUnknownResult(
+  Schema.URLFromString.check(
+    Schema.makeFilter((url) =>
+      url.protocol === "redis:" || url.protocol === "rediss:" || "the URL must start with redis:// or rediss://"
+    ),
+    Schema.makeFilter((url) => url.hostname !== "" || "the URL must name a host, as in redis://localhost:6379"),
+    Schema.makeFilter((url) =>
+      /^\/?\d*$/.test(url.pathname) || "the URL must name the database by its number, as in redis://localhost:6379/0"
+    )
+  )
+)
+
+// The messages of the schema never hold the URL, which may hold a password.
+const validUrl = (url: string): Result.Result<string, RedisStoreError.Reason> =>
+  Result.mapBoth(decodeUrl(url), {
+    onFailure: (error) => new RedisStoreError.InvalidInput({ issue: error.message }),
+    onSuccess: () => url
+  })
+
+const create = (address: Address, connectTimeout: number): Result.Result<Redis, RedisStoreError.Reason> => {
+  // A command that cannot be sent again within three attempts fails, rather than to wait for a server that stays away.
+  const defaults = { maxRetriesPerRequest: 3 }
+  const required = { lazyConnect: true, connectTimeout, replyMapping: "legacy" as const }
+  return address.url === undefined
+    ? Result.try({
+      try: () => new Redis({ ...defaults, ...address.redis, ...required }),
+      catch: (error) => new RedisStoreError.InvalidInput({ issue: `ioredis refuses its options: ${error}` })
+    })
+    : Result.map(validUrl(Redacted.value(address.url)), (url) => new Redis(url, { ...defaults, ...required }))
+}
+
+/** Closes a client, and returns once its socket is closed. */
+export const close = (client: Redis): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const done = () => resume(Effect.void)
+    // A client between two attempts to connect has nothing to close, and never says that it ended.
+    const isConnected = client.status !== "end" && client.status !== "reconnecting"
+    if (isConnected) client.once("end", done)
+    client.disconnect()
+    if (!isConnected) done()
+  })
+
+/** Connects to Redis, or fails within `connectTimeout`; closing the scope closes the connection. */
+export const open = Effect.fnUntraced(function*(
+  address: Address,
+  connectTimeout: Duration.Duration
+): Effect.fn.Return<Redis, RedisStoreError.Reason, Scope.Scope> {
+  const after = Duration.toMillis(connectTimeout)
+  const client = yield* Effect.acquireRelease(Effect.fromResult(create(address, after)), close)
+
+  // What `connect` rejects with is only that the connection is closed; why, is told by the event before it.
+  let lastError: unknown
+  client.on("error", (error) => {
+    lastError = error
+  })
+
+  yield* Effect.tryPromise({
+    try: () => client.connect(),
+    catch: (error) => toReason(lastError ?? error)
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: connectTimeout,
+      orElse: () => Effect.fail(lastError === undefined ? new RedisStoreError.TimedOut({ after }) : toReason(lastError))
+    })
+  )
+  return client
+})

@@ -1,0 +1,57 @@
+/** How scripts are sent to Redis: by their hash, bounded in time, with typed failures. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Redis } from "ioredis"
+import * as RedisStoreError from "../../services/RedisStoreError.ts"
+import { isNoScript, toReason } from "./failure.ts"
+
+/** A script that the server has been given, and the hash it goes by there. */
+export interface Script {
+  readonly lua: string
+  readonly sha: string
+}
+
+export interface Connection {
+  /** Runs a script on one key. */
+  readonly run: (
+    script: Script,
+    redisKey: string,
+    args: ReadonlyArray<string | number>
+  ) => Effect.Effect<unknown, RedisStoreError.Reason>
+  /** Puts a script into the server's cache, and so finds out whether it answers at all. */
+  readonly load: (lua: string) => Effect.Effect<Script, RedisStoreError.Reason>
+}
+
+/** Sends scripts through a client of ioredis that somebody else owns. */
+export const make = (client: Redis, commandTimeout: Duration.Duration): Connection => {
+  const after = Duration.toMillis(commandTimeout)
+
+  // One timer of Node a command, and no fiber to race against it: Node keeps the timers of one duration in a linked list.
+  const bounded = <A>(send: () => Promise<A>, redisKey?: string): Effect.Effect<A, RedisStoreError.Reason> =>
+    Effect.callback((resume) => {
+      // @effect-diagnostics-next-line globalTimersInEffect:off -- see above; a socket lives in real time anyway
+      const timer = setTimeout(() => resume(Effect.fail(new RedisStoreError.TimedOut({ after }))), after)
+      send().then(
+        (value) => {
+          clearTimeout(timer)
+          resume(Effect.succeed(value))
+        },
+        (error) => {
+          clearTimeout(timer)
+          resume(Effect.fail(toReason(error, redisKey)))
+        }
+      )
+      return Effect.sync(() => clearTimeout(timer))
+    })
+
+  return {
+    run: ({ lua, sha }, redisKey, args) =>
+      bounded(() =>
+        client.evalsha(sha, 1, redisKey, ...args).catch((error) => {
+          // A server that lost its scripts, or a new one, is given the text, and keeps that.
+          if (isNoScript(error)) return client.eval(lua, 1, redisKey, ...args)
+          throw error
+        }), redisKey),
+    load: (lua) => Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha) }))
+  }
+}

@@ -1,0 +1,40 @@
+/** Turns what ioredis and Redis say went wrong into the reasons of a `RedisStoreError`. */
+import * as RedisStoreError from "../../services/RedisStoreError.ts"
+
+/**
+ * What is kept of a foreign error: ioredis hangs the failed command with all its arguments, a password among them, on
+ * its errors, and that must not reach a log.
+ */
+const withoutCommand = (error: unknown): Error => {
+  if (!(error instanceof Error)) return new Error(String(error))
+  const code = "code" in error && typeof error.code === "string" ? `${error.code} ` : ""
+  const kept = new Error(error.message === "" ? `${error.name} ${code}`.trim() : error.message)
+  kept.name = error.name
+  return kept
+}
+
+const byCode = new Map<string, (cause: Error) => RedisStoreError.Reason>([
+  ["READONLY", (cause) => new RedisStoreError.ReadOnly({ cause })],
+  ["OOM", (cause) => new RedisStoreError.OutOfMemory({ cause })],
+  ...["LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED"].map((code) =>
+    [code, (cause: Error) => new RedisStoreError.Unavailable({ cause })] as const
+  ),
+  ...["NOAUTH", "WRONGPASS", "NOPERM"].map((code) =>
+    [code, (cause: Error) => new RedisStoreError.AccessDenied({ cause })] as const
+  )
+])
+
+/** Whether Redis answered that it does not have the script. */
+export const isNoScript = (error: unknown): boolean => error instanceof Error && error.message.startsWith("NOSCRIPT")
+
+/** The reason behind an error of ioredis; `redisKey` is the key that the command named, if any. */
+export const toReason = (error: unknown, redisKey?: string): RedisStoreError.Reason => {
+  const cause = withoutCommand(error)
+  const code = cause.message.split(" ", 1)[0] ?? ""
+  if (code === "WRONGTYPE" && redisKey !== undefined) return new RedisStoreError.WrongType({ redisKey, cause })
+  const known = byCode.get(code)
+  if (known !== undefined) return known(cause)
+  return cause.name === "ReplyError" || cause.name === "ParserError"
+    ? new RedisStoreError.UnexpectedReply({ reply: cause.message, cause })
+    : new RedisStoreError.ConnectionLost({ cause })
+}

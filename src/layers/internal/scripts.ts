@@ -1,0 +1,123 @@
+/**
+ * The scripts that run inside Redis, each above what it takes and what it answers.
+ *
+ * A record is one hash with these fields; those that do not apply are absent:
+ *
+ *     s  state, by its wire name        o  operation that wrote this version; absent after a lapse
+ *     v  version                        h  holder of the claim
+ *     t  time of the change in ms,      x  when its lease lapses, in ms
+ *        where it is not that of v      r  reason, as JSON
+ *
+ * Every script answers `{ outcome, now in ms, s, v, t, h, x, r }`: the record as it stands afterwards, `false` for what is
+ * absent. Whenever a record moves on, `<version> <state>` is published on the channel with the name of its key.
+ */
+import * as Duration from "effect/Duration"
+import * as QueryEvent from "../../domain/QueryEvent.ts"
+import * as QueryState from "../../domain/QueryState.ts"
+import * as Transition from "../../domain/Transition.ts"
+import { knownTimeToLive } from "../../services/RedisStore.ts"
+import { openEvent } from "./lifecycle.ts"
+
+export const outcomes = { changed: 1, refused: 0, leaseLost: -1 } as const
+
+const known = QueryState.wireNames.Known
+
+// Writes a Lua table.
+const table = (entries: ReadonlyArray<readonly [key: string, value: string]>): string =>
+  `{ ${entries.map(([key, value]) => `["${key}"] = "${value}"`).join(", ")} }`
+
+// "<event> <state>" -> the state it leads to.
+const edges = table(
+  Transition.edges.map(({ event, from, to }) => [
+    `${QueryEvent.wireNames[event]} ${QueryState.wireNames[from]}`,
+    QueryState.wireNames[to]
+  ])
+)
+
+// Pending state -> the event that ends it when its lease lapses.
+const lapses = table(
+  Object.entries(Transition.lapseEvents).map(([state, event]) => [
+    QueryState.wireNames[state as keyof typeof Transition.lapseEvents],
+    QueryEvent.wireNames[event]
+  ])
+)
+
+// Shared by all scripts: reads the record, settles its lease if that has lapsed, and defines how a record moves on.
+//
+// A record whose s or v cannot be right is left alone and answered as it is. Versions and times are written with "%.0f",
+// since Lua prints a large number with an exponent; below 2^53 they are exact.
+const prelude = `
+local key = KEYS[1]
+local time = redis.call("TIME")
+local micros = time[1] * 1000000 + time[2]
+local millis = math.floor(micros / 1000)
+local function int(n) return string.format("%.0f", n) end
+
+local s, v, t, h, x, r, o = unpack(redis.call("HMGET", key, "s", "v", "t", "h", "x", "r", "o"))
+local function answer(outcome) return { outcome, int(millis), s, v, t, h, x, r } end
+if (s or v) and not (s and tonumber(v)) then return answer(${outcomes.refused}) end
+
+local function target(event) return (${edges})[event .. " " .. (s or "${known}")] end
+
+local function move(to, operation, holder, expiry, reason)
+  if t or h or x or r then redis.call("HDEL", key, "t", "h", "x", "r") end
+  if s == "${known}" then redis.call("PERSIST", key) end
+  local version = math.max((tonumber(v) or 0) + 1, micros)
+  s, v, o, h, x, r = to, int(version), operation, holder, expiry, reason
+  t = version ~= micros and int(millis)
+  local set = { "s", s, "v", v, "o", o }
+  for field, value in pairs({ t = t, h = h, x = x, r = r }) do
+    if value then set[#set + 1] = field set[#set + 1] = value end
+  end
+  redis.call("HSET", key, unpack(set))
+  if s == "${known}" then redis.call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
+  -- A hint, and no more: it must not fail what has just been written.
+  redis.pcall("PUBLISH", key, v .. " " .. s)
+end
+
+local lapses = ${lapses}
+if x and lapses[s] and (tonumber(x) or millis + 1) <= millis then
+  move(target(lapses[s]), "", false, false, cjson.encode({ _tag = "LeaseExpired", holder = h or nil }))
+end
+`
+
+/**
+ * Moves a query on, if the lifecycle and its claim allow it.
+ *
+ * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none.
+ */
+export const compareAndSet = `${prelude}
+local operation, event, fence, lease, holder, reason = unpack(ARGV)
+-- Sent again because the answer was lost: this version is its own work.
+if o == operation then return answer(${outcomes.changed}) end
+if fence ~= "" and fence ~= v then return answer(${outcomes.leaseLost}) end
+local to = target(event)
+if not to or (x and fence == "" and event ~= "${QueryEvent.wireNames[openEvent]}") then
+  return answer(${outcomes.refused})
+end
+move(
+  to,
+  operation,
+  holder ~= "" and holder,
+  lease ~= "" and int(millis + lease),
+  reason ~= "" and reason
+)
+return answer(${outcomes.changed})
+`
+
+/** Reads a record. No ARGV. */
+export const read = `${prelude}
+return answer(${outcomes.refused})
+`
+
+/**
+ * Gives a claim a new lease, if it is still held.
+ *
+ * ARGV: fence, lease in ms.
+ */
+export const renew = `${prelude}
+if v ~= ARGV[1] or not lapses[s] then return answer(${outcomes.leaseLost}) end
+x = int(millis + ARGV[2])
+redis.call("HSET", key, "x", x)
+return answer(${outcomes.changed})
+`
