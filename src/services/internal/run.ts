@@ -1,0 +1,89 @@
+/** Running a query once, by whoever comes first, and joining that run. */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as QueryError from "../../domain/QueryError.ts"
+import type { QueryKey } from "../../domain/QueryKey.ts"
+import type * as QueryState from "../../domain/QueryState.ts"
+import type { RedisStore } from "../RedisStore.ts"
+import type { RedisStoreError } from "../RedisStoreError.ts"
+import { execution, type Lost, owned, reset } from "./owned.ts"
+import type { Determinate } from "./wait.ts"
+
+type Store = RedisStore["Service"]
+
+/** A state in which a query ended without a result. */
+export type Failed = QueryState.Errored | QueryState.Cancelled | QueryState.ResetFailed
+
+/** Why a run has no result to answer with. */
+export type RunError =
+  | Lost
+  | QueryError.QueryErrored
+  | QueryError.QueryResetFailed
+  | QueryError.StillPending
+  | RedisStoreError
+
+// Whoever lost a race for a query looks again soon, and not at once.
+const afterLostRace = Schedule.min([Schedule.exponential("10 millis"), Schedule.spaced("1 second")]).pipe(
+  Schedule.jittered
+)
+
+const failure = (key: QueryKey, state: Failed) => {
+  switch (state._tag) {
+    case "Errored":
+      return new QueryError.QueryErrored({ key, reason: state.reason })
+    case "Cancelled":
+      return new QueryError.QueryCancelled({ key, reason: state.reason })
+    case "ResetFailed":
+      return new QueryError.QueryResetFailed({ key, reason: state.reason })
+  }
+}
+
+export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, options: {
+  readonly wait: Effect.Effect<Determinate, QueryError.StillPending | RedisStoreError>
+  readonly execute: (claim: QueryState.Claim) => Effect.Effect<A, E1, R1>
+  readonly onCompleted: Effect.Effect<A, E2, R2>
+  readonly purge: (claim: QueryState.Claim) => Effect.Effect<unknown, E3, R3>
+  readonly recover: (state: Failed) => boolean
+  readonly holder: string
+  readonly lease: Duration.Input
+}): Effect.Effect<A, E1 | E2 | E3 | RunError, R1 | R2 | R3> => {
+  const { holder, lease } = options
+  const lostRace = () => Effect.succeedNone
+
+  const runFirst = owned(store, {
+    claim: Effect.gen(function*() {
+      const queued = yield* store.compareAndSet(key, { event: "Queue", holder, lease })
+      if (!queued.changed) return queued
+      return yield* store.compareAndSet(key, { event: "Execute", fence: queued.record.version, holder, lease })
+    }),
+    lease,
+    events: execution,
+    refused: lostRace,
+    work: (claim) => Effect.asSome(options.execute(claim))
+  })
+
+  const startOver = owned(store, {
+    claim: store.compareAndSet(key, { event: "Reset", holder, lease }),
+    lease,
+    events: reset,
+    refused: lostRace,
+    work: (claim) => Effect.asSome(options.purge(claim))
+  })
+
+  const attempt = Effect.gen(function*() {
+    const { state } = yield* options.wait
+    switch (state._tag) {
+      case "Completed":
+        return yield* Effect.asSome(options.onCompleted)
+      case "Known":
+        return yield* runFirst
+      default:
+        if (!options.recover(state)) return yield* failure(key, state)
+        return Option.isSome(yield* startOver) ? yield* runFirst : Option.none()
+    }
+  })
+  // The schedule goes on for ever, so that this ends with a result or not at all.
+  return Effect.repeat(attempt, { schedule: afterLostRace, until: Option.isSome }).pipe(Effect.map(Option.getOrThrow))
+}
