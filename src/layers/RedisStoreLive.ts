@@ -3,15 +3,18 @@
  *
  * @since 0.1.0
  */
+import * as Arr from "effect/Array"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
 import type { Redis, RedisOptions } from "ioredis"
 import { LeaseLost } from "../domain/QueryError.ts"
-import type { QueryKey } from "../domain/QueryKey.ts"
+import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
 import { type Answer, type Changes, type Command, RedisStore } from "../services/RedisStore.ts"
 import * as RedisStoreError from "../services/RedisStoreError.ts"
@@ -214,13 +217,23 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
     (effect, key) => Effect.mapError(effect, orLeaseLost("renew the lease on", key))
   )
 
-  // What scripts publish is not seen by ioredis, which puts its prefix before keys alone.
-  const channelPrefix = client.options.keyPrefix ?? ""
+  // ioredis puts a prefix of its own before the keys of commands, but neither before channels nor before patterns.
+  const fullPrefix = `${client.options.keyPrefix ?? ""}${prefix}`
   const changes = (key: QueryKey) =>
-    subscriptions.subscribe(`${channelPrefix}${redisKeyOf(key)}`).pipe(
+    subscriptions.subscribe(Keys.record(fullPrefix, key)).pipe(
       Effect.map((next): Changes => ({ next, announcesAll: true })),
       Effect.mapError(storeError("subscribe to", key))
     )
+
+  const keys = (db: DbId) =>
+    Stream.paginate(
+      "0",
+      (cursor) =>
+        Effect.map(connection.scan(cursor, Keys.pattern(fullPrefix, db)), ([next, redisKeys]) => [
+          Arr.getSomes(redisKeys.map((redisKey) => Keys.parse(fullPrefix, redisKey))),
+          next === "0" ? Option.none() : Option.some(next)
+        ])
+    ).pipe(Stream.mapError(storeError(`list the queries of ${db}`)))
 
   return RedisStore.of({
     // Without a fence no script answers that a lease is lost.
@@ -230,6 +243,7 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
     readMany: Effect.forEach((key) => Effect.result(read(key)), pipelined),
     renew,
     changes,
+    keys,
     currentTime: Effect.sync(() => serverClock.now())
   })
 })

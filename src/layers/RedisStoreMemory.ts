@@ -9,8 +9,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
 import { LeaseLost } from "../domain/QueryError.ts"
-import type { QueryKey } from "../domain/QueryKey.ts"
+import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import * as QueryRecord from "../domain/QueryRecord.ts"
 import { type Answer, type Command, knownTimeToLive, RedisStore } from "../services/RedisStore.ts"
 import { RedisStoreError } from "../services/RedisStoreError.ts"
@@ -38,6 +39,11 @@ class Records {
     const settled = Lifecycle.settle(stored, nowMillis)
     if (settled !== stored) this.move(settled, nowMillis)
     return settled
+  }
+
+  keys(db: DbId, nowMillis: number): ReadonlyArray<QueryKey> {
+    this.forget(nowMillis)
+    return Array.from(this.byId.values(), ({ key }) => key).filter((key) => key.db === db)
   }
 
   /** Stores a record that has moved on. */
@@ -124,6 +130,7 @@ export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => {
         Effect.sync(() => readers.add(idOf(key))),
         (reader) => Effect.sync(() => readers.remove(idOf(key), reader))
       ).pipe(Effect.map(({ next }) => ({ next, announcesAll: true }))),
+    keys: (db) => Stream.unwrap(at((nowMillis) => Result.succeed(Stream.fromArray(records.keys(db, nowMillis))))),
     currentTime: DateTime.now
   })
 })

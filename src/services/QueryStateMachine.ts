@@ -6,6 +6,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
+import type * as Stream from "effect/Stream"
 import type { IllegalTransition, LeaseLost, QueryCancelled, StillPending } from "../domain/QueryError.ts"
 import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { QueryKey } from "../domain/QueryKey.ts"
@@ -190,6 +191,14 @@ export interface QueryStateMachine {
   readonly isFinishedExecuting: Effect.Effect<boolean, RedisStoreError>
 
   /**
+   * The current record, then every later one that is seen.
+   *
+   * Versions only go up; when many changes come at once, some are skipped. A record that was deleted shows as Known with
+   * version 0. The stream goes on through reconnects until its consumer ends it, or the store cannot be read.
+   */
+  readonly changes: Stream.Stream<QueryRecord, RedisStoreError>
+
+  /**
    * Waits while the query is Queued, Executing or Resetting, and answers with the record that ended the wait.
    *
    * Fails with `StillPending` when the schedule or the time-out is over, and with `RedisStoreError` when the store cannot
@@ -300,7 +309,7 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
 
     const waitUntilComplete = ({ schedule, timeout }: WaitOptions = {}) =>
       Wait.waitUntilComplete(store, key, {
-        schedule: ({ announcesAll }) => schedule ?? (announcesAll ? backstopSchedule : pollingSchedule),
+        policy: schedule === undefined ? defaultPolicy : () => schedule,
         timeout
       })
 
@@ -357,11 +366,14 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
       isResetting: is("Resetting"),
       isResetFailed: is("ResetFailed"),
       isFinishedExecuting: is("Completed", "Errored"),
+      changes: Wait.changes(store, key, defaultPolicy),
       waitUntilComplete,
       executing,
       resetting,
       run
     }
   })
+
+const defaultPolicy: Wait.Policy = ({ announcesAll }) => announcesAll ? backstopSchedule : pollingSchedule
 
 const withDefaults = ({ holder = defaultHolder, lease = defaultLease }: ClaimOptions) => ({ holder, lease })

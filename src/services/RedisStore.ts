@@ -9,9 +9,10 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
 import type { LeaseLost } from "../domain/QueryError.ts"
 import type { QueryEvent } from "../domain/QueryEvent.ts"
-import type { QueryKey } from "../domain/QueryKey.ts"
+import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
 import type { Reason } from "../domain/Reason.ts"
 import type { RedisStoreError } from "./RedisStoreError.ts"
@@ -89,6 +90,8 @@ export interface Changes {
  * - `read` and `readMany` answer the record; a query without one is Known, and stays without.
  * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` if it is not held any more.
  * - `changes` subscribes to the changes of a query. A change that is made once it has returned is hinted at.
+ * - `keys` finds the queries of a database that have a record, without blocking the server. One that comes or goes
+ *   meanwhile may be left out, and one may come twice.
  * - `currentTime` is the time of the store, as far as it is known here without asking. It tells when to look, and decides
  *   nothing.
  *
@@ -117,6 +120,7 @@ export class RedisStore extends Context.Service<RedisStore, {
     lease: Duration.Input
   ) => Effect.Effect<QueryRecord, RedisStoreError | LeaseLost>
   readonly changes: (key: QueryKey) => Effect.Effect<Changes, RedisStoreError, Scope.Scope>
+  readonly keys: (db: DbId) => Stream.Stream<QueryKey, RedisStoreError>
   readonly currentTime: Effect.Effect<DateTime.Utc>
 }>()("effect-query-state/services/RedisStore") {}
 

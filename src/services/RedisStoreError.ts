@@ -215,6 +215,15 @@ export class RedisStoreError extends Schema.TaggedError<RedisStoreError>(id("Red
   }
 }
 
+/**
+ * Checks whether an error is about one record alone, so that other queries are none the worse for it.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isAboutRecord = ({ reason: { _tag } }: RedisStoreError): boolean =>
+  _tag === "UnknownState" || _tag === "InvalidRecord" || _tag === "WrongType"
+
 const quote = (text: string): string => JSON.stringify(text.length <= 100 ? text : `${text.slice(0, 100)}…`)
 
 const describe = (error: unknown): string => error instanceof Error ? error.message : "no answer"

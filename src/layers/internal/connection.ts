@@ -18,9 +18,17 @@ export interface Connection {
     redisKey: string,
     args: ReadonlyArray<string | number>
   ) => Effect.Effect<unknown, RedisStoreError.Reason>
+  /** Goes on with a search for keys that match a pattern, from the cursor that the last call answered, or "0". */
+  readonly scan: (
+    cursor: string,
+    pattern: string
+  ) => Effect.Effect<readonly [cursor: string, redisKeys: ReadonlyArray<string>], RedisStoreError.Reason>
   /** Puts a script into the server's cache, and so finds out whether it answers at all. */
   readonly load: (lua: string) => Effect.Effect<Script, RedisStoreError.Reason>
 }
+
+// How many keys the server looks at in one go: it is not blocked for longer than a millisecond or so.
+const scanCount = 1000
 
 /** Sends scripts through a client of ioredis that somebody else owns. */
 export const make = (client: Redis, commandTimeout: Duration.Duration): Connection => {
@@ -52,6 +60,7 @@ export const make = (client: Redis, commandTimeout: Duration.Duration): Connecti
           if (isNoScript(error)) return client.eval(lua, 1, redisKey, ...args)
           throw error
         }), redisKey),
+    scan: (cursor, pattern) => bounded(() => client.scan(cursor, "MATCH", pattern, "COUNT", scanCount)),
     load: (lua) => Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha) }))
   }
 }

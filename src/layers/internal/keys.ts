@@ -1,5 +1,7 @@
 /** Every name that this library uses in Redis. */
-import type { QueryKey } from "../../domain/QueryKey.ts"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { type DbId, QueryKey } from "../../domain/QueryKey.ts"
 
 export const defaultPrefix = "query-state"
 
@@ -11,3 +13,27 @@ export const defaultPrefix = "query-state"
  */
 export const record = (prefix: string, key: QueryKey): string =>
   `${prefix}:{${encodeURIComponent(key.db)}:${encodeURIComponent(key.query)}}`
+
+/** The pattern that finds the records of a database with `SCAN`. */
+export const pattern = (prefix: string, db: DbId): string => `${glob(prefix)}:{${glob(encodeURIComponent(db))}:*}`
+
+// Percent-encoding leaves "*" as it is, and a prefix may hold anything.
+const glob = (text: string): string => text.replaceAll(/[*?[\]\\^]/g, String.raw`\$&`)
+
+const decodeKey = Schema.decodeUnknownOption(QueryKey)
+
+/** The query whose record has a key, if that key is one of ours. */
+export const parse = (prefix: string, redisKey: string): Option.Option<QueryKey> => {
+  const [db, query, ...rest] = redisKey.slice(`${prefix}:{`.length, -1).split(":").map(decodeURIComponentOption)
+  return rest.length === 0 && redisKey.startsWith(`${prefix}:{`) && redisKey.endsWith("}")
+    ? decodeKey({ db, query })
+    : Option.none()
+}
+
+const decodeURIComponentOption = (text: string): string | undefined => {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return undefined
+  }
+}

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { StillPending } from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
@@ -55,33 +56,63 @@ const wokenBy = (store: Store, changes: Changes) =>
       ))
   )
 
+/** When to look, given what the store announces. */
+export type Policy = (changes: Changes) => Schedule.Schedule<unknown, StillPending>
+
+/**
+ * Reads a record until it is one to answer with, and fails with the last one where the schedule ends before.
+ *
+ * Only a record is worth another look; a store that fails ends it.
+ */
+const readUntil = <A extends QueryRecord>(
+  store: Store,
+  key: QueryKey,
+  changes: Changes,
+  policy: Policy,
+  isWanted: (record: QueryRecord) => record is A
+): Effect.Effect<A, StillPending | RedisStoreError> => {
+  const look = Effect.flatMap(
+    Effect.result(store.read(key)),
+    (result): Effect.Effect<Result.Result<A, RedisStoreError>, StillPending> => {
+      if (Result.isFailure(result)) return Effect.succeed(Result.fail(result.failure))
+      const record = result.success
+      return isWanted(record) ? Effect.succeed(Result.succeed(record)) : Effect.fail(new StillPending({ record }))
+    }
+  )
+  return Effect.flatMap(Effect.retry(look, wokenBy(store, changes)(policy(changes))), Effect.fromResult)
+}
+
 export const waitUntilComplete = Effect.fnUntraced(function*(store: Store, key: QueryKey, options: {
-  readonly schedule: (changes: Changes) => Schedule.Schedule<unknown, StillPending>
+  readonly policy: Policy
   readonly timeout: Duration.Input | undefined
 }): Effect.fn.Return<Determinate, StillPending | RedisStoreError> {
   let last = yield* store.read(key)
   if (isDeterminate(last)) return last
 
-  // Only being pending is worth another look; a store that fails ends the wait.
-  const look = Effect.flatMap(
-    Effect.result(store.read(key)),
-    (result): Effect.Effect<Result.Result<Determinate, RedisStoreError>, StillPending> => {
-      if (Result.isFailure(result)) return Effect.succeed(Result.fail(result.failure))
-      last = result.success
-      return isDeterminate(last)
-        ? Effect.succeed(Result.succeed(last))
-        : Effect.fail(new StillPending({ record: last }))
-    }
-  )
-
+  const isWanted = (record: QueryRecord): record is Determinate => {
+    last = record
+    return isDeterminate(record)
+  }
   // Subscribe first, read afterwards: a change in between is seen by one of the two.
   const wait = subscribe(store, key).pipe(
-    Effect.flatMap((changes) => Effect.retry(look, wokenBy(store, changes)(options.schedule(changes)))),
-    Effect.scoped,
-    Effect.flatMap(Effect.fromResult)
+    Effect.flatMap((changes) => readUntil(store, key, changes, options.policy, isWanted)),
+    Effect.scoped
   )
   return yield* options.timeout === undefined ? wait : Effect.timeoutOrElse(wait, {
     duration: options.timeout,
     orElse: () => Effect.fail(new StillPending({ record: last }))
   })
 })
+
+/** The current record, then every later one that is seen, for as long as the policy goes on. */
+export const changes = (store: Store, key: QueryKey, policy: Policy): Stream.Stream<QueryRecord, RedisStoreError> =>
+  Stream.unwrap(Effect.map(subscribe(store, key), (changes) =>
+    Stream.unfold(-1, (seen) => {
+      // A record that was deleted has version 0 again.
+      const isNews = (record: QueryRecord): record is QueryRecord =>
+        record.version > seen || (record.version === 0 && seen > 0)
+      return readUntil(store, key, changes, policy, isNews).pipe(
+        Effect.map((record) => [record, record.version] as const),
+        Effect.catchTag("StillPending", () => Effect.undefined)
+      )
+    })))

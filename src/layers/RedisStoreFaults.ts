@@ -1,0 +1,164 @@
+/**
+ * Store that goes wrong when it is told to, to test how a program takes that.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { QueryKey } from "../domain/QueryKey.ts"
+import { type Changes, type Command, RedisStore } from "../services/RedisStore.ts"
+import { type Reason, RedisStoreError } from "../services/RedisStoreError.ts"
+
+/**
+ * Operation on one query that can go wrong. Operations on many queries are so many of these, in order.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Call =
+  | { readonly operation: "compareAndSet"; readonly key: QueryKey; readonly command: Command }
+  | { readonly operation: "read" | "renew" | "changes"; readonly key: QueryKey }
+
+/**
+ * What goes wrong with a call.
+ *
+ * **Details**
+ *
+ * - `Fail`: it fails, and is not carried out.
+ * - `FailAfter`: it is carried out, and then fails all the same: the answer was lost.
+ * - `Delay`: it is carried out later.
+ * - `Hang`: it is neither carried out nor answered.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Fault =
+  | { readonly _tag: "Fail"; readonly reason: Reason }
+  | { readonly _tag: "FailAfter"; readonly reason: Reason }
+  | { readonly _tag: "Delay"; readonly duration: Duration.Input }
+  | { readonly _tag: "Hang" }
+
+/**
+ * Controls of a store that goes wrong when it is told to.
+ *
+ * **Details**
+ *
+ * - `inject` chooses, from now on, what goes wrong with each call; `undefined` lets a call pass.
+ * - `injectHints` chooses, from now on, which versions are hinted at instead of each hint: none drops it, two double it.
+ * - `heal` lets everything pass again.
+ * - `calls` lists the calls so far, oldest first.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class RedisStoreFaults extends Context.Service<RedisStoreFaults, {
+  readonly inject: (choose: (call: Call) => Fault | undefined) => Effect.Effect<void>
+  readonly injectHints: (choose: (key: QueryKey, version: number) => ReadonlyArray<number>) => Effect.Effect<void>
+  readonly heal: Effect.Effect<void>
+  readonly calls: Effect.Effect<ReadonlyArray<Call>>
+}>()("effect-query-state/layers/RedisStoreFaults") {}
+
+/**
+ * Wraps any store, and provides the controls beside it. It passes everything until it is told otherwise.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Effect } from "effect"
+ * import { RedisStoreError, RedisStoreFaults, RedisStoreMemory } from "effect-query-state"
+ *
+ * const outage = Effect.gen(function*() {
+ *   const faults = yield* RedisStoreFaults.RedisStoreFaults
+ *   yield* faults.inject(() => ({ _tag: "Fail", reason: new RedisStoreError.ConnectionLost({}) }))
+ * })
+ *
+ * const StoreLayer = RedisStoreFaults.layer(RedisStoreMemory.layer)
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <E, R>(store: Layer.Layer<RedisStore, E, R>): Layer.Layer<RedisStore | RedisStoreFaults, E, R> =>
+  Layer.effectContext(Effect.map(RedisStore, wrap)).pipe(Layer.provide(store))
+
+const letPass = () => undefined
+const asIs = (_key: QueryKey, version: number) => [version]
+
+const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisStoreFaults> => {
+  const calls: Array<Call> = []
+  let choose: (call: Call) => Fault | undefined = letPass
+  let chooseHints: (key: QueryKey, version: number) => ReadonlyArray<number> = asIs
+
+  const disturbed = <A, E, R>(call: Call, pass: Effect.Effect<A, E, R>): Effect.Effect<A, E | RedisStoreError, R> =>
+    Effect.suspend((): Effect.Effect<A, E | RedisStoreError, R> => {
+      calls.push(call)
+      const fault = choose(call)
+      const fail = (reason: Reason) =>
+        Effect.fail(new RedisStoreError({ operation: call.operation, key: call.key, reason }))
+      switch (fault?._tag) {
+        case undefined:
+          return pass
+        case "Fail":
+          return fail(fault.reason)
+        case "FailAfter":
+          return Effect.andThen(Effect.exit(pass), fail(fault.reason))
+        case "Delay":
+          return Effect.delay(pass, fault.duration)
+        case "Hang":
+          return Effect.never
+      }
+    })
+
+  const compareAndSet = (key: QueryKey, command: Command) =>
+    disturbed({ operation: "compareAndSet", key, command }, store.compareAndSet(key, command))
+  const read = (key: QueryKey) => disturbed({ operation: "read", key }, store.read(key))
+
+  // A hint that becomes several is the first of them now, and the others at the next questions.
+  const disturbedHints = (key: QueryKey, changes: Changes): Changes => {
+    const waiting: Array<number> = []
+    const next: Effect.Effect<number> = Effect.suspend(() => {
+      const hint = waiting.shift()
+      return hint !== undefined ? Effect.succeed(hint) : Effect.flatMap(changes.next, (version) => {
+        waiting.push(...chooseHints(key, version))
+        return next
+      })
+    })
+    return { ...changes, next }
+  }
+
+  return Context.make(
+    RedisStore,
+    RedisStore.of({
+      compareAndSet: compareAndSet as RedisStore["Service"]["compareAndSet"],
+      compareAndSetMany: Effect.forEach(([key, command]) => Effect.result(compareAndSet(key, command))),
+      read,
+      readMany: Effect.forEach((key) => Effect.result(read(key))),
+      renew: (key, fence, lease) => disturbed({ operation: "renew", key }, store.renew(key, fence, lease)),
+      changes: (key) =>
+        disturbed({ operation: "changes", key }, store.changes(key)).pipe(
+          Effect.map((changes) => disturbedHints(key, changes))
+        ),
+      keys: store.keys,
+      currentTime: store.currentTime
+    })
+  ).pipe(Context.add(
+    RedisStoreFaults,
+    RedisStoreFaults.of({
+      inject: (f) =>
+        Effect.sync(() => {
+          choose = f
+        }),
+      injectHints: (f) =>
+        Effect.sync(() => {
+          chooseHints = f
+        }),
+      heal: Effect.sync(() => {
+        choose = letPass
+        chooseHints = asIs
+      }),
+      calls: Effect.sync(() => [...calls])
+    })
+  ))
+}

@@ -1,0 +1,160 @@
+/**
+ * Many queries at once.
+ *
+ * @since 0.1.0
+ */
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import type { LeaseLost, StillPending } from "../domain/QueryError.ts"
+import type { QueryEvent } from "../domain/QueryEvent.ts"
+import type { DbId, QueryKey } from "../domain/QueryKey.ts"
+import type { QueryRecord } from "../domain/QueryRecord.ts"
+import * as QueryState from "../domain/QueryState.ts"
+import * as QueryStateMachine from "./QueryStateMachine.ts"
+import { type Answer, RedisStore } from "./RedisStore.ts"
+import { isAboutRecord, type RedisStoreError } from "./RedisStoreError.ts"
+
+/**
+ * How many queries are in each state; `Unreadable` counts those whose record cannot be understood here.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Summary = Readonly<Record<QueryState.Tag | "Unreadable", number>>
+
+/**
+ * What a wait for one of many queries came to.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Outcome {
+  readonly key: QueryKey
+  readonly result: Result.Result<QueryStateMachine.DeterminateRecord, StillPending | RedisStoreError>
+}
+
+/**
+ * Operations on many queries, in bounded memory however many there are, and with few round trips.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface QueryFleet {
+  /** Reads many records; one result a key, in the order of the keys. */
+  readonly readMany: (
+    keys: Iterable<QueryKey>
+  ) => Effect.Effect<ReadonlyArray<Result.Result<QueryRecord, RedisStoreError>>>
+
+  /** Counts how many of the queries are in each state: what a progress bar shows. */
+  readonly summary: (keys: Iterable<QueryKey>) => Effect.Effect<Summary, RedisStoreError>
+
+  /**
+   * Finds the queries of a database that have a record, in the given states (default: all), without blocking the server.
+   *
+   * A query that changes meanwhile may be left out, and one may come twice. Records that cannot be understood here are
+   * left out, with a warning in the log.
+   */
+  readonly list: (
+    db: DbId,
+    options?: { readonly states?: ReadonlyArray<QueryState.Tag> | undefined }
+  ) => Stream.Stream<QueryRecord, RedisStoreError>
+
+  /** Triggers one event on many queries; one result a key, in the order of the keys. */
+  readonly triggerMany: (
+    event: QueryEvent,
+    keys: Iterable<QueryKey>,
+    options?: Omit<QueryStateMachine.TriggerOptions, "fence">
+  ) => Effect.Effect<ReadonlyArray<Result.Result<Answer, RedisStoreError | LeaseLost>>>
+
+  /** Waits for many queries, and tells what became of each as soon as it is known. */
+  readonly waitAll: (
+    keys: Iterable<QueryKey>,
+    options?: QueryStateMachine.WaitOptions
+  ) => Stream.Stream<Outcome>
+
+  /** Waits for many queries, and tells what became of all of them, in the order of the keys. */
+  readonly waitAllCollect: (
+    keys: Iterable<QueryKey>,
+    options?: QueryStateMachine.WaitOptions
+  ) => Effect.Effect<ReadonlyArray<Outcome>>
+}
+
+// How many queries are asked about in one go.
+const chunkSize = 500
+
+/**
+ * Creates the operations on many queries.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { QueryFleet, type QueryKey } from "effect-query-state"
+ *
+ * const report = Effect.fn(function*(keys: ReadonlyArray<QueryKey.QueryKey>) {
+ *   const fleet = yield* QueryFleet.make
+ *   yield* fleet.waitAll(keys).pipe(Stream.runForEach((outcome) => Effect.log(outcome)))
+ *   return yield* fleet.summary(keys)
+ * })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: Effect.Effect<QueryFleet, never, RedisStore> = Effect.gen(function*() {
+  const store = yield* RedisStore
+
+  // Reads in chunks; a failure that is not about one record alone ends it.
+  const readChunk = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey>) {
+    const results = yield* store.readMany(keys)
+    const fatal = Arr.getFailures(results).find((error) => !isAboutRecord(error))
+    return fatal === undefined ? results : yield* fatal
+  })
+  const readAll = (keys: Stream.Stream<QueryKey, RedisStoreError>) =>
+    keys.pipe(Stream.grouped(chunkSize), Stream.mapEffect(readChunk), Stream.flattenIterable)
+
+  const wait = (key: QueryKey, options: QueryStateMachine.WaitOptions | undefined) =>
+    QueryStateMachine.make(key).pipe(
+      Effect.provideService(RedisStore, store),
+      Effect.flatMap((query) => Effect.result(query.waitUntilComplete(options))),
+      Effect.map((result): Outcome => ({ key, result }))
+    )
+
+  const waitAll: QueryFleet["waitAll"] = (keys, options) =>
+    Stream.mapEffect(Stream.fromIterable(keys), (key) => wait(key, options), {
+      concurrency: "unbounded",
+      unordered: true
+    })
+
+  return {
+    readMany: (keys) => store.readMany(Arr.fromIterable(keys)),
+
+    summary: (keys) =>
+      Stream.runFold(readAll(Stream.fromIterable(keys)), noneOfAny, (summary, result) => {
+        const state = Result.isSuccess(result) ? result.success.state._tag : "Unreadable"
+        return { ...summary, [state]: summary[state] + 1 }
+      }),
+
+    list: (db, { states = QueryState.tags } = {}) =>
+      readAll(store.keys(db)).pipe(
+        Stream.tap((result) =>
+          Result.isFailure(result) ? Effect.logWarning("Left out of the list", result.failure) : Effect.void
+        ),
+        Stream.filterMap(identity),
+        Stream.filter(({ state }) => states.includes(state._tag))
+      ),
+
+    triggerMany: (event, keys, options) =>
+      store.compareAndSetMany(Arr.map(Arr.fromIterable(keys), (key) => [key, { event, ...options }])),
+
+    waitAll,
+
+    waitAllCollect: (keys, options) => Effect.forEach(keys, (key) => wait(key, options), { concurrency: "unbounded" })
+  }
+})
+
+const noneOfAny = (): Summary =>
+  Object.fromEntries([...QueryState.tags, "Unreadable"].map((state) => [state, 0])) as Summary
