@@ -53,9 +53,12 @@ export const openEvent = "Cancel" satisfies QueryEvent
 const isOthers = (record: QueryRecord, event: QueryEvent): boolean =>
   event !== openEvent && QueryState.claimOf(record.state)?.expiresAt !== undefined
 
+// Nobody claimed a query that has no record, so its version is nobody's fence.
+const isHeldBy = ({ version }: QueryRecord, fence: number): boolean => version === fence && version > 0
+
 /** Decides a command on a settled record. */
 export const decide = (record: QueryRecord, command: Checked, nowMillis: number): Decision => {
-  if (command.fence !== undefined && command.fence !== record.version) return { _tag: "LeaseLost", record }
+  if (command.fence !== undefined && !isHeldBy(record, command.fence)) return { _tag: "LeaseLost", record }
   const to = Transition.next(record.state._tag, command.event)
   if (to === undefined || (command.fence === undefined && isOthers(record, command.event))) {
     return { _tag: "Refused", record }
@@ -65,7 +68,7 @@ export const decide = (record: QueryRecord, command: Checked, nowMillis: number)
 
 /** Decides a renewal on a settled record. */
 export const renew = (record: QueryRecord, fence: number, leaseMillis: number, nowMillis: number): Decision => {
-  if (!QueryState.isPending(record.state) || record.version !== fence) return { _tag: "LeaseLost", record }
+  if (!QueryState.isPending(record.state) || !isHeldBy(record, fence)) return { _tag: "LeaseLost", record }
   const claim = { ...record.state.claim, fence, expiresAt: DateTime.makeUnsafe(nowMillis + leaseMillis) }
   return { _tag: "Changed", record: { ...record, state: QueryState.make(record.state._tag, { claim }) } }
 }
