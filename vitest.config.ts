@@ -1,5 +1,22 @@
 import { defineConfig } from "vitest/config"
 
+// On Node.js 20, which lacks this, Vitest 5 cannot report the tests that fail.
+if (!("groupBy" in Map)) {
+  Object.assign(Map, {
+    groupBy: <K, A>(items: Iterable<A>, keyOf: (item: A, index: number) => K) => {
+      const groups = new Map<K, Array<A>>()
+      let index = 0
+      for (const item of items) {
+        const key = keyOf(item, index++)
+        const group = groups.get(key)
+        if (group === undefined) groups.set(key, [item])
+        else group.push(item)
+      }
+      return groups
+    }
+  })
+}
+
 export default defineConfig({
   resolve: {
     tsconfigPaths: true
