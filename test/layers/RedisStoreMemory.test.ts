@@ -1,0 +1,79 @@
+import { assert, it } from "@effect/vitest"
+import { DateTime, Duration, Effect } from "effect"
+import { QueryRecord, QueryState, Reason, RedisStore, RedisStoreMemory } from "effect-query-state"
+import { TestClock } from "effect/testing"
+import { driveTo, freshKey } from "../support/queries.ts"
+import { suite } from "../support/storeConformance.ts"
+
+suite("memory", RedisStoreMemory.layer, { time: "TestClock" })
+
+it.effect("a lease lapses at its end, not a millisecond before", () =>
+  Effect.gen(function*() {
+    const store = yield* RedisStore.RedisStore
+    const key = yield* freshKey
+    yield* TestClock.setTime(1_000)
+    const claim = { fence: 1_000_000, holder: "worker 1", expiresAt: DateTime.makeUnsafe(11_000) }
+    const queued = {
+      key,
+      state: QueryState.make("Queued", { claim }),
+      version: 1_000_000,
+      changedAt: DateTime.makeUnsafe(1_000)
+    }
+    const command = { event: "Queue", holder: "worker 1", lease: "10 seconds" } as const
+    assert.deepStrictEqual(yield* store.compareAndSet(key, command), { record: queued, changed: true })
+
+    yield* TestClock.adjust("9999 millis")
+    assert.deepStrictEqual(yield* store.read(key), queued)
+
+    yield* TestClock.adjust("1 millis")
+    assert.deepStrictEqual(yield* store.read(key), {
+      key,
+      state: QueryState.make("Cancelled", { reason: Reason.leaseExpired("worker 1") }),
+      version: 11_000_000,
+      changedAt: DateTime.makeUnsafe(11_000)
+    })
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
+
+it.effect("a claim without a lease never lapses", () =>
+  Effect.gen(function*() {
+    const store = yield* RedisStore.RedisStore
+    const key = yield* freshKey
+    const record = yield* driveTo(key, "Executing", { holder: "worker 1" })
+    yield* TestClock.adjust("3650 days")
+    assert.deepStrictEqual(yield* store.read(key), record)
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
+
+it.effect("a query that was reset is forgotten when it has been Known for long enough, and its versions go on growing", () =>
+  Effect.gen(function*() {
+    const store = yield* RedisStore.RedisStore
+    const key = yield* freshKey
+    yield* driveTo(key, "Resetting")
+    const { record } = yield* store.compareAndSet(key, { event: "FinishReset" })
+    yield* TestClock.adjust(Duration.subtract(RedisStore.knownTimeToLive, Duration.millis(1)))
+    assert.deepStrictEqual(yield* store.read(key), record)
+    yield* TestClock.adjust("1 millis")
+    assert.deepStrictEqual(yield* store.read(key), QueryRecord.absent(key))
+    assert.isAbove((yield* store.compareAndSet(key, { event: "Queue" })).record.version, record.version)
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
+
+it.effect("a query that is queued again is not forgotten for having been Known before", () =>
+  Effect.gen(function*() {
+    const store = yield* RedisStore.RedisStore
+    const key = yield* freshKey
+    yield* driveTo(key, "Resetting")
+    yield* store.compareAndSet(key, { event: "FinishReset" })
+    const { record } = yield* store.compareAndSet(key, { event: "Queue" })
+    yield* TestClock.adjust(Duration.times(RedisStore.knownTimeToLive, 2))
+    assert.deepStrictEqual(yield* store.read(key), record)
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
+
+it.effect("each store of memory has queries of its own", () =>
+  Effect.gen(function*() {
+    const key = yield* freshKey
+    const queue = RedisStore.RedisStore.use((store) => store.compareAndSet(key, { event: "Queue" }))
+    const answers = yield* Effect.all([
+      Effect.provide(queue, RedisStoreMemory.layer),
+      Effect.provide(queue, RedisStoreMemory.layer)
+    ])
+    assert.deepStrictEqual(answers.map(({ changed }) => changed), [true, true])
+  }))
