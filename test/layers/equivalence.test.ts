@@ -1,0 +1,214 @@
+import { assert, it } from "@effect/vitest"
+import { Arbitrary, Context, Duration, Effect, Layer, Redacted, Result, Schema } from "effect"
+import {
+  type QueryError,
+  QueryEvent,
+  type QueryKey,
+  QueryRecord,
+  QueryState,
+  Reason,
+  RedisStore,
+  type RedisStoreError,
+  RedisStoreLive,
+  RedisStoreMemory,
+  Transition
+} from "effect-query-state"
+import { inject } from "vitest"
+import { freshKey, told } from "../support/queries.ts"
+
+type Store = RedisStore.RedisStore["Service"]
+
+class Memory extends Context.Service<Memory, Store>()("test/equivalence/Memory") {}
+class Redis extends Context.Service<Redis, Store>()("test/equivalence/Redis") {}
+
+const Stores = Layer.mergeAll(
+  Layer.effect(Memory, RedisStore.RedisStore).pipe(Layer.provide(RedisStoreMemory.layer)),
+  Layer.effect(Redis, RedisStore.RedisStore).pipe(
+    Layer.provide(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }))
+  )
+)
+
+const Query = Schema.Literals([0, 1, 2])
+
+// A number stands for an event that the state at hand accepts, so that lives become long.
+const Event = Schema.Union([QueryEvent.QueryEvent, Schema.Literals([0, 1, 2])])
+
+// Each store has versions of its own, so a fence is named: the latest one, the nth one, or one that never was. What does
+// not lose the claim comes first, and first twice.
+const Fence = Schema.Union([
+  Schema.Literals(["none", "latest"]),
+  Schema.Literals(["none", "latest"]),
+  Schema.Literals(["never", 0, 1, 2, 3])
+])
+
+const Command = Schema.Struct({
+  event: Event,
+  fence: Fence,
+  isLeased: Schema.Boolean,
+  holder: Schema.NullOr(Schema.Literals(["A", "B"])),
+  reason: Schema.NullOr(Reason.Reason)
+})
+
+const Step = Schema.Union([
+  Schema.TaggedStruct("CompareAndSet", { query: Query, command: Command }),
+  Schema.TaggedStruct("CompareAndSetMany", { commands: Schema.Tuple([Command, Command, Command]) }),
+  Schema.TaggedStruct("Renew", { query: Query, fence: Fence }),
+  Schema.TaggedStruct("Read", { query: Query }),
+  Schema.TaggedStruct("ReadMany", {})
+])
+
+const lease = Duration.hours(1)
+
+type Outcome = Result.Result<RedisStore.Answer, QueryError.LeaseLost | RedisStoreError.RedisStoreError>
+
+/** What the contract says of a command: the record stays, or goes on to a state. */
+const decide = (before: QueryRecord.QueryRecord, { event, fence, reason }: RedisStore.Command) => {
+  if (fence !== undefined && (fence !== before.version || before.version === 0)) return "LeaseLost"
+  const isHeld = "claim" in before.state && before.state.claim?.expiresAt !== undefined
+  if (isHeld && fence === undefined && event !== "Cancel") return "Refused"
+  return Result.getOrElse(Transition.apply(before.state, event, { reason }), () => "Refused" as const)
+}
+
+/** Compares an answer with what the table says of the record that the same store answered before. */
+const agrees = (before: QueryRecord.QueryRecord, command: RedisStore.Command, outcome: Outcome) => {
+  const decision = decide(before, command)
+  if (decision === "LeaseLost") return claimIsLost(outcome, command.fence, before)
+  if (decision === "Refused") return assert.deepStrictEqual(outcome, Result.succeed({ record: before, changed: false }))
+  const { changed, record } = Result.getOrThrow(outcome)
+  assert.isAbove(record.version, before.version)
+  assert.deepStrictEqual({ changed, state: withoutClaim(record.state) }, { changed: true, state: decision })
+  const claim = claimOf(record)
+  const isClaimed = QueryState.isPending(decision) && (command.lease ?? command.holder) !== undefined
+  assert.deepStrictEqual(
+    { fence: claim?.fence, holder: claim?.holder, isLeased: claim?.expiresAt !== undefined },
+    isClaimed
+      ? { fence: record.version, holder: command.holder, isLeased: command.lease !== undefined }
+      : { fence: undefined, holder: undefined, isLeased: false }
+  )
+}
+
+const agreesOnRenewal = (before: QueryRecord.QueryRecord, fence: number, outcome: Outcome) => {
+  if (!QueryState.isPending(before.state) || fence !== before.version) {
+    return claimIsLost(outcome, fence, before)
+  }
+  const { record } = Result.getOrThrow(outcome)
+  const expiresAt = claimOf(record)?.expiresAt ?? assert.fail("a renewed claim has a lease")
+  const claim = { ...before.state.claim, fence, expiresAt }
+  assert.deepStrictEqual(record, { ...before, state: QueryState.make(before.state._tag, { claim }) })
+}
+
+/** Plays the steps on fresh queries of a store, and answers what it told, in terms that hold for every store. */
+const play = Effect.fnUntraced(
+  function*(store: Store, keys: ReadonlyArray<QueryKey.QueryKey>, steps: ReadonlyArray<typeof Step.Type>) {
+    const players = keys.map((key) => ({ key, latest: QueryRecord.absent(key), versions: [0] }))
+    const at = (query: number) => players[query] ?? assert.fail(`there is no query ${query}`)
+
+    const fenceOf = (query: number, fence: typeof Fence.Type) => {
+      const { versions } = at(query)
+      if (fence === "none") return undefined
+      return fence === "never" ? 3 : versions.at(fence === "latest" ? -1 : fence % versions.length)
+    }
+
+    const commandOf = (
+      query: number,
+      { event, fence, holder, isLeased, reason }: typeof Command.Type
+    ): RedisStore.Command => {
+      const accepted = Transition.edges.filter(({ from }) => from === at(query).latest.state._tag)
+      return {
+        event: typeof event === "string" ? event : accepted[event % accepted.length]?.event ?? "Queue",
+        fence: fenceOf(query, fence),
+        lease: isLeased ? lease : undefined,
+        holder: holder ?? undefined,
+        reason: reason ?? undefined
+      }
+    }
+
+    const answers: Array<unknown> = []
+    const note = (query: number, outcome: Outcome) => {
+      const player = at(query)
+      const record = Result.match(outcome, { onFailure: recordOf, onSuccess: ({ record }) => record })
+      if (!player.versions.includes(record.version)) player.versions.push(record.version)
+      player.latest = record
+      const nth = (version: number | undefined) => version === undefined ? undefined : player.versions.indexOf(version)
+      const claim = claimOf(record)
+      answers.push({
+        query,
+        outcome: Result.match(outcome, { onFailure: ({ _tag }) => _tag, onSuccess: ({ changed }) => changed }),
+        version: nth(record.version),
+        state: withoutClaim(record.state),
+        claim: claim && { fence: nth(claim.fence), holder: claim.holder, isLeased: claim.expiresAt !== undefined },
+        isTimed: record.changedAt !== undefined
+      })
+    }
+
+    for (const step of steps) {
+      switch (step._tag) {
+        case "CompareAndSet": {
+          const command = commandOf(step.query, step.command)
+          const outcome = yield* Effect.result(store.compareAndSet(at(step.query).key, command))
+          agrees(at(step.query).latest, command, outcome)
+          note(step.query, outcome)
+          break
+        }
+        case "CompareAndSetMany": {
+          const commands = step.commands.map((command, query) => commandOf(query, command))
+          const outcomes = yield* store.compareAndSetMany(commands.map((command, query) => [at(query).key, command]))
+          for (const [query, outcome] of outcomes.entries()) {
+            agrees(at(query).latest, commands[query] ?? assert.fail("more answers than commands"), outcome)
+            note(query, outcome)
+          }
+          break
+        }
+        case "Renew": {
+          const fence = fenceOf(step.query, step.fence) ?? 1
+          const outcome = yield* store.renew(at(step.query).key, fence, lease).pipe(
+            Effect.map((record) => ({ record, changed: false })),
+            Effect.result
+          )
+          agreesOnRenewal(at(step.query).latest, fence, outcome)
+          note(step.query, outcome)
+          break
+        }
+        case "Read": {
+          assert.deepStrictEqual(yield* store.read(at(step.query).key), at(step.query).latest)
+          break
+        }
+        case "ReadMany": {
+          const records = yield* store.readMany(keys)
+          assert.deepStrictEqual(records, players.map(({ latest }) => Result.succeed(latest)))
+          break
+        }
+      }
+    }
+    return answers
+  }
+)
+
+/** The record that came with an error; an error without one has no place here. */
+const recordOf = (error: QueryError.LeaseLost | RedisStoreError.RedisStoreError) => {
+  if (error._tag !== "LeaseLost") throw error
+  return error.record
+}
+
+const claimIsLost = (outcome: Outcome, fence: number | undefined, record: QueryRecord.QueryRecord) =>
+  assert.deepStrictEqual(Result.mapError(outcome, told), Result.fail({ _tag: "LeaseLost", fence, record }))
+
+const claimOf = ({ state }: QueryRecord.QueryRecord) => "claim" in state ? state.claim : undefined
+
+const withoutClaim = (state: QueryState.QueryState) =>
+  QueryState.make(state._tag, { reason: "reason" in state ? state.reason : undefined })
+
+it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisStore", (it) => {
+  it.effect.prop(
+    "memory and Redis give the same answers to the same commands, and both follow the table",
+    [Arbitrary.array(Arbitrary.schema(Step), { maxLength: 100 })],
+    ([steps]) =>
+      Effect.gen(function*() {
+        const keys = yield* Effect.all([freshKey, freshKey, freshKey])
+        const expected = yield* play(yield* Memory, keys, steps)
+        const actual = yield* play(yield* Redis, keys, steps)
+        assert.deepStrictEqual(actual, expected)
+      }),
+    { arbitrary: { runs: 150, size: 100 } }
+  )
+})
