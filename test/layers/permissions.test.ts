@@ -1,0 +1,42 @@
+import { assert, it } from "@effect/vitest"
+import { Effect, Fiber, Redacted, Stream } from "effect"
+import { QueryFleet, QueryKey, QueryStateMachine, RedisStoreLive } from "effect-query-state"
+import { Redis } from "ioredis"
+import { readFileSync } from "node:fs"
+import * as RedisServer from "../support/RedisServer.ts"
+
+/** The rules of access that the README names. */
+const rules = Array.from(
+  readFileSync("README.md", "utf8").split("The user of Redis needs")[1]?.split("\n\n")[0]?.matchAll(/`([^`]*)`/g) ?? [],
+  ([, rule = ""]) => rule.split(/\s+/)
+).flat().filter((rule) => /^[~&+]/.test(rule))
+
+const key = QueryKey.makeUnsafe({ db: "warehouse", query: "stock" })
+
+/** Everything that the library ever asks of Redis. */
+const everything = Effect.gen(function*() {
+  const query = yield* QueryStateMachine.make(key)
+  const fleet = yield* QueryFleet.make
+  yield* query.enqueue
+  const waiter = yield* Effect.forkChild(query.waitUntilComplete(), { startImmediately: true })
+  yield* query.executing(() => Effect.sleep("30 millis"), { lease: "20 millis" })
+  const { state } = yield* Fiber.join(waiter)
+  yield* query.resetting(() => Effect.void)
+  yield* query.trigger("Queue", { lease: "1 millis" })
+  const lapsed = yield* Effect.repeat(query.currentState, { until: ({ _tag }) => _tag === "Cancelled" })
+  const listed = yield* Stream.runCollect(fleet.list(key.db))
+  return [state._tag, lapsed._tag, listed.map(({ key }) => key)]
+})
+
+it.live("a user with the permissions that the README names can do everything", () =>
+  Effect.gen(function*() {
+    const { host, port, url } = yield* RedisServer.acquire()
+    const admin = yield* Effect.acquireRelease(
+      Effect.sync(() => new Redis(url)),
+      (admin) => Effect.sync(() => admin.disconnect())
+    )
+    yield* Effect.promise(() => admin.call("ACL", "SETUSER", "app", "on", ">secret", ...rules))
+    const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(`redis://app:secret@${host}:${port}`) })
+    assert.deepStrictEqual(yield* Effect.provide(everything, StoreLayer), ["Completed", "Cancelled", [key]])
+    assert.deepStrictEqual(yield* Effect.promise(() => admin.call("ACL", "LOG")), [])
+  }))

@@ -1,0 +1,19 @@
+/**
+ * Finds the fenced blocks of code in Markdown, and in the doc comments of TypeScript.
+ */
+export interface Block {
+  readonly language: string
+  readonly text: string
+  /** The line in its file where the block begins, from 1. */
+  readonly line: number
+}
+
+export const blocks = (source: string): ReadonlyArray<Block> =>
+  Array.from(source.matchAll(/^([ *]*)```(\w*)\n([^]*?)^\1```$/gm), (match) => {
+    const [, margin = "", language = "", text = ""] = match
+    return {
+      language,
+      text: text.split("\n").map((line) => line.slice(margin.length)).join("\n").trimEnd(),
+      line: source.slice(0, match.index).split("\n").length
+    }
+  })
