@@ -35,7 +35,8 @@ import * as Subscriptions from "./internal/subscriptions.ts"
  * **Details**
  *
  * - `prefix`: what the names of all keys start with, without braces. Default: `query-state`.
- * - `commandTimeout`: how long an operation may take before it fails with `TimedOut`. Default: 5 seconds.
+ * - `commandTimeout`: how long a command may take before it fails with `TimedOut`, and for how long it is sent again to a
+ *   server that loads its data or fails over. Default: 5 seconds.
  *
  * @category models
  * @since 0.1.0
@@ -172,7 +173,8 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   const serverClock = new ServerClock()
   const redisKeyOf = (key: QueryKey) => Keys.record(prefix, key)
   const scripts = yield* Effect.all({
-    compareAndSet: connection.load(Scripts.compareAndSet),
+    claim: connection.load(Scripts.claim),
+    conclude: connection.load(Scripts.conclude),
     read: connection.load(Scripts.read),
     renew: connection.load(Scripts.renew)
   }, { concurrency: "unbounded" }).pipe(Effect.mapError(storeError("prepare the store")))
@@ -189,7 +191,8 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
     function*(key: QueryKey, command: Command): Effect.fn.Return<Answer, RedisStoreError.Reason | LeaseLost> {
       const checked = yield* Effect.fromResult(check(command))
       const args = Codec.encode(nextOperation(), checked)
-      const { outcome, record } = yield* run(scripts.compareAndSet, redisKeyOf(key), key, args)
+      const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
+      const { outcome, record } = yield* run(script, redisKeyOf(key), key, args)
       return outcome === Scripts.outcomes.leaseLost
         ? yield* new LeaseLost({ fence: checked.fence ?? record.version, record })
         : { record, changed: outcome === Scripts.outcomes.changed }

@@ -14,7 +14,8 @@ import type { Checked } from "./command.ts"
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
   new Set(Transition.edges.filter(({ to }) => isWanted(QueryState.make(to))).map(({ event }) => event))
 
-const takesClaim = eventsThatLeadTo(QueryState.isPending)
+/** The events that lead to a state in which others must wait. */
+export const takesClaim = eventsThatLeadTo(QueryState.isPending)
 const takesReason = eventsThatLeadTo((state) => "reason" in state)
 
 const reasonJson = Schema.fromJsonString(Reason)

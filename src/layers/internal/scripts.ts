@@ -42,6 +42,9 @@ const lapses = table(
   ])
 )
 
+// What a script may do when Redis has reached its maxmemory: what frees a query, or keeps its claim, must still work.
+const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
+
 // Shared by all scripts: reads the record, settles its lease if that has lapsed, and defines how a record moves on.
 //
 // A record whose s or v cannot be right is left alone and answered as it is. Versions and times are written with "%.0f",
@@ -81,12 +84,7 @@ if x and lapses[s] and (tonumber(x) or millis + 1) <= millis then
 end
 `
 
-/**
- * Moves a query on, if the lifecycle and its claim allow it.
- *
- * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none.
- */
-export const compareAndSet = `${prelude}
+const compareAndSet = `${prelude}
 local operation, event, fence, lease, holder, reason = unpack(ARGV)
 -- Sent again because the answer was lost: this version is its own work.
 if o == operation then return answer(${outcomes.changed}) end
@@ -105,8 +103,17 @@ move(
 return answer(${outcomes.changed})
 `
 
+/**
+ * Moves a query on, if the lifecycle and its claim allow it: `claim` to where others must wait, which takes memory, and
+ * `conclude` to where they need not.
+ *
+ * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none.
+ */
+export const claim = `${header.claims}${compareAndSet}`
+export const conclude = `${header.frees}${compareAndSet}`
+
 /** Reads a record. No ARGV. */
-export const read = `${prelude}
+export const read = `${header.frees}${prelude}
 return answer(${outcomes.refused})
 `
 
@@ -115,7 +122,7 @@ return answer(${outcomes.refused})
  *
  * ARGV: fence, lease in ms.
  */
-export const renew = `${prelude}
+export const renew = `${header.frees}${prelude}
 if v ~= ARGV[1] or not lapses[s] then return answer(${outcomes.leaseLost}) end
 x = int(millis + ARGV[2])
 redis.call("HSET", key, "x", x)
