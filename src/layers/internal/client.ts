@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Redis, type RedisOptions } from "ioredis"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
-import { toReason } from "./failure.ts"
+import { isReadOnly, toReason } from "./failure.ts"
 
 /** Where a Redis is: a URL, or the options of ioredis. */
 export type Address =
@@ -34,8 +34,12 @@ const validUrl = (url: string): Result.Result<string, RedisStoreError.Reason> =>
   })
 
 const create = (address: Address, connectTimeout: number): Result.Result<Redis, RedisStoreError.Reason> => {
-  // A command that cannot be sent again within three attempts fails, rather than to wait for a server that stays away.
-  const defaults = { maxRetriesPerRequest: 3 }
+  const defaults = {
+    // A command that cannot be sent again within three attempts fails, rather than to wait for a server that stays away.
+    maxRetriesPerRequest: 3,
+    // Behind the same name there may be another primary by now.
+    reconnectOnError: isReadOnly
+  }
   const required = { lazyConnect: true, connectTimeout, replyMapping: "legacy" as const }
   return address.url === undefined
     ? Result.try({

@@ -1,9 +1,10 @@
 /** How scripts are sent to Redis: by their hash, bounded in time, with typed failures. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import type { Redis } from "ioredis"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
-import { isNoScript, toReason } from "./failure.ts"
+import { isNoScript, isTransient, toReason } from "./failure.ts"
 
 /** A script that the server has been given, and the hash it goes by there. */
 export interface Script {
@@ -52,14 +53,26 @@ export const make = (client: Redis, commandTimeout: Duration.Duration): Connecti
       return Effect.sync(() => clearTimeout(timer))
     })
 
+  // A server that starts or fails over did nothing, and is asked again for as long as a command may take.
+  const whileTransient = Schedule.exponential("50 millis").pipe(
+    Schedule.jittered,
+    Schedule.upTo({ duration: commandTimeout })
+  )
+  const patient = <A>(send: Effect.Effect<A, RedisStoreError.Reason>) =>
+    Effect.catchIf(
+      send,
+      isTransient,
+      () => Effect.retry(Effect.delay(send, "25 millis"), { schedule: whileTransient, while: isTransient })
+    )
+
   return {
     run: ({ lua, sha }, redisKey, args) =>
-      bounded(() =>
+      patient(bounded(() =>
         client.evalsha(sha, 1, redisKey, ...args).catch((error) => {
           // A server that lost its scripts, or a new one, is given the text, and keeps that.
           if (isNoScript(error)) return client.eval(lua, 1, redisKey, ...args)
           throw error
-        }), redisKey),
+        }), redisKey)),
     scan: (cursor, pattern) => bounded(() => client.scan(cursor, "MATCH", pattern, "COUNT", scanCount)),
     load: (lua) => Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha) }))
   }

@@ -38,3 +38,9 @@ export const toReason = (error: unknown, redisKey?: string): RedisStoreError.Rea
     ? new RedisStoreError.UnexpectedReply({ reply: cause.message, cause })
     : new RedisStoreError.ConnectionLost({ cause })
 }
+
+/** Whether a server that answered so may well carry the same command out shortly: it starts, or fails over. */
+export const isTransient = ({ _tag }: RedisStoreError.Reason): boolean => _tag === "Unavailable" || _tag === "ReadOnly"
+
+/** Whether Redis refused a write for being a replica. */
+export const isReadOnly = (error: Error): boolean => error.message.startsWith("READONLY")
