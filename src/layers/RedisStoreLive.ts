@@ -27,6 +27,7 @@ import * as OperationIds from "./internal/operationIds.ts"
 import * as Scripts from "./internal/scripts.ts"
 import { ServerClock } from "./internal/serverClock.ts"
 import * as SharedReads from "./internal/sharedReads.ts"
+import * as Subscriber from "./internal/subscriber.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
 
 /**
@@ -168,7 +169,7 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   const commandTimeout = yield* positive("commandTimeout", options.commandTimeout ?? Duration.seconds(5))
 
   const connection = Connection.make(client, commandTimeout)
-  const subscriptions = yield* Subscriptions.make(client, commandTimeout)
+  const subscriptions = yield* Subscriptions.make(Subscriber.standalone(client), commandTimeout)
   const nextOperation = OperationIds.make()
   const serverClock = new ServerClock()
   const redisKeyOf = (key: QueryKey) => Keys.record(prefix, key)

@@ -59,9 +59,4 @@ export class Readers {
   offer(channel: string, version: number): void {
     this.byChannel.get(channel)?.forEach((reader) => reader.offer(version))
   }
-
-  /** Tells everybody that hints may have been missed. */
-  offerAll(): void {
-    for (const channel of this.byChannel.keys()) this.offer(channel, Number.POSITIVE_INFINITY)
-  }
 }

@@ -1,73 +1,51 @@
-/** One subscriber connection, whatever the number of channels and of those who are interested in them. */
-import * as Arr from "effect/Array"
+/** Channels, counted by those who are interested in them, over one subscriber. */
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Redis } from "ioredis"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
-import { close } from "./client.ts"
 import { type Reader, Readers } from "./hints.ts"
+import type * as Subscriber from "./subscriber.ts"
 
 export interface Subscriptions {
   /** Subscribes to a channel while the scope is open, and returns once the server has acknowledged it. */
   readonly subscribe: (channel: string) => Effect.Effect<Effect.Effect<number>, RedisStoreError.Reason, Scope.Scope>
 }
 
-// How many channels one command names: many waits that start at once need few commands, of a bounded size.
-const batchSize = 1000
-
-/**
- * Makes subscriptions over a connection like that of `client`, which is opened when it is first needed and stays until
- * the scope closes. Whenever it had to be opened again, everybody is told that hints may have been missed.
- */
+/** Makes subscriptions over a subscriber that is opened when it is first needed and stays until the scope closes. */
 export const make = Effect.fnUntraced(function*(
-  client: Redis,
+  open: Subscriber.Open,
   commandTimeout: Duration.Duration
 ): Effect.fn.Return<Subscriptions, never, Scope.Scope> {
   const after = Duration.toMillis(commandTimeout)
   const readers = new Readers()
   const acknowledgements = new Map<string, Deferred.Deferred<void>>()
   const unsent = new Set<string>()
-  let subscriber: Redis | undefined
+  let subscriber: Subscriber.Subscriber | undefined
 
-  const open = (): Redis => {
-    const opened = client.duplicate({
-      autoResubscribe: false,
-      keyPrefix: "",
-      lazyConnect: true,
-      maxRetriesPerRequest: null,
-      replyMapping: "legacy"
-    })
-    opened.on("error", ignore)
-    opened.on("message", (channel: string, message: string) => {
+  const handlers: Subscriber.Handlers = {
+    onMessage: (channel, message) => {
       const version = Number.parseInt(message, 10)
       readers.offer(channel, Number.isNaN(version) ? Number.POSITIVE_INFINITY : version)
-    })
-    opened.on("ready", () => {
-      unsent.clear()
-      send(opened, readers.channels)
-      readers.offerAll()
-    })
-    // ioredis goes on trying; whoever waits for an acknowledgement waits no longer than the time-out.
-    opened.connect().catch(ignore)
-    return opened
+    },
+    onReady: () => send(readers.channels)
   }
 
-  // What is not acknowledged because the connection broke is subscribed again when that is ready.
-  const send = (opened: Redis, channels: ReadonlyArray<string>): void => {
-    for (const batch of Arr.chunksOf(channels, batchSize)) {
-      opened.subscribe(...batch).then(() => batch.forEach(acknowledge), ignore)
-    }
-  }
-
-  const acknowledge = (channel: string): void => {
-    const acknowledgement = acknowledgements.get(channel)
-    if (acknowledgement !== undefined) Deferred.doneUnsafe(acknowledgement, Effect.void)
+  // An acknowledgement counts for those who asked for it, and not for those who came when they had left. Where it is not
+  // the first, hints may have been missed before it, and it is time to read.
+  const send = (channels: ReadonlyArray<string>): void => {
+    unsent.clear()
+    const asked = new Map(channels.map((channel) => [channel, acknowledgements.get(channel)]))
+    subscriber?.subscribe(channels, (channel) => {
+      const acknowledgement = asked.get(channel)
+      if (acknowledgement === undefined) return
+      const isFirst = Deferred.doneUnsafe(acknowledgement, Effect.void)
+      if (!isFirst) readers.offer(channel, Number.POSITIVE_INFINITY)
+    })
   }
 
   const enter = (channel: string): Reader => {
-    subscriber ??= open()
+    subscriber ??= open(handlers)
     if (!readers.has(channel)) {
       acknowledgements.set(channel, Deferred.makeUnsafe())
       if (unsent.size === 0) queueMicrotask(flush)
@@ -76,10 +54,9 @@ export const make = Effect.fnUntraced(function*(
     return readers.add(channel)
   }
 
+  // What comes before the connection is ready is sent when it is.
   const flush = (): void => {
-    if (subscriber?.status !== "ready") return
-    send(subscriber, Array.from(unsent))
-    unsent.clear()
+    if (subscriber?.isReady() === true) send(Array.from(unsent))
   }
 
   const leave = (channel: string, reader: Reader): void => {
@@ -87,7 +64,7 @@ export const make = Effect.fnUntraced(function*(
     if (readers.has(channel)) return
     acknowledgements.delete(channel)
     unsent.delete(channel)
-    if (subscriber?.status === "ready") subscriber.unsubscribe(channel).catch(ignore)
+    subscriber?.unsubscribe(channel)
   }
 
   const acknowledged = (channel: string): Effect.Effect<void, RedisStoreError.Reason> =>
@@ -98,7 +75,7 @@ export const make = Effect.fnUntraced(function*(
       })
     )
 
-  yield* Effect.addFinalizer(() => subscriber === undefined ? Effect.void : close(subscriber))
+  yield* Effect.addFinalizer(() => subscriber?.close ?? Effect.void)
 
   return {
     subscribe: (channel) =>
@@ -111,5 +88,3 @@ export const make = Effect.fnUntraced(function*(
       )
   }
 })
-
-const ignore = (): void => {}
