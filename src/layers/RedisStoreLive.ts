@@ -3,16 +3,14 @@
  *
  * @since 0.1.0
  */
-import * as Arr from "effect/Array"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
-import type { Redis, RedisOptions } from "ioredis"
+import type { ClusterOptions as IoredisClusterOptions, Redis, RedisOptions } from "ioredis"
 import { LeaseLost } from "../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
@@ -27,8 +25,8 @@ import * as OperationIds from "./internal/operationIds.ts"
 import * as Scripts from "./internal/scripts.ts"
 import { ServerClock } from "./internal/serverClock.ts"
 import * as SharedReads from "./internal/sharedReads.ts"
-import * as Subscriber from "./internal/subscriber.ts"
 import * as Subscriptions from "./internal/subscriptions.ts"
+import * as Topology from "./internal/topology.ts"
 
 /**
  * Options of the store, whatever it is connected through.
@@ -68,6 +66,25 @@ export type Options =
   )
 
 /**
+ * Options of a store that makes its own connections to a cluster.
+ *
+ * **Details**
+ *
+ * - `nodes`: some of the servers of the cluster, from which the others are found.
+ * - `cluster`: the options of ioredis for a cluster, such as `redisOptions` with a password. Prefixes are left out: use
+ *   `prefix`.
+ * - `connectTimeout`: how long the first connection may take before the layer fails. Default: 10 seconds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ClusterOptions extends StoreOptions {
+  readonly nodes: ReadonlyArray<{ readonly host: string; readonly port: number }>
+  readonly cluster?: IoredisClusterOptions | undefined
+  readonly connectTimeout?: Duration.Input | undefined
+}
+
+/**
  * Provides a `RedisStore` in the Redis at a URL, or at what the options of ioredis say.
  *
  * **Details**
@@ -93,7 +110,36 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
     Effect.gen(function*() {
       const connectTimeout = yield* positive("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
       const client = yield* Effect.mapError(Client.open(options, connectTimeout), storeError("connect"))
-      return yield* make(client, options)
+      return yield* make(Topology.standalone(client), options)
+    })
+  )
+
+/**
+ * Provides a `RedisStore` in a cluster of Redis servers.
+ *
+ * **Details**
+ *
+ * Each query lives on one server, and so does every operation on it. Notifications are sharded too: one connection a
+ * primary for commands and, once somebody waits, one for notifications. Otherwise it is like `layer`.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { RedisStoreLive } from "effect-query-state"
+ *
+ * const StoreLayer = RedisStoreLive.layerCluster({ nodes: [{ host: "redis-1", port: 6379 }] })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerCluster = (options: ClusterOptions): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
+  Layer.effect(
+    RedisStore,
+    Effect.gen(function*() {
+      const connectTimeout = yield* positive("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
+      const client = yield* Effect.mapError(Client.openCluster(options, connectTimeout), storeError("connect"))
+      return yield* make(Topology.cluster(client), options)
     })
   )
 
@@ -141,7 +187,8 @@ export const layerConfig = (options: {
 export const layerClient = (
   client: Redis,
   options?: StoreOptions
-): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> => Layer.effect(RedisStore, make(client, options ?? {}))
+): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
+  Layer.effect(RedisStore, make(Topology.standalone(client), options ?? {}))
 
 // How many commands are under way at once for a call with many: enough that the round trips do not count, few enough
 // that neither side buffers more than some hundred kilobytes.
@@ -163,21 +210,22 @@ const positive = (name: string, input: Duration.Input) => {
     : invalid(`${name} must be longer than zero and finite`)
 }
 
-const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
+const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: StoreOptions) {
   const prefix = options.prefix ?? Keys.defaultPrefix
   if (/[{}]/.test(prefix)) return yield* invalid("prefix must hold no braces: they choose the slot in a cluster")
   const commandTimeout = yield* positive("commandTimeout", options.commandTimeout ?? Duration.seconds(5))
 
-  const connection = Connection.make(client, commandTimeout)
-  const subscriptions = yield* Subscriptions.make(Subscriber.standalone(client), commandTimeout)
+  const connection = Connection.make(topology, commandTimeout)
+  const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
   const nextOperation = OperationIds.make()
   const serverClock = new ServerClock()
   const redisKeyOf = (key: QueryKey) => Keys.record(prefix, key)
+  const lua = Scripts.make(topology.publish)
   const scripts = yield* Effect.all({
-    claim: connection.load(Scripts.claim),
-    conclude: connection.load(Scripts.conclude),
-    read: connection.load(Scripts.read),
-    renew: connection.load(Scripts.renew)
+    claim: connection.load(lua.claim),
+    conclude: connection.load(lua.conclude),
+    read: connection.load(lua.read),
+    renew: connection.load(lua.renew)
   }, { concurrency: "unbounded" }).pipe(Effect.mapError(storeError("prepare the store")))
 
   // Sends a script, and reads its answer.
@@ -221,8 +269,7 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
     (effect, key) => Effect.mapError(effect, orLeaseLost("renew the lease on", key))
   )
 
-  // ioredis puts a prefix of its own before the keys of commands, but neither before channels nor before patterns.
-  const fullPrefix = `${client.options.keyPrefix ?? ""}${prefix}`
+  const fullPrefix = `${topology.keyPrefix}${prefix}`
   const changes = (key: QueryKey) =>
     subscriptions.subscribe(Keys.record(fullPrefix, key)).pipe(
       Effect.map((next): Changes => ({ next, announcesAll: true })),
@@ -230,14 +277,10 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
     )
 
   const keys = (db: DbId) =>
-    Stream.paginate(
-      "0",
-      (cursor) =>
-        Effect.map(connection.scan(cursor, Keys.pattern(fullPrefix, db)), ([next, redisKeys]) => [
-          Arr.getSomes(redisKeys.map((redisKey) => Keys.parse(fullPrefix, redisKey))),
-          next === "0" ? Option.none() : Option.some(next)
-        ])
-    ).pipe(Stream.mapError(storeError(`list the queries of ${db}`)))
+    connection.find(Keys.pattern(fullPrefix, db)).pipe(
+      Stream.filterMap((redisKey) => Keys.parse(fullPrefix, redisKey)),
+      Stream.mapError(storeError(`list the queries of ${db}`))
+    )
 
   return RedisStore.of({
     // Without a fence no script answers that a lease is lost.

@@ -5,7 +5,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { Redis, type RedisOptions } from "ioredis"
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
 import { isReadOnly, toReason } from "./failure.ts"
 
@@ -13,6 +13,12 @@ import { isReadOnly, toReason } from "./failure.ts"
 export type Address =
   | { readonly url: Redacted.Redacted<string>; readonly redis?: undefined }
   | { readonly redis: RedisOptions; readonly url?: undefined }
+
+/** Where a cluster is: some of its servers, and the options of ioredis. */
+export interface ClusterAddress {
+  readonly nodes: ReadonlyArray<{ readonly host: string; readonly port: number }>
+  readonly cluster?: ClusterOptions | undefined
+}
 
 const decodeUrl = Schema.decodeUnknownResult(
   Schema.URLFromString.check(
@@ -33,24 +39,46 @@ const validUrl = (url: string): Result.Result<string, RedisStoreError.Reason> =>
     onSuccess: () => url
   })
 
-const create = (address: Address, connectTimeout: number): Result.Result<Redis, RedisStoreError.Reason> => {
-  const defaults = {
-    // A command that cannot be sent again within three attempts fails, rather than to wait for a server that stays away.
-    maxRetriesPerRequest: 3,
-    // Behind the same name there may be another primary by now.
-    reconnectOnError: isReadOnly
-  }
-  const required = { lazyConnect: true, connectTimeout, replyMapping: "legacy" as const }
-  return address.url === undefined
-    ? Result.try({
-      try: () => new Redis({ ...defaults, ...address.redis, ...required }),
-      catch: (error) => new RedisStoreError.InvalidInput({ issue: `ioredis refuses its options: ${error}` })
+// A command that cannot be sent again within three attempts fails, rather than to wait for a server that stays away; and
+// behind the name of a server that refuses to write there may be another one by now.
+const defaults = { maxRetriesPerRequest: 3, reconnectOnError: isReadOnly }
+
+const required = (connectTimeout: number) => ({
+  lazyConnect: true,
+  connectTimeout,
+  replyMapping: "legacy" as const
+})
+
+const orInvalid = <A>(create: () => A): Result.Result<A, RedisStoreError.Reason> =>
+  Result.try({
+    try: create,
+    catch: (error) => new RedisStoreError.InvalidInput({ issue: `ioredis refuses its options: ${error}` })
+  })
+
+const create = (address: Address, connectTimeout: number): Result.Result<Redis, RedisStoreError.Reason> =>
+  address.url === undefined
+    ? orInvalid(() => new Redis({ ...defaults, ...address.redis, ...required(connectTimeout) }))
+    : Result.map(
+      validUrl(Redacted.value(address.url)),
+      (url) => new Redis(url, { ...defaults, ...required(connectTimeout) })
+    )
+
+const createCluster = (
+  { cluster, nodes }: ClusterAddress,
+  connectTimeout: number
+): Result.Result<Cluster, RedisStoreError.Reason> =>
+  orInvalid(() =>
+    new Cluster(nodes.map((node) => ({ ...node })), {
+      ...cluster,
+      lazyConnect: true,
+      shardedSubscribers: true,
+      keyPrefix: "",
+      redisOptions: { ...defaults, ...cluster?.redisOptions, ...required(connectTimeout), keyPrefix: "" }
     })
-    : Result.map(validUrl(Redacted.value(address.url)), (url) => new Redis(url, { ...defaults, ...required }))
-}
+  )
 
 /** Closes a client, and returns once its socket is closed. */
-export const close = (client: Redis): Effect.Effect<void> =>
+export const close = (client: Redis | Cluster): Effect.Effect<void> =>
   Effect.callback((resume) => {
     const done = () => resume(Effect.void)
     // A client between two attempts to connect has nothing to close, and never says that it ended.
@@ -60,13 +88,12 @@ export const close = (client: Redis): Effect.Effect<void> =>
     if (!isConnected) done()
   })
 
-/** Connects to Redis, or fails within `connectTimeout`; closing the scope closes the connection. */
-export const open = Effect.fnUntraced(function*(
-  address: Address,
+const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
+  create: (connectTimeout: number) => Result.Result<Client, RedisStoreError.Reason>,
   connectTimeout: Duration.Duration
-): Effect.fn.Return<Redis, RedisStoreError.Reason, Scope.Scope> {
+): Effect.fn.Return<Client, RedisStoreError.Reason, Scope.Scope> {
   const after = Duration.toMillis(connectTimeout)
-  const client = yield* Effect.acquireRelease(Effect.fromResult(create(address, after)), close)
+  const client = yield* Effect.acquireRelease(Effect.fromResult(create(after)), close)
 
   // What `connect` rejects with is only that the connection is closed; why, is told by the event before it.
   let lastError: unknown
@@ -85,3 +112,11 @@ export const open = Effect.fnUntraced(function*(
   )
   return client
 })
+
+/** Connects to Redis, or fails within `connectTimeout`; closing the scope closes the connection. */
+export const open = (address: Address, connectTimeout: Duration.Duration) =>
+  connect((timeout) => create(address, timeout), connectTimeout)
+
+/** Connects to a cluster likewise. */
+export const openCluster = (address: ClusterAddress, connectTimeout: Duration.Duration) =>
+  connect((timeout) => createCluster(address, timeout), connectTimeout)

@@ -1,10 +1,12 @@
 /** How scripts are sent to Redis: by their hash, bounded in time, with typed failures. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import type { Redis } from "ioredis"
+import * as Stream from "effect/Stream"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
 import { isNoScript, isTransient, toReason } from "./failure.ts"
+import type { Topology } from "./topology.ts"
 
 /** A script that the server has been given, and the hash it goes by there. */
 export interface Script {
@@ -19,11 +21,8 @@ export interface Connection {
     redisKey: string,
     args: ReadonlyArray<string | number>
   ) => Effect.Effect<unknown, RedisStoreError.Reason>
-  /** Goes on with a search for keys that match a pattern, from the cursor that the last call answered, or "0". */
-  readonly scan: (
-    cursor: string,
-    pattern: string
-  ) => Effect.Effect<readonly [cursor: string, redisKeys: ReadonlyArray<string>], RedisStoreError.Reason>
+  /** Finds the keys that match a pattern, some at a time. */
+  readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Reason>
   /** Puts a script into the server's cache, and so finds out whether it answers at all. */
   readonly load: (lua: string) => Effect.Effect<Script, RedisStoreError.Reason>
 }
@@ -32,7 +31,7 @@ export interface Connection {
 const scanCount = 1000
 
 /** Sends scripts through a client of ioredis that somebody else owns. */
-export const make = (client: Redis, commandTimeout: Duration.Duration): Connection => {
+export const make = ({ client, primaries }: Topology, commandTimeout: Duration.Duration): Connection => {
   const after = Duration.toMillis(commandTimeout)
 
   // One timer of Node a command, and no fiber to race against it: Node keeps the timers of one duration in a linked list.
@@ -73,7 +72,16 @@ export const make = (client: Redis, commandTimeout: Duration.Duration): Connecti
           if (isNoScript(error)) return client.eval(lua, 1, redisKey, ...args)
           throw error
         }), redisKey)),
-    scan: (cursor, pattern) => bounded(() => client.scan(cursor, "MATCH", pattern, "COUNT", scanCount)),
+    find: (pattern) =>
+      Stream.flatMap(Stream.suspend(() => Stream.fromIterable(primaries())), (primary) =>
+        Stream.paginate(
+          "0",
+          (cursor) =>
+            Effect.map(
+              bounded(() => primary.scan(cursor, "MATCH", pattern, "COUNT", scanCount)),
+              ([next, redisKeys]) => [redisKeys, next === "0" ? Option.none() : Option.some(next)]
+            )
+        )),
     load: (lua) => Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha) }))
   }
 }

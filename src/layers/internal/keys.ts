@@ -1,5 +1,5 @@
 /** Every name that this library uses in Redis. */
-import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { type DbId, QueryKey } from "../../domain/QueryKey.ts"
 
@@ -20,14 +20,14 @@ export const pattern = (prefix: string, db: DbId): string => `${glob(prefix)}:{$
 // Percent-encoding leaves "*" as it is, and a prefix may hold anything.
 const glob = (text: string): string => text.replaceAll(/[*?[\]\\^]/g, String.raw`\$&`)
 
-const decodeKey = Schema.decodeUnknownOption(QueryKey)
+const decodeKey = Schema.decodeUnknownResult(QueryKey)
 
 /** The query whose record has a key, if that key is one of ours. */
-export const parse = (prefix: string, redisKey: string): Option.Option<QueryKey> => {
+export const parse = (prefix: string, redisKey: string): Result.Result<QueryKey, unknown> => {
   const [db, query, ...rest] = redisKey.slice(`${prefix}:{`.length, -1).split(":").map(decodeURIComponentOption)
   return rest.length === 0 && redisKey.startsWith(`${prefix}:{`) && redisKey.endsWith("}")
     ? decodeKey({ db, query })
-    : Option.none()
+    : Result.fail(redisKey)
 }
 
 const decodeURIComponentOption = (text: string): string | undefined => {

@@ -18,6 +18,9 @@ import * as Transition from "../../domain/Transition.ts"
 import { knownTimeToLive } from "../../services/RedisStore.ts"
 import { openEvent } from "./lifecycle.ts"
 
+/** In a cluster a notification goes to those who are connected to the server that has the key, and no further. */
+export type Publish = "PUBLISH" | "SPUBLISH"
+
 export const outcomes = { changed: 1, refused: 0, leaseLost: -1 } as const
 
 const known = QueryState.wireNames.Known
@@ -49,7 +52,7 @@ const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
 //
 // A record whose s or v cannot be right is left alone and answered as it is. Versions and times are written with "%.0f",
 // since Lua prints a large number with an exponent; below 2^53 they are exact.
-const prelude = `
+const prelude = (publish: Publish) => `
 local key = KEYS[1]
 local time = redis.call("TIME")
 local micros = time[1] * 1000000 + time[2]
@@ -75,7 +78,7 @@ local function move(to, operation, holder, expiry, reason)
   redis.call("HSET", key, unpack(set))
   if s == "${known}" then redis.call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
   -- A hint, and no more: it must not fail what has just been written.
-  redis.pcall("PUBLISH", key, v .. " " .. s)
+  redis.pcall("${publish}", key, v .. " " .. s)
 end
 
 local lapses = ${lapses}
@@ -84,7 +87,7 @@ if x and lapses[s] and (tonumber(x) or millis + 1) <= millis then
 end
 `
 
-const compareAndSet = `${prelude}
+const compareAndSet = `
 local operation, event, fence, lease, holder, reason = unpack(ARGV)
 -- Sent again because the answer was lost: this version is its own work.
 if o == operation then return answer(${outcomes.changed}) end
@@ -103,28 +106,40 @@ move(
 return answer(${outcomes.changed})
 `
 
-/**
- * Moves a query on, if the lifecycle and its claim allow it: `claim` to where others must wait, which takes memory, and
- * `conclude` to where they need not.
- *
- * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none.
- */
-export const claim = `${header.claims}${compareAndSet}`
-export const conclude = `${header.frees}${compareAndSet}`
-
-/** Reads a record. No ARGV. */
-export const read = `${header.frees}${prelude}
+const read = `
 return answer(${outcomes.refused})
 `
 
-/**
- * Gives a claim a new lease, if it is still held.
- *
- * ARGV: fence, lease in ms.
- */
-export const renew = `${header.frees}${prelude}
+const renew = `
 if v ~= ARGV[1] or not lapses[s] then return answer(${outcomes.leaseLost}) end
 x = int(millis + ARGV[2])
 redis.call("HSET", key, "x", x)
 return answer(${outcomes.changed})
 `
+
+export interface Scripts {
+  /**
+   * Moves a query to where others must wait, if the lifecycle and its claim allow it.
+   *
+   * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none.
+   */
+  readonly claim: string
+  /** Moves a query to where nobody need wait, likewise. */
+  readonly conclude: string
+  /** Reads a record. No ARGV. */
+  readonly read: string
+  /**
+   * Gives a claim a new lease, if it is still held.
+   *
+   * ARGV: fence, lease in ms.
+   */
+  readonly renew: string
+}
+
+/** Writes the scripts, with the command by which they publish. */
+export const make = (publish: Publish): Scripts => ({
+  claim: `${header.claims}${prelude(publish)}${compareAndSet}`,
+  conclude: `${header.frees}${prelude(publish)}${compareAndSet}`,
+  read: `${header.frees}${prelude(publish)}${read}`,
+  renew: `${header.frees}${prelude(publish)}${renew}`
+})

@@ -1,0 +1,14 @@
+import { Effect, Layer } from "effect"
+import { RedisStoreLive } from "effect-query-state"
+import * as RedisCluster from "../support/RedisCluster.ts"
+import { suite } from "../support/storeConformance.ts"
+
+const ClusterLayer = Layer.unwrap(
+  Effect.map(
+    RedisCluster.acquire(),
+    ({ primaries }) =>
+      RedisStoreLive.layerCluster({ nodes: primaries.map(({ server: { host, port } }) => ({ host, port })) })
+  )
+)
+
+suite("a cluster of Redis servers", ClusterLayer, { time: "real" })
