@@ -25,6 +25,8 @@ export const make = Effect.fnUntraced(function*(
 
   const handlers: Subscriber.Handlers = {
     onMessage: (channel, message) => {
+      // While the slots of a cluster move, the end of a subscription can miss the server that has it.
+      if (!readers.has(channel)) subscriber?.unsubscribe(channel)
       const version = Number.parseInt(message, 10)
       readers.offer(channel, Number.isNaN(version) ? Number.POSITIVE_INFINITY : version)
     },
