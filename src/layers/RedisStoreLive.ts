@@ -35,7 +35,7 @@ import * as Topology from "./internal/topology.ts"
  *
  * - `prefix`: what the names of all keys start with, without braces. Default: `query-state`.
  * - `commandTimeout`: how long a command may take before it fails with `TimedOut`, and for how long it is sent again to a
- *   server that loads its data or fails over. Default: 5 seconds.
+ *   server that loads its data, fails over or is out of reach. Default: 5 seconds.
  *
  * @category models
  * @since 0.1.0
@@ -179,7 +179,9 @@ export const layerConfig = (options: {
  *
  * **Details**
  *
- * The client stays the program's own: it is neither connected nor closed here, and its `keyPrefix` is respected.
+ * The client stays the program's own: it is neither connected nor closed here, and its `keyPrefix` is respected. Set its
+ * `autoResendUnfulfilledCommands` to false: a command that ioredis itself sends again cannot be told from a new one, where
+ * another has moved the query on in between.
  *
  * @category layers
  * @since 0.1.0
@@ -229,8 +231,14 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
   }, { concurrency: "unbounded" }).pipe(Effect.mapError(storeError("prepare the store")))
 
   // Sends a script, and reads its answer.
-  const run = (script: Connection.Script, redisKey: string, key: QueryKey, args: ReadonlyArray<string | number>) =>
-    Effect.flatMap(connection.run(script, redisKey, args), (reply) => {
+  const run = (
+    script: Connection.Script,
+    redisKey: string,
+    key: QueryKey,
+    args: Connection.Arguments,
+    argsAgain?: Connection.Arguments
+  ) =>
+    Effect.flatMap(connection.run(script, redisKey, args, argsAgain), (reply) => {
       const decoded = Codec.decode(key, reply)
       if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMillis)
       return Effect.fromResult(decoded)
@@ -241,7 +249,9 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
       const checked = yield* Effect.fromResult(check(command))
       const args = Codec.encode(nextOperation(), checked)
       const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
-      const { outcome, record } = yield* run(script, redisKeyOf(key), key, args)
+      const since = serverClock.lastMillis * 1000
+      const { outcome, record } = yield* run(script, redisKeyOf(key), key, [...args, ""], [...args, since])
+      if (outcome === Scripts.outcomes.unknown) return yield* new RedisStoreError.ConnectionLost({})
       return outcome === Scripts.outcomes.leaseLost
         ? yield* new LeaseLost({ fence: checked.fence ?? record.version, record })
         : { record, changed: outcome === Scripts.outcomes.changed }

@@ -39,9 +39,14 @@ const validUrl = (url: string): Result.Result<string, RedisStoreError.Reason> =>
     onSuccess: () => url
   })
 
-// A command that cannot be sent again within three attempts fails, rather than to wait for a server that stays away; and
-// behind the name of a server that refuses to write there may be another one by now.
-const defaults = { maxRetriesPerRequest: 3, reconnectOnError: isReadOnly }
+const defaults = {
+  // A command that cannot be sent within three attempts fails, rather than to wait for a server that stays away.
+  maxRetriesPerRequest: 3,
+  // Commands that had been sent when the connection broke are sent again by this library, which says so to the script.
+  autoResendUnfulfilledCommands: false,
+  // Behind the name of a server that refuses to write there may be another one by now.
+  reconnectOnError: isReadOnly
+}
 
 const required = (connectTimeout: number) => ({
   lazyConnect: true,
@@ -58,9 +63,9 @@ const orInvalid = <A>(create: () => A): Result.Result<A, RedisStoreError.Reason>
 const create = (address: Address, connectTimeout: number): Result.Result<Redis, RedisStoreError.Reason> =>
   address.url === undefined
     ? orInvalid(() => new Redis({ ...defaults, ...address.redis, ...required(connectTimeout) }))
-    : Result.map(
+    : Result.flatMap(
       validUrl(Redacted.value(address.url)),
-      (url) => new Redis(url, { ...defaults, ...required(connectTimeout) })
+      (url) => orInvalid(() => new Redis(url, { ...defaults, ...required(connectTimeout) }))
     )
 
 const createCluster = (

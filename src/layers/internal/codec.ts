@@ -22,7 +22,7 @@ const reasonJson = Schema.fromJsonString(Reason)
 // @effect-diagnostics-next-line schemaSync:off -- a reason is always encodable: its constructors see to that
 const encodeReason = Schema.encodeSync(reasonJson)
 
-/** The arguments of a `compareAndSet` script. */
+/** The arguments of the scripts that move a query on, but for the last. */
 export const encode = (operation: string, command: Checked): Array<string | number> => {
   const claims = takesClaim.has(command.event)
   return [

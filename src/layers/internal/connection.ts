@@ -14,12 +14,15 @@ export interface Script {
   readonly sha: string
 }
 
+export type Arguments = ReadonlyArray<string | number>
+
 export interface Connection {
-  /** Runs a script on one key. */
+  /** Runs a script on one key, with `argsAgain` where it may have been run before and the answer was lost. */
   readonly run: (
     script: Script,
     redisKey: string,
-    args: ReadonlyArray<string | number>
+    args: Arguments,
+    argsAgain?: Arguments
   ) => Effect.Effect<unknown, RedisStoreError.Reason>
   /** Finds the keys that match a pattern, some at a time. */
   readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Reason>
@@ -52,26 +55,27 @@ export const make = ({ client, primaries }: Topology, commandTimeout: Duration.D
       return Effect.sync(() => clearTimeout(timer))
     })
 
-  // A server that starts or fails over did nothing, and is asked again for as long as a command may take.
+  const send = ({ lua, sha }: Script, redisKey: string, args: Arguments) =>
+    bounded(() =>
+      client.evalsha(sha, 1, redisKey, ...args).catch((error) => {
+        // A server that lost its scripts, or a new one, is given the text, and keeps that.
+        if (isNoScript(error)) return client.eval(lua, 1, redisKey, ...args)
+        throw error
+      }), redisKey)
+
+  // A server that starts, fails over or is out of reach is asked again for as long as a command may take.
   const whileTransient = Schedule.exponential("50 millis").pipe(
     Schedule.jittered,
     Schedule.upTo({ duration: commandTimeout })
   )
-  const patient = <A>(send: Effect.Effect<A, RedisStoreError.Reason>) =>
-    Effect.catchIf(
-      send,
-      isTransient,
-      () => Effect.retry(Effect.delay(send, "25 millis"), { schedule: whileTransient, while: isTransient })
-    )
 
   return {
-    run: ({ lua, sha }, redisKey, args) =>
-      patient(bounded(() =>
-        client.evalsha(sha, 1, redisKey, ...args).catch((error) => {
-          // A server that lost its scripts, or a new one, is given the text, and keeps that.
-          if (isNoScript(error)) return client.eval(lua, 1, redisKey, ...args)
-          throw error
-        }), redisKey)),
+    run: (script, redisKey, args, argsAgain = args) =>
+      Effect.catchIf(send(script, redisKey, args), isTransient, () =>
+        send(script, redisKey, argsAgain).pipe(
+          Effect.delay("25 millis"),
+          Effect.retry({ schedule: whileTransient, while: isTransient })
+        )),
     find: (pattern) =>
       Stream.flatMap(Stream.suspend(() => Stream.fromIterable(primaries())), (primary) =>
         Stream.paginate(

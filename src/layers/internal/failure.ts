@@ -2,13 +2,14 @@
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
 
 /**
- * What is kept of a foreign error: ioredis hangs the failed command with all its arguments, a password among them, on
- * its errors, and that must not reach a log.
+ * What is kept of a foreign error: ioredis hangs the failed command with all its arguments on its errors, and a server
+ * quotes those of a command that it does not know. A password may be among them, and must not reach a log.
  */
 const withoutCommand = (error: unknown): Error => {
   if (!(error instanceof Error)) return new Error(String(error))
   const code = "code" in error && typeof error.code === "string" ? `${error.code} ` : ""
-  const kept = new Error(error.message === "" ? `${error.name} ${code}`.trim() : error.message)
+  const message = error.message.replace(/, with args beginning with:.*/s, "")
+  const kept = new Error(message === "" ? `${error.name} ${code}`.trim() : message)
   kept.name = error.name
   return kept
 }
@@ -39,8 +40,9 @@ export const toReason = (error: unknown, redisKey?: string): RedisStoreError.Rea
     : new RedisStoreError.ConnectionLost({ cause })
 }
 
-/** Whether a server that answered so may well carry the same command out shortly: it starts, or fails over. */
-export const isTransient = ({ _tag }: RedisStoreError.Reason): boolean => _tag === "Unavailable" || _tag === "ReadOnly"
+/** Whether the same command may well be carried out shortly: the server starts, fails over, or is out of reach. */
+export const isTransient = ({ _tag }: RedisStoreError.Reason): boolean =>
+  _tag === "Unavailable" || _tag === "ReadOnly" || _tag === "ConnectionLost"
 
 /** Whether Redis refused a write for being a replica. */
 export const isReadOnly = (error: Error): boolean => error.message.startsWith("READONLY")

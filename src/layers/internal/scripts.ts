@@ -21,7 +21,7 @@ import { openEvent } from "./lifecycle.ts"
 /** In a cluster a notification goes to those who are connected to the server that has the key, and no further. */
 export type Publish = "PUBLISH" | "SPUBLISH"
 
-export const outcomes = { changed: 1, refused: 0, leaseLost: -1 } as const
+export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } as const
 
 const known = QueryState.wireNames.Known
 
@@ -88,14 +88,19 @@ end
 `
 
 const compareAndSet = `
-local operation, event, fence, lease, holder, reason = unpack(ARGV)
+local operation, event, fence, lease, holder, reason, since = unpack(ARGV)
 -- Sent again because the answer was lost: this version is its own work.
 if o == operation then return answer(${outcomes.changed}) end
-if fence ~= "" and fence ~= v then return answer(${outcomes.leaseLost}) end
-local to = target(event)
-if not to or (x and fence == "" and event ~= "${QueryEvent.wireNames[openEvent]}") then
-  return answer(${outcomes.refused})
+-- Sent again, and the query has moved since it was first sent: perhaps by this very command, before others.
+local function no(outcome)
+  local moved = since ~= "" and (tonumber(v) or 0) >= tonumber(since)
+  return answer(moved and ${outcomes.unknown} or outcome)
 end
+if fence ~= "" and fence ~= v then return no(${outcomes.leaseLost}) end
+local to = target(event)
+if not to or (x and fence == "" and event ~= "${
+  QueryEvent.wireNames[openEvent]
+}") then return no(${outcomes.refused}) end
 move(
   to,
   operation,
@@ -121,7 +126,8 @@ export interface Scripts {
   /**
    * Moves a query to where others must wait, if the lifecycle and its claim allow it.
    *
-   * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none.
+   * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none; last, where the
+   * command is sent again, a time in microseconds before it was first sent, else empty.
    */
   readonly claim: string
   /** Moves a query to where nobody need wait, likewise. */

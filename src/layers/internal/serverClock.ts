@@ -8,7 +8,11 @@ import * as DateTime from "effect/DateTime"
 export class ServerClock {
   private aheadMillis: number | undefined
 
+  /** The newest time that the server told, in milliseconds: it was no later than now. */
+  lastMillis = 0
+
   set(serverMillis: number): void {
+    this.lastMillis = serverMillis
     this.aheadMillis = serverMillis - performance.now()
   }
 
