@@ -179,9 +179,9 @@ export const layerConfig = (options: {
  *
  * **Details**
  *
- * The client stays the program's own: it is neither connected nor closed here, and its `keyPrefix` is respected. Set its
- * `autoResendUnfulfilledCommands` to false: a command that ioredis itself sends again cannot be told from a new one, where
- * another has moved the query on in between.
+ * The client stays the program's own: it is neither connected nor closed here, and its `keyPrefix` is respected. Give it
+ * `autoResendUnfulfilledCommands: false` and `maxRetriesPerRequest: 0`: a command that ioredis itself sends again cannot be
+ * told from a new one, where another has moved the query on in between.
  *
  * @category layers
  * @since 0.1.0

@@ -40,9 +40,8 @@ const validUrl = (url: string): Result.Result<string, RedisStoreError.Reason> =>
   })
 
 const defaults = {
-  // A command that cannot be sent within three attempts fails, rather than to wait for a server that stays away.
-  maxRetriesPerRequest: 3,
-  // Commands that had been sent when the connection broke are sent again by this library, which says so to the script.
+  // What was under way when the connection broke fails at once, and is sent again by this library, which tells the script.
+  maxRetriesPerRequest: 0,
   autoResendUnfulfilledCommands: false,
   // Behind the name of a server that refuses to write there may be another one by now.
   reconnectOnError: isReadOnly

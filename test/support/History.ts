@@ -1,0 +1,151 @@
+/**
+ * Records what many clients were told about one lifecycle each, and checks that it can all be true.
+ *
+ * The log of a query is what Redis published, in its order: every change is in it. All that a client was told must fit
+ * into that log, and into the order in which it was told.
+ */
+import { Effect } from "effect"
+import {
+  type QueryError,
+  type QueryKey,
+  type QueryRecord,
+  QueryState,
+  type RedisStore,
+  type RedisStoreError,
+  Transition
+} from "effect-query-state"
+
+/** A change of a query, as it was published. */
+export interface Change {
+  readonly version: number
+  readonly tag: QueryState.Tag
+}
+
+export type Call =
+  | { readonly _tag: "CompareAndSet"; readonly command: RedisStore.Command }
+  | { readonly _tag: "Renew"; readonly fence: number }
+  | { readonly _tag: "Read" }
+
+export type Told =
+  | { readonly _tag: "Answer"; readonly record: QueryRecord.QueryRecord; readonly changed: boolean }
+  | { readonly _tag: "LeaseLost"; readonly record: QueryRecord.QueryRecord }
+  /** It may or may not have happened. */
+  | { readonly _tag: "Unknown" }
+
+/** A call, what it was told, and when it began and ended, by one count for all clients. */
+export interface Entry {
+  readonly key: QueryKey.QueryKey
+  readonly call: Call
+  readonly told: Told
+  readonly began: number
+  readonly ended: number
+}
+
+export class Recorder {
+  readonly entries: Array<Entry> = []
+  private count = 0
+
+  /** Performs a call, and notes what it was told. */
+  readonly note = Effect.fnUntraced(function*(
+    this: Recorder,
+    key: QueryKey.QueryKey,
+    call: Call,
+    effect: Effect.Effect<RedisStore.Answer, RedisStoreError.RedisStoreError | QueryError.LeaseLost>
+  ): Effect.fn.Return<Told> {
+    const began = this.count++
+    const told = yield* Effect.match(effect, {
+      onSuccess: (answer): Told => ({ _tag: "Answer", ...answer }),
+      onFailure: (error): Told =>
+        error._tag === "LeaseLost" ? { _tag: "LeaseLost", record: error.record } : { _tag: "Unknown" }
+    })
+    this.entries.push({ key, call, told, began, ended: this.count++ })
+    return told
+  })
+}
+
+const showCall = (call: Call) => call._tag === "CompareAndSet" ? call.command.event : call._tag
+
+const recordOf = ({ told }: Entry) => told._tag === "Unknown" ? undefined : told.record
+
+const isChange = ({ told }: Entry) => told._tag === "Answer" && told.changed
+
+const isLapse = (from: QueryState.Tag, to: QueryState.Tag) =>
+  Object.entries(Transition.lapseEvents).some(([tag, event]) => tag === from && Transition.next(from, event) === to)
+
+/** Lists all that cannot be true about one query. */
+export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<Entry>): ReadonlyArray<string> => {
+  const found: Array<string> = []
+  const byVersion = new Map(log.map((change, index) => [change.version, { ...change, index }]))
+  const before = (index: number): QueryState.Tag => log[index - 1]?.tag ?? "Known"
+
+  log.forEach(({ tag, version }, index) => {
+    const previous = log[index - 1]
+    if (previous !== undefined && version <= previous.version) found.push(`version ${version} is not a new one`)
+    if (!Transition.edges.some(({ from, to }) => from === before(index) && to === tag)) {
+      found.push(`version ${version}: no event leads from ${before(index)} to ${tag}`)
+    }
+  })
+
+  const winners = new Map<number, Entry>()
+  for (const entry of entries) {
+    const { call, told } = entry
+    const record = recordOf(entry)
+    if (record === undefined || told._tag === "Unknown") continue
+    const { state, version } = record
+    const what = `${showCall(call)}, told ${told._tag} with ${state._tag}, version ${version}`
+    if (version === 0 ? state._tag !== "Known" : byVersion.get(version)?.tag !== state._tag) {
+      found.push(`${what}: there is no such change`)
+    }
+    const fence = call._tag === "Read" ? undefined : call._tag === "Renew" ? call.fence : call.command.fence
+    if (told._tag === "LeaseLost") {
+      const isHeld = version === fence && (call._tag === "CompareAndSet" || QueryState.isPending(state))
+      if (isHeld) found.push(`${what}: the claim is held`)
+    } else if (isChange(entry) && call._tag === "CompareAndSet") {
+      const change = byVersion.get(version)
+      if (winners.has(version)) found.push(`${what}: another was told the same`)
+      winners.set(version, entry)
+      if (change !== undefined && Transition.next(before(change.index), call.command.event) !== state._tag) {
+        found.push(`${what}: it does not lead there from ${before(change.index)}`)
+      }
+    } else if (call._tag === "CompareAndSet") {
+      const isOthers = fence === undefined && QueryState.claimOf(state)?.expiresAt !== undefined
+      if (Transition.next(state._tag, call.command.event) !== undefined && !isOthers) {
+        found.push(`${what}: refused, though it is accepted there`)
+      }
+    }
+  }
+
+  // Nobody is told of an older version than somebody else had been told of before they asked.
+  const byEnd = entries.toSorted((left, right) => left.ended - right.ended).values()
+  let next = byEnd.next()
+  let known = 0
+  for (const entry of entries.toSorted((left, right) => left.began - right.began)) {
+    while (next.done !== true && next.value.ended < entry.began) {
+      known = Math.max(known, recordOf(next.value)?.version ?? 0)
+      next = byEnd.next()
+    }
+    const version = recordOf(entry)?.version ?? known
+    if (version < known) found.push(`${showCall(entry.call)}: told of version ${version}, when ${known} was known`)
+  }
+
+  // Every change is that of somebody who was told so, of somebody who does not know, or of a lease that lapsed.
+  const unknown = entries.filter(({ call, told }) => call._tag === "CompareAndSet" && told._tag === "Unknown")
+  const renewed = new Set(
+    entries.map(({ call, told }) => call._tag === "Renew" && told._tag === "Answer" && call.fence)
+  )
+  const isLeased = (version = 0) => {
+    const winner = winners.get(version)
+    const wasGiven = winner?.call._tag === "CompareAndSet" && winner.call.command.lease !== undefined
+    return winner === undefined || wasGiven || renewed.has(version)
+  }
+  log.forEach(({ tag, version }, index) => {
+    const from = before(index)
+    if (winners.has(version) || (isLapse(from, tag) && isLeased(log[index - 1]?.version))) return
+    const doubtful = unknown.findIndex(({ call }) =>
+      call._tag === "CompareAndSet" && Transition.next(from, call.command.event) === tag
+    )
+    if (doubtful < 0) found.push(`version ${version}: nobody moved the query from ${from} to ${tag}`)
+    else unknown.splice(doubtful, 1)
+  })
+  return found
+}
