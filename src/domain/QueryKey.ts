@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
 /**
@@ -93,7 +94,10 @@ export class InvalidQueryKey extends Schema.TaggedError<InvalidQueryKey>("effect
   }
 }
 
-const decode = Schema.decodeUnknownEffect(QueryKey)
+const decode = Schema.decodeUnknownResult(QueryKey)
+
+const fromIds = (ids: unknown): Result.Result<QueryKey, InvalidQueryKey> =>
+  Result.mapError(decode(ids), (error) => new InvalidQueryKey({ issue: error.message }))
 
 /**
  * Creates a key from plain ids, or fails with `InvalidQueryKey`.
@@ -112,11 +116,10 @@ const decode = Schema.decodeUnknownEffect(QueryKey)
  */
 export const make = (
   ids: { readonly db: string; readonly query: string }
-): Effect.Effect<QueryKey, InvalidQueryKey> =>
-  Effect.mapError(decode(ids), (error) => new InvalidQueryKey({ issue: error.message }))
+): Effect.Effect<QueryKey, InvalidQueryKey> => Effect.suspend(() => Effect.fromResult(fromIds(ids)))
 
 /**
- * Creates a key from ids that the program itself wrote down, and throws on any that cannot be one.
+ * Creates a key from ids that the program itself wrote down, and throws `InvalidQueryKey` on any that cannot be one.
  *
  * **When to use**
  *
@@ -126,7 +129,7 @@ export const make = (
  * @since 0.1.0
  */
 export const makeUnsafe = (ids: { readonly db: string; readonly query: string }): QueryKey =>
-  QueryKey.make({ db: DbId.make(ids.db), query: QueryId.make(ids.query) })
+  Result.getOrThrow(fromIds(ids))
 
 /**
  * Shows a key to people, for log lines and error messages.

@@ -116,10 +116,25 @@ export const leaseExpired = (holder?: string | undefined): Reason =>
  */
 export const unrecorded: Reason = Reason.make({ _tag: "Unrecorded" })
 
+// Whatever was thrown, anywhere: what cannot be read of it is left out, and nothing is thrown here.
+const legible = (read: () => unknown): string | undefined => {
+  try {
+    const text = read()
+    return typeof text === "string" ? text : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const isObject = (error: unknown): error is object => typeof error === "object" && error !== null
+
 const errorName = (error: unknown): string =>
-  typeof error === "object" && error !== null
-    ? "_tag" in error && typeof error._tag === "string" ? error._tag : error.constructor?.name ?? "Object"
-    : typeof error
+  legible(() => isObject(error) && "_tag" in error && error._tag)
+    ?? legible(() => isObject(error) && error.constructor.name)
+    ?? typeof error
+
+const errorMessage = (error: unknown): string =>
+  legible(() => error instanceof Error && error.message) ?? legible(() => String(error)) ?? "illegible"
 
 /**
  * Creates the reason that tells what a `Cause` was: `Interrupted` where nothing but an interruption happened, else
@@ -133,8 +148,8 @@ export const fromCause = (cause: Cause.Cause<unknown>): Reason => {
   const error = Cause.squash(cause)
   return failed({
     error: errorName(error),
-    message: error instanceof Error ? error.message : String(error),
-    detail: Cause.pretty(cause)
+    message: errorMessage(error),
+    detail: legible(() => Cause.pretty(cause))
   })
 }
 
