@@ -1,0 +1,125 @@
+import { assert, it } from "@effect/vitest"
+import { Result, Schema } from "effect"
+import { QueryError, QueryEvent, QueryKey, QueryRecord, QueryState, Reason, Transition } from "effect-query-state"
+
+const pairs = QueryState.tags.flatMap((from) => QueryEvent.all.map((event) => ({ from, event })))
+
+const Data = Schema.Struct({
+  claim: Schema.optionalKey(QueryState.Claim),
+  reason: Schema.optionalKey(Reason.Reason)
+})
+
+/** A step that can be forced on a state which it does not accept. */
+type Step = (state: never, data?: QueryState.Data) => QueryState.QueryState
+
+const steps: { readonly [E in QueryEvent.QueryEvent]: Step } = {
+  Queue: Transition.enqueue,
+  Execute: Transition.execute,
+  Finish: Transition.finish,
+  Error: Transition.raiseError,
+  Cancel: Transition.cancel,
+  Reset: Transition.reset,
+  FinishReset: Transition.finishResetting
+}
+
+const force = (event: QueryEvent.QueryEvent, state: QueryState.QueryState, data?: QueryState.Data) =>
+  Result.try(() => steps[event](state as never, data))
+
+const isIllegal = Schema.is(QueryError.IllegalTransition)
+
+/** All that an illegal transition tells: compared as errors, two of them differ by their message alone. */
+const told = (error: unknown) => isIllegal(error) ? { ...error } : error
+
+/** Walks along the edges for as long as they lead to something new. */
+const reachableFrom = (start: string, edges: Iterable<{ readonly from: string; readonly to: string }>) => {
+  const reached = new Set([start])
+  for (const state of reached) {
+    for (const { from, to } of edges) if (from === state) reached.add(to)
+  }
+  return reached
+}
+
+it("the lifecycle has these steps and no others", () => {
+  assert.deepStrictEqual(Transition.edges.map(({ event, from, to }) => `${from} --${event}--> ${to}`), [
+    "Known --Queue--> Queued",
+    "Queued --Execute--> Executing",
+    "Queued --Cancel--> Cancelled",
+    "Executing --Finish--> Completed",
+    "Executing --Error--> Errored",
+    "Executing --Cancel--> Cancelled",
+    "Completed --Reset--> Resetting",
+    "Errored --Reset--> Resetting",
+    "Cancelled --Reset--> Resetting",
+    "Resetting --Error--> ResetFailed",
+    "Resetting --FinishReset--> Known",
+    "ResetFailed --Reset--> Resetting"
+  ])
+})
+
+it.each(pairs)("table, edges, next state and sources say the same of $from and $event", ({ event, from }) => {
+  const row: Readonly<Record<string, QueryState.Tag>> = Transition.table[from]
+  const to = row[event]
+  const edges = Transition.edges.filter((edge) => edge.from === from && edge.event === event)
+  assert.deepStrictEqual(edges, to === undefined ? [] : [{ from, event, to }])
+  assert.strictEqual(Transition.next(from, event), to)
+  assert.strictEqual(Transition.sources(event).includes(from), to !== undefined)
+})
+
+it("every state can be reached from every other", () => {
+  for (const tag of QueryState.tags) {
+    assert.deepStrictEqual(reachableFrom(tag, Transition.edges), new Set([tag, ...QueryState.tags]))
+  }
+})
+
+it.prop(
+  "apply and the typed steps follow the table, whatever the states carry, and refuse all else",
+  [QueryState.QueryState, Data],
+  ([state, data]) => {
+    for (const event of QueryEvent.all) {
+      const from = state._tag
+      const to = Transition.next(from, event)
+      const refusal = new QueryError.IllegalTransition({ from, event, acceptedIn: Transition.sources(event) })
+      const expected = to === undefined ? Result.fail(told(refusal)) : Result.succeed(QueryState.make(to, data))
+      assert.deepStrictEqual(Result.mapError(Transition.apply(state, event, data), told), expected)
+      assert.deepStrictEqual(Result.mapError(force(event, state, data), told), expected)
+    }
+  },
+  { arbitrary: { runs: 300 } }
+)
+
+it.each(Object.entries(Transition.lapseEvents))("a lapse ends %s by %s, with a reason", (from, event) => {
+  const reason = Reason.leaseExpired("worker 1")
+  const state = Result.getOrThrow(Transition.apply(QueryState.make(from as QueryState.Tag), event, { reason }))
+  assert.isTrue(QueryState.isDeterminate(state))
+  assert.deepStrictEqual("reason" in state && state.reason, reason)
+})
+
+it("a lapse ends every pending state", () => {
+  const isPending = (tag: QueryState.Tag) => QueryState.isPending(QueryState.make(tag))
+  assert.deepStrictEqual(Object.keys(Transition.lapseEvents), QueryState.tags.filter(isPending))
+})
+
+it("a refusal tells of the record, and of the states that take the event", () => {
+  const record = QueryRecord.absent(QueryKey.makeUnsafe({ db: "warehouse", query: "daily totals" }))
+  assert.deepStrictEqual(told(Transition.refusal(record, "Reset")), {
+    _tag: "IllegalTransition",
+    from: "Known",
+    event: "Reset",
+    acceptedIn: ["Completed", "Errored", "Cancelled", "ResetFailed"],
+    record
+  })
+})
+
+it("the diagram has every edge once, starts at Known, reaches all states, and marks the pending ones", () => {
+  const [kind, ...lines] = Transition.toMermaid().split("\n").map((line) => line.trim())
+  const arrows = lines.flatMap((line) => {
+    const [, from = "", to = "", event] = /^(\S+) --> (\w+)(?:: (\w+))?$/.exec(line) ?? []
+    return to === "" ? [] : [{ from, to, event }]
+  })
+  assert.strictEqual(kind, "stateDiagram-v2")
+  assert.sameDeepMembers(arrows, [{ from: "[*]", to: "Known", event: undefined }, ...Transition.edges])
+  assert.deepStrictEqual(reachableFrom("[*]", arrows), new Set(["[*]", ...QueryState.tags]))
+  assert.deepStrictEqual(lines.filter((line) => line.startsWith("class ")), [
+    "class Queued,Executing,Resetting pending"
+  ])
+})
