@@ -108,7 +108,7 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const connectTimeout = yield* positive("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
+      const connectTimeout = yield* checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
       const client = yield* Effect.mapError(Client.open(options, connectTimeout), storeError("connect"))
       return yield* make(Topology.standalone(client), options)
     })
@@ -137,7 +137,7 @@ export const layerCluster = (options: ClusterOptions): Layer.Layer<RedisStore, R
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const connectTimeout = yield* positive("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
+      const connectTimeout = yield* checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
       const client = yield* Effect.mapError(Client.openCluster(options, connectTimeout), storeError("connect"))
       return yield* make(Topology.cluster(client), options)
     })
@@ -205,17 +205,20 @@ const orLeaseLost = (operation: string, key: QueryKey) => (error: RedisStoreErro
 const invalid = (issue: string) =>
   Effect.fail(storeError("configure the store")(new RedisStoreError.InvalidInput({ issue })))
 
-const positive = (name: string, input: Duration.Input) => {
+// The timers of Node go no further, 24 days, and are over at once beyond.
+const longestTimeout = Duration.millis(2 ** 31 - 1)
+
+const checkTimeout = (name: string, input: Duration.Input) => {
   const duration = Duration.fromInputUnsafe(input)
   return Duration.isFinite(duration) && Duration.toMillis(duration) > 0
-    ? Effect.succeed(duration)
+    ? Effect.succeed(Duration.min(duration, longestTimeout))
     : invalid(`${name} must be longer than zero and finite`)
 }
 
 const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: StoreOptions) {
   const prefix = options.prefix ?? Keys.defaultPrefix
   if (/[{}]/.test(prefix)) return yield* invalid("prefix must hold no braces: they choose the slot in a cluster")
-  const commandTimeout = yield* positive("commandTimeout", options.commandTimeout ?? Duration.seconds(5))
+  const commandTimeout = yield* checkTimeout("commandTimeout", options.commandTimeout ?? Duration.seconds(5))
 
   const connection = Connection.make(topology, commandTimeout)
   const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)

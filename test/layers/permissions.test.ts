@@ -19,7 +19,7 @@ const everything = Effect.gen(function*() {
   const fleet = yield* QueryFleet.make
   yield* query.enqueue
   const waiter = yield* Effect.forkChild(query.waitUntilComplete(), { startImmediately: true })
-  yield* query.executing(() => Effect.sleep("30 millis"), { lease: "20 millis" })
+  yield* query.executing(() => Effect.sleep("1 second"), { lease: "2 seconds" })
   const { state } = yield* Fiber.join(waiter)
   yield* query.resetting(() => Effect.void)
   yield* query.trigger("Queue", { lease: "1 millis" })

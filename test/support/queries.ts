@@ -6,7 +6,7 @@ import {
   type QueryError,
   type QueryEvent,
   QueryKey,
-  type QueryRecord,
+  QueryRecord,
   type QueryState,
   RedisStore,
   type RedisStoreError,
@@ -43,10 +43,12 @@ export const driveTo = Effect.fnUntraced(function*(
 ): Effect.fn.Return<QueryRecord.QueryRecord, RedisStoreError.RedisStoreError, RedisStore.RedisStore> {
   const store = yield* RedisStore.RedisStore
   const path = pathTo(tag)
+  let record = QueryRecord.absent(key)
   for (const [step, event] of path.entries()) {
-    yield* store.compareAndSet(key, { event, ...(step === path.length - 1 ? lastStep : undefined) })
+    const answer = yield* store.compareAndSet(key, { event, ...(step === path.length - 1 ? lastStep : undefined) })
+    record = answer.record
   }
-  return yield* store.read(key)
+  return record
 })
 
 /** What an error of a store tells, as plain data: compared as errors, two of them differ by their message alone. */

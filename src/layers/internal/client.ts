@@ -28,6 +28,12 @@ const decodeUrl = Schema.decodeUnknownResult(
     Schema.makeFilter((url) => url.hostname !== "" || "the URL must name a host, as in redis://localhost:6379"),
     Schema.makeFilter((url) =>
       /^\/?\d*$/.test(url.pathname) || "the URL must name the database by its number, as in redis://localhost:6379/0"
+    ),
+    // ioredis takes any option from there, as a text and over what it is given here; on some of them it throws later.
+    Schema.makeFilter((url) => url.search === "" || "the URL must have no query: give ioredis its options as `redis`"),
+    Schema.makeFilter(({ password, username }) =>
+      Result.isSuccess(Result.try(() => decodeURIComponent(username + password))) ||
+      "user and password must be percent-encoded in the URL"
     )
   )
 )
@@ -47,9 +53,16 @@ const defaults = {
   reconnectOnError: isReadOnly
 }
 
+/**
+ * How long a server is given to close a connection from its side, in milliseconds: no longer than the process may live on
+ * after that. ioredis waits for so long even where the connection is closed already.
+ */
+export const disconnectTimeout = 1
+
 const required = (connectTimeout: number) => ({
   lazyConnect: true,
   connectTimeout,
+  disconnectTimeout,
   replyMapping: "legacy" as const
 })
 
@@ -114,6 +127,10 @@ const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
       orElse: () => Effect.fail(lastError === undefined ? new RedisStoreError.TimedOut({ after }) : toReason(lastError))
     })
   )
+  // ioredis goes on in another database where the server does not have the one that was asked for.
+  if (lastError !== undefined) {
+    return yield* new RedisStoreError.InvalidInput({ issue: `the server refuses the database: ${lastError}` })
+  }
   return client
 })
 

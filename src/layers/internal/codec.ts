@@ -35,7 +35,8 @@ export const encode = (operation: string, command: Checked): Array<string | numb
   ]
 }
 
-const WholeNumber = Schema.FiniteFromString.check(Schema.isInt(), Schema.isGreaterThanOrEqualTo(0))
+const Digits = Schema.String.check(Schema.isPattern(/^\d+$/))
+const WholeNumber = Digits.pipe(Schema.decodeTo(Schema.FiniteFromString)).check(Schema.isInt())
 const Millis = WholeNumber.check(Schema.isLessThanOrEqualTo(8.64e15))
 
 // The fields of a record as they are stored; `t` is there only where `v` does not tell the time.

@@ -14,6 +14,13 @@ const withoutCommand = (error: unknown): Error => {
   return kept
 }
 
+// What Redis says, in the words of its versions, when a script does what its user may not do.
+const isDeniedInScript = (message: string): boolean =>
+  /^ERR (The user executing the script can't|ACL failure in script)/.test(message)
+
+// What ioredis says of an answer that is not in the protocol of Redis.
+const isGibberish = (message: string): boolean => message.startsWith("Unknown RESP type")
+
 const byCode = new Map<string, (cause: Error) => RedisStoreError.Reason>([
   ["READONLY", (cause) => new RedisStoreError.ReadOnly({ cause })],
   ["OOM", (cause) => new RedisStoreError.OutOfMemory({ cause })],
@@ -35,7 +42,8 @@ export const toReason = (error: unknown, redisKey?: string): RedisStoreError.Rea
   if (code === "WRONGTYPE" && redisKey !== undefined) return new RedisStoreError.WrongType({ redisKey, cause })
   const known = byCode.get(code)
   if (known !== undefined) return known(cause)
-  return cause.name === "ReplyError" || cause.name === "ParserError"
+  if (isDeniedInScript(cause.message)) return new RedisStoreError.AccessDenied({ cause })
+  return cause.name === "ReplyError" || isGibberish(cause.message)
     ? new RedisStoreError.UnexpectedReply({ reply: cause.message, cause })
     : new RedisStoreError.ConnectionLost({ cause })
 }

@@ -50,8 +50,8 @@ const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
 
 // Shared by all scripts: reads the record, settles its lease if that has lapsed, and defines how a record moves on.
 //
-// A record whose s or v cannot be right is left alone and answered as it is. Versions and times are written with "%.0f",
-// since Lua prints a large number with an exponent; below 2^53 they are exact.
+// A record whose s, v, t or x cannot be right is left alone and answered as it is. Versions and times are written with
+// "%.0f", since Lua prints a large number with an exponent; below 2^53 they are exact.
 const prelude = (publish: Publish) => `
 local key = KEYS[1]
 local time = redis.call("TIME")
@@ -61,7 +61,10 @@ local function int(n) return string.format("%.0f", n) end
 
 local s, v, t, h, x, r, o = unpack(redis.call("HMGET", key, "s", "v", "t", "h", "x", "r", "o"))
 local function answer(outcome) return { outcome, int(millis), s, v, t, h, x, r } end
-if (s or v) and not (s and tonumber(v)) then return answer(${outcomes.refused}) end
+local function isWhole(n) return string.find(n, "^%d+$") and tonumber(n) < 9007199254740991 end
+if (s or v) and not (s and v and isWhole(v) and isWhole(t or "0") and isWhole(x or "0")) then
+  return answer(${outcomes.refused})
+end
 
 local function target(event) return (${edges})[event .. " " .. (s or "${known}")] end
 
@@ -82,7 +85,7 @@ local function move(to, operation, holder, expiry, reason)
 end
 
 local lapses = ${lapses}
-if x and lapses[s] and (tonumber(x) or millis + 1) <= millis then
+if x and lapses[s] and tonumber(x) <= millis then
   move(target(lapses[s]), "", false, false, cjson.encode({ _tag = "LeaseExpired", holder = h or nil }))
 end
 `

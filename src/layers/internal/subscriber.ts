@@ -2,7 +2,9 @@
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type { Cluster, Redis } from "ioredis"
-import { close } from "./client.ts"
+import type * as RedisStoreError from "../../services/RedisStoreError.ts"
+import { close, disconnectTimeout } from "./client.ts"
+import { toReason } from "./failure.ts"
 
 export interface Handlers {
   readonly onMessage: (channel: string, message: string) => void
@@ -10,10 +12,16 @@ export interface Handlers {
   readonly onReady: () => void
 }
 
+/** Tells that the server has acknowledged a channel, or why it has refused it. */
+export type OnAnswer = (channel: string, refusal?: RedisStoreError.Reason) => void
+
 export interface Subscriber {
   readonly isReady: () => boolean
-  /** Subscribes to channels, and calls back for each once the server has acknowledged it. */
-  readonly subscribe: (channels: ReadonlyArray<string>, onAcknowledged: (channel: string) => void) => void
+  /**
+   * Subscribes to channels, and calls back for each once the server has answered. Where it has not because the connection
+   * broke, there is no answer, and it is for whoever is told that the next one is ready to subscribe again.
+   */
+  readonly subscribe: (channels: ReadonlyArray<string>, onAnswer: OnAnswer) => void
   readonly unsubscribe: (channel: string) => void
   readonly close: Effect.Effect<void>
 }
@@ -28,6 +36,7 @@ const batchSize = 1000
 export const standalone = (client: Redis): Open => (handlers) => {
   const subscriber = client.duplicate({
     autoResubscribe: false,
+    disconnectTimeout,
     keyPrefix: "",
     lazyConnect: true,
     maxRetriesPerRequest: null,
@@ -39,10 +48,12 @@ export const standalone = (client: Redis): Open => (handlers) => {
   subscriber.connect().catch(ignore)
   return {
     isReady: () => subscriber.status === "ready",
-    // What is not acknowledged because the connection broke is subscribed again when that is ready.
-    subscribe: (channels, onAcknowledged) => {
+    subscribe: (channels, onAnswer) => {
       for (const batch of Arr.chunksOf(channels, batchSize)) {
-        subscriber.subscribe(...batch).then(() => batch.forEach(onAcknowledged), ignore)
+        subscriber.subscribe(...batch).then(() => batch.forEach((channel) => onAnswer(channel)), (error) => {
+          // For one channel that it refuses, the server refuses all.
+          if (isRefusal(error)) batch.forEach((channel) => answer(subscriber.subscribe(channel), channel, onAnswer))
+        })
       }
     },
     unsubscribe: (channel) => {
@@ -59,8 +70,8 @@ export const cluster = (client: Cluster): Open => (handlers) => {
   return {
     isReady: () => client.status === "ready",
     // Channels of different slots cannot be named by one command.
-    subscribe: (channels, onAcknowledged) => {
-      for (const channel of channels) client.ssubscribe(channel).then(() => onAcknowledged(channel), ignore)
+    subscribe: (channels, onAnswer) => {
+      for (const channel of channels) answer(client.ssubscribe(channel), channel, onAnswer)
     },
     unsubscribe: (channel) => {
       client.sunsubscribe(channel).catch(ignore)
@@ -71,5 +82,13 @@ export const cluster = (client: Cluster): Open => (handlers) => {
     })
   }
 }
+
+const answer = (subscribing: Promise<unknown>, channel: string, onAnswer: OnAnswer): void => {
+  subscribing.then(() => onAnswer(channel), (error) => {
+    if (isRefusal(error)) onAnswer(channel, toReason(error))
+  })
+}
+
+const isRefusal = (error: unknown): boolean => toReason(error)._tag === "AccessDenied"
 
 const ignore = (): void => {}

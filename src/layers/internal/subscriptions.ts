@@ -12,6 +12,8 @@ export interface Subscriptions {
   readonly subscribe: (channel: string) => Effect.Effect<Effect.Effect<number>, RedisStoreError.Reason, Scope.Scope>
 }
 
+type Acknowledgement = Deferred.Deferred<void, RedisStoreError.Reason>
+
 /** Makes subscriptions over a subscriber that is opened when it is first needed and stays until the scope closes. */
 export const make = Effect.fnUntraced(function*(
   open: Subscriber.Open,
@@ -19,7 +21,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Subscriptions, never, Scope.Scope> {
   const after = Duration.toMillis(commandTimeout)
   const readers = new Readers()
-  const acknowledgements = new Map<string, Deferred.Deferred<void>>()
+  const acknowledgements = new Map<string, Acknowledgement>()
   const unsent = new Set<string>()
   let subscriber: Subscriber.Subscriber | undefined
 
@@ -38,10 +40,10 @@ export const make = Effect.fnUntraced(function*(
   const send = (channels: ReadonlyArray<string>): void => {
     unsent.clear()
     const asked = new Map(channels.map((channel) => [channel, acknowledgements.get(channel)]))
-    subscriber?.subscribe(channels, (channel) => {
+    subscriber?.subscribe(channels, (channel, refusal) => {
       const acknowledgement = asked.get(channel)
       if (acknowledgement === undefined) return
-      const isFirst = Deferred.doneUnsafe(acknowledgement, Effect.void)
+      const isFirst = Deferred.doneUnsafe(acknowledgement, refusal === undefined ? Effect.void : Effect.fail(refusal))
       if (!isFirst) readers.offer(channel, Number.POSITIVE_INFINITY)
     })
   }
@@ -70,7 +72,10 @@ export const make = Effect.fnUntraced(function*(
   }
 
   const acknowledged = (channel: string): Effect.Effect<void, RedisStoreError.Reason> =>
-    Effect.suspend(() => Deferred.await(acknowledgements.get(channel) ?? Deferred.makeUnsafe<void>())).pipe(
+    Effect.suspend(() => {
+      const acknowledgement: Acknowledgement = acknowledgements.get(channel) ?? Deferred.makeUnsafe()
+      return Deferred.await(acknowledgement)
+    }).pipe(
       Effect.timeoutOrElse({
         duration: commandTimeout,
         orElse: () => Effect.fail(new RedisStoreError.TimedOut({ after }))
