@@ -7,9 +7,11 @@ class Reader {
   private resume: ((effect: Effect.Effect<number>) => void) | undefined
 
   offer(version: number): void {
-    if (this.resume !== undefined) {
-      this.resume(Effect.succeed(version))
+    const { resume } = this
+    if (resume !== undefined) {
+      // Whoever is resumed may ask for the next hint before this returns.
       this.resume = undefined
+      resume(Effect.succeed(version))
     } else if (this.untaken === undefined || version > this.untaken) {
       this.untaken = version
     }
