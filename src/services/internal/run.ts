@@ -64,16 +64,20 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, opti
     work: (claim) => Effect.asSome(options.execute(claim))
   })
 
-  const startOver = owned(store, {
-    claim: store.compareAndSet(key, { event: "Reset", holder, lease }),
-    lease,
-    events: reset,
-    refused: lostRace,
-    work: (claim) => Effect.asSome(options.purge(claim))
-  })
+  // Only what was looked at is started over: somebody else may have done so meanwhile, and have a result by now.
+  const startOver = (fence: number) =>
+    owned(store, {
+      claim: store.compareAndSet(key, { event: "Reset", fence, holder, lease }).pipe(
+        Effect.catchTag("LeaseLost", ({ record }) => Effect.succeed({ record, changed: false }))
+      ),
+      lease,
+      events: reset,
+      refused: lostRace,
+      work: (claim) => Effect.asSome(options.purge(claim))
+    })
 
   const attempt = Effect.gen(function*() {
-    const { state } = yield* options.wait
+    const { state, version } = yield* options.wait
     switch (state._tag) {
       case "Completed":
         return yield* Effect.asSome(options.onCompleted)
@@ -81,7 +85,7 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, opti
         return yield* runFirst
       default:
         if (!options.recover(state)) return yield* failure(key, state)
-        return Option.isSome(yield* startOver) ? yield* runFirst : Option.none()
+        return Option.isSome(yield* startOver(version)) ? yield* runFirst : Option.none()
     }
   })
   // The schedule goes on for ever, so that this ends with a result or not at all.
