@@ -47,6 +47,9 @@ const whyLost = (lost: LeaseLost): Lost => {
     : lost
 }
 
+const orWhyLost = (error: LeaseLost | RedisStoreError): Lost | RedisStoreError =>
+  error._tag === "LeaseLost" ? whyLost(error) : error
+
 /**
  * Renews a claim until it is lost: every third of its lease, and whenever a change of the query is hinted at.
  *
@@ -76,7 +79,11 @@ const keep = Effect.fnUntraced(function*(
   )
 
   while (true) {
-    yield* Effect.timeoutOrElse(changed.await, { duration: delay, orElse: () => Effect.void })
+    const untilGivenUp = renewedAtMillis + usableMillis - (yield* monotonicMillis)
+    yield* Effect.timeoutOrElse(changed.await, {
+      duration: Duration.min(delay, Duration.millis(untilGivenUp)),
+      orElse: () => Effect.void
+    })
     changed.closeUnsafe()
     const sentAtMillis = yield* monotonicMillis
     const left = renewedAtMillis + usableMillis - sentAtMillis
@@ -117,7 +124,7 @@ export const owned = <A, E, R, B, E2>(store: Store, options: {
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
       const claimedAtMillis = yield* monotonicMillis
-      const { changed, record } = yield* options.claim
+      const { changed, record } = yield* Effect.mapError(options.claim, orWhyLost)
       if (!changed) return yield* options.refused(record)
 
       const keeper = yield* Effect.forkScoped(
@@ -145,7 +152,7 @@ const settle = <A, E>(
   exit: Exit.Exit<A, E>
 ): Effect.Effect<A, E | Lost | RedisStoreError> =>
   store.compareAndSet(claimed.key, { ...outcomeOf(events, exit), fence: claimed.version }).pipe(
-    Effect.mapError((error) => error._tag === "LeaseLost" ? whyLost(error) : error),
+    Effect.mapError(orWhyLost),
     Effect.matchEffect({
       onSuccess: () => exit,
       onFailure: (error): Effect.Effect<A, E | Lost | RedisStoreError> => {
