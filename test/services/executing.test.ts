@@ -1,0 +1,240 @@
+/** Owning a run: all that owning a query is, and what only a run is, which anybody may cancel. */
+import { assert } from "@effect/vitest"
+import { Effect, Fiber, Schema } from "effect"
+import { QueryError, QueryState, Reason, RedisStore, RedisStoreError, RedisStoreFaults } from "effect-query-state"
+import { inMemory } from "../support/inMemory.ts"
+import { failedWith, outcomeOf } from "../support/outcome.ts"
+import * as Owning from "../support/owning.ts"
+import * as OwningClaim from "../support/owningClaim.ts"
+import * as OwningOutcomes from "../support/owningOutcomes.ts"
+import { queryThatIs } from "../support/timedQuery.ts"
+import type * as Timeline from "../support/Timeline.ts"
+
+OwningOutcomes.suite(Owning.executing)
+OwningClaim.suite(Owning.executing)
+
+class WorkFailed extends Schema.TaggedError<WorkFailed>()("WorkFailed", {}) {}
+
+const byAda = Reason.requested({ by: "ada", note: "wrong table" })
+const cancelledByAda = QueryState.make("Cancelled", { reason: byAda })
+
+/** Work that never ends, and takes two seconds to clean up. */
+const endless = (timeline: Timeline.Timeline) =>
+  Effect.ensuring(Effect.never, Effect.andThen(Effect.sleep("2 seconds"), timeline.note("cleaned up")))
+
+const shown = (timeline: Timeline.Timeline) => timeline.only("Execute", "Cancel", "renew", "cleaned up", "Finish")
+
+inMemory("a run that anybody cancels is interrupted at once, and fails with who asked", () =>
+  Effect.gen(function*() {
+    const { key, query, timeline } = yield* queryThatIs("Queued")
+    yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
+    const { atMillis, exit } = yield* timeline.run(query.executing(() => endless(timeline)))
+    assert.deepStrictEqual(shown(timeline), [
+      [0, "Execute"],
+      [0, "renew"],
+      [4_000, "Cancel"],
+      [4_000, "renew"],
+      [6_000, "cleaned up"]
+    ])
+    assert.strictEqual(atMillis, 6_000)
+    assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.QueryCancelled({ key, reason: byAda })))
+    assert.deepStrictEqual(yield* query.currentState, cancelledByAda)
+  }))
+
+inMemory(
+  "a run that is cancelled without anybody telling is interrupted at its next heartbeat",
+  () =>
+    Effect.gen(function*() {
+      const { key, query, timeline } = yield* queryThatIs("Queued")
+      const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectHints(() => [])
+      yield* timeline.at("14 seconds", query.trigger("Cancel", { reason: byAda }))
+      const { atMillis, exit } = yield* timeline.run(query.executing(() => endless(timeline)))
+      assert.deepStrictEqual(shown(timeline).slice(2), [
+        [10_000, "renew"],
+        [14_000, "Cancel"],
+        [20_000, "renew"],
+        [22_000, "cleaned up"]
+      ])
+      assert.strictEqual(atMillis, 22_000)
+      assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.QueryCancelled({ key, reason: byAda })))
+    })
+)
+
+inMemory("a run that is cancelled before it is watched is interrupted when it is", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Queued", {
+      choose: ({ operation }) => operation === "changes" ? { _tag: "Delay", duration: "5 seconds" } : undefined
+    })
+    yield* timeline.at("2 seconds", query.cancel)
+    const { atMillis } = yield* timeline.run(query.executing(() => endless(timeline)))
+    assert.strictEqual(atMillis, 7_000)
+  }))
+
+const endings = [
+  ["succeeds", Effect.void, []],
+  ["fails", Effect.fail(new WorkFailed()), failedWith(new WorkFailed())],
+  ["dies", Effect.die("no disk"), [{ died: "no disk" }]]
+] as const
+
+for (const [how, end, told] of endings) {
+  inMemory(
+    `work that ${how} when the query has been cancelled changes nothing, and is told who asked`,
+    () =>
+      Effect.gen(function*() {
+        const { key, query, timeline } = yield* queryThatIs("Queued")
+        const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
+        yield* injectHints(() => [])
+        yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
+        const { atMillis, exit } = yield* timeline.run(
+          query.executing(() => Effect.andThen(Effect.sleep("5 seconds"), end))
+        )
+        assert.strictEqual(atMillis, 5_000)
+        const cancelled = new QueryError.QueryCancelled({ key, reason: byAda })
+        assert.deepStrictEqual(outcomeOf(exit), [...told, ...failedWith(cancelled)])
+        assert.deepStrictEqual(yield* query.currentState, cancelledByAda)
+      })
+  )
+}
+
+inMemory(
+  "a caller who is interrupted when the query has been cancelled is just interrupted, and the first reason stays",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Queued")
+      const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectHints(() => [])
+      const owned = yield* timeline.at(0, query.executing(() => Effect.never))
+      yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
+      yield* timeline.at("5 seconds", Fiber.interrupt(owned))
+      yield* timeline.until("5 seconds")
+      assert.deepStrictEqual(outcomeOf(owned.pollUnsafe() ?? assert.fail("it has not ended")), ["interrupted"])
+      assert.deepStrictEqual(yield* query.currentState, cancelledByAda)
+    })
+)
+
+inMemory(
+  "a run whose query has gone on when it is noticed has lost its claim, to what is there now",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Queued")
+      const fences: Array<number> = []
+      const owned = yield* timeline.at(
+        0,
+        query.executing(({ fence }) => {
+          fences.push(fence)
+          return endless(timeline)
+        })
+      )
+      yield* timeline.at("4 seconds", Effect.all([query.cancel, query.reset]))
+      yield* timeline.until("1 minute")
+      const record = yield* query.record
+      assert.strictEqual(record.state._tag, "Resetting")
+      assert.deepStrictEqual(
+        outcomeOf(owned.pollUnsafe() ?? assert.fail("it has not ended")),
+        failedWith(new QueryError.LeaseLost({ fence: fences[0] ?? 0, record }))
+      )
+    })
+)
+
+/** A query that is Queued under a claim. */
+const queuedUnderClaim = queryThatIs("Queued", { lastStep: { holder: "queue", lease: "1 day" } })
+
+inMemory("a query that is queued under a claim is run with the fence of that claim", () =>
+  Effect.gen(function*() {
+    const { query, record, timeline } = yield* queuedUnderClaim
+    const { exit } = yield* timeline.run(
+      query.executing(({ fence }) => Effect.succeed(fence > record.version), { fence: record.version })
+    )
+    assert.deepStrictEqual(outcomeOf(exit), { succeeded: true })
+    assert.deepStrictEqual(yield* query.currentState, QueryState.completed)
+  }))
+
+inMemory("a query that is queued under a claim is not run without", () =>
+  Effect.gen(function*() {
+    const { query, record, timeline } = yield* queuedUnderClaim
+    const { exit } = yield* timeline.run(query.executing(() => Effect.void))
+    assert.deepStrictEqual(
+      outcomeOf(exit),
+      failedWith(
+        new QueryError.IllegalTransition({ from: "Queued", event: "Execute", acceptedIn: ["Queued"], record })
+      )
+    )
+  }))
+
+inMemory("with the fence of a claim that is not held any more no work is done", () =>
+  Effect.gen(function*() {
+    const { query, record, timeline } = yield* queuedUnderClaim
+    const fence = record.version - 1
+    const { exit } = yield* timeline.run(query.executing(() => timeline.note("worked"), { fence }))
+    assert.deepStrictEqual(timeline.only("worked"), [])
+    assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.LeaseLost({ fence, record })))
+    assert.deepStrictEqual(yield* query.record, record)
+  }))
+
+inMemory(
+  "with the fence of a claim that was cancelled no work is done, and the caller is told who asked",
+  () =>
+    Effect.gen(function*() {
+      const { key, query, record, timeline } = yield* queuedUnderClaim
+      yield* query.trigger("Cancel", { reason: byAda })
+      const { exit } = yield* timeline.run(query.executing(() => timeline.note("worked"), { fence: record.version }))
+      assert.deepStrictEqual(timeline.only("worked"), [])
+      assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.QueryCancelled({ key, reason: byAda })))
+    })
+)
+
+inMemory("a fence that cannot be one is told before anything happens", () =>
+  Effect.gen(function*() {
+    const { query, record, timeline } = yield* queryThatIs("Queued")
+    for (const fence of [1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+      const error = yield* Effect.flip(query.executing(() => timeline.note("worked"), { fence }))
+      assert.strictEqual(error._tag === "RedisStoreError" && error.reason._tag, "InvalidInput")
+    }
+    assert.deepStrictEqual(timeline.only("worked"), [])
+    assert.deepStrictEqual(yield* query.record, record)
+  }))
+
+inMemory(
+  "where a claim was answered by an error, no work is done, and what was claimed lapses",
+  () =>
+    Effect.gen(function*() {
+      const reason = new RedisStoreError.TimedOut({ after: 5_000 })
+      const { key, query, timeline } = yield* queryThatIs("Queued", {
+        choose: (call, nth) =>
+          call.operation === "compareAndSet" && nth === 1 ? { _tag: "FailAfter", reason } : undefined
+      })
+      const { exit } = yield* timeline.run(
+        query.executing(() => timeline.note("worked"), { holder: "A", lease: "9 seconds" })
+      )
+      assert.deepStrictEqual(timeline.only("worked"), [])
+      const error = new RedisStoreError.RedisStoreError({ operation: "compareAndSet", key, reason })
+      assert.deepStrictEqual(outcomeOf(exit), failedWith(error))
+      assert.deepStrictEqual(
+        yield* query.currentState,
+        QueryState.make("Errored", { reason: Reason.leaseExpired("A") })
+      )
+    })
+)
+
+inMemory("of many who would run a query, one does, and the others are told of its claim", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Queued")
+    const store = yield* RedisStore.RedisStore
+    const { exit } = yield* timeline.run(
+      Effect.all(
+        Array.from({ length: 20 }, (_, worker) =>
+          Effect.exit(query.executing(() => Effect.as(timeline.note("worked"), worker)))),
+        { concurrency: "unbounded" }
+      )
+    )
+    const exits = exit._tag === "Success" ? exit.value : []
+    assert.strictEqual(timeline.only("worked").length, 1)
+    assert.deepStrictEqual(
+      exits.map(({ _tag }) =>
+        _tag
+      ).toSorted(),
+      [...Array.from({ length: 19 }, () => "Failure"), "Success"]
+    )
+    assert.deepStrictEqual((yield* store.read(query.key)).state, QueryState.completed)
+  }))

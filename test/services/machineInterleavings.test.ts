@@ -1,0 +1,214 @@
+/**
+ * Every interleaving of machines that share a query, at the granularity of the operations of the store: the heartbeats
+ * and the subscriptions of each are steps too. Where two orders must come to the same, one of them is played.
+ */
+import { assert, it } from "@effect/vitest"
+import { Duration, Effect, Exit, Fiber, Option } from "effect"
+import { QueryKey, type QueryRecord, QueryState, QueryStateMachine, Reason, RedisStore } from "effect-query-state"
+import * as Explorer from "../support/Explorer.ts"
+import { driveTo } from "../support/queries.ts"
+import { assertTruthful, assertTruthfulFailure, type Failure } from "../support/truth.ts"
+
+const key = QueryKey.makeUnsafe({ db: "warehouse", query: "daily-totals" })
+const lease = Duration.seconds(30)
+
+type Value = string | boolean
+type Actor = Effect.Effect<Value, Failure, RedisStore.RedisStore | Explorer.Steps>
+type Play = Explorer.Play<Value, Failure>
+
+const work = (holder: string) => Effect.as(Explorer.step("work"), `${holder} did it`)
+
+const executing = (holder: string): Actor =>
+  Effect.flatMap(QueryStateMachine.make(key), (query) => query.executing(() => work(holder), { holder, lease }))
+
+const resetting = (holder: string): Actor =>
+  Effect.flatMap(QueryStateMachine.make(key), (query) => query.resetting(() => work(holder), { holder, lease }))
+
+/** Runs the query in no time, or joins the run that there is. */
+const running = (holder: string): Actor =>
+  Effect.flatMap(QueryStateMachine.make(key), (query) =>
+    query.run({
+      execute: () => Effect.succeed(`${holder} did it`),
+      onCompleted: Effect.succeed("joined"),
+      holder,
+      lease
+    }))
+
+const waiting: Actor = Effect.flatMap(
+  QueryStateMachine.make(key),
+  (query) => Effect.map(query.waitUntilComplete(), ({ state }) => state._tag)
+)
+
+const cancelling: Actor = Effect.flatMap(
+  QueryStateMachine.make(key),
+  (query) => Effect.map(query.trigger("Cancel", { reason: Reason.requested({ by: "ada" }) }), ({ changed }) => changed)
+)
+
+const passing: Actor = Effect.as(Explorer.pass(lease), "passed")
+const killing = (actor: number): Actor => Effect.as(Explorer.kill(actor), "killed")
+
+const last = ({ history }: Play): QueryRecord.QueryRecord => history.at(-1) ?? assert.fail("there is always a record")
+
+const countOf = ({ history }: Play, tag: QueryState.Tag) => history.filter(({ state }) => state._tag === tag).length
+
+const tell = (exit: Exit.Exit<Value, Failure> | undefined) =>
+  exit === undefined
+    ? "gone"
+    : Exit.isSuccess(exit)
+    ? exit.value
+    : Option.match(Exit.findErrorOption(exit), { onNone: () => "interrupted", onSome: ({ _tag }) => _tag })
+
+/** What became of the query, and what each actor was told. */
+const endOf = (play: Play) => [last(play).state._tag, ...play.exits.map(tell)].join(", ")
+
+interface Program {
+  readonly before: Explorer.Program<Value, Failure>["before"]
+  readonly actors: ReadonlyArray<Actor>
+  readonly ends: ReadonlyArray<string>
+  readonly look?: (play: Play) => void
+}
+
+const explores = (name: string, { actors, before, ends, look }: Program) =>
+  it(name, () => {
+    const seen = new Set<string>()
+    Explorer.exploreThriftily({ key, before, actors }, (play) => {
+      assertTruthful(play)
+      for (const exit of play.exits) {
+        if (exit !== undefined) {
+          Option.map(Exit.findErrorOption(exit), (error) => assertTruthfulFailure(error, play, lease))
+        }
+      }
+      // Nobody is left for ever in a state that makes others wait.
+      const { state } = last(play)
+      assert.isTrue(QueryState.isDeterminate(state) || QueryState.claimOf(state)?.expiresAt !== undefined)
+      if (play.exits.every((exit) => exit !== undefined)) assert.strictEqual(play.leftBehind, 0)
+      look?.(play)
+      seen.add(endOf(play))
+    })
+    assert.deepStrictEqual([...seen].toSorted(), ends.toSorted())
+  })
+
+explores("two who own the run, one who cancels, and a lease that lapses", {
+  before: driveTo(key, "Queued"),
+  actors: [executing("A"), executing("B"), cancelling, passing],
+  ends: [
+    "Cancelled, IllegalTransition, IllegalTransition, true, passed",
+    "Cancelled, IllegalTransition, LeaseLost, true, passed",
+    "Cancelled, IllegalTransition, QueryCancelled, true, passed",
+    "Cancelled, LeaseLost, IllegalTransition, true, passed",
+    "Cancelled, QueryCancelled, IllegalTransition, true, passed",
+    "Completed, A did it, IllegalTransition, false, passed",
+    "Completed, IllegalTransition, B did it, false, passed",
+    "Errored, IllegalTransition, LeaseLost, false, passed",
+    "Errored, LeaseLost, IllegalTransition, false, passed"
+  ],
+  look: (play) => assert.isAtMost(countOf(play, "Executing"), 1)
+})
+
+explores("two who own the reset, and a lease that lapses", {
+  before: driveTo(key, "Completed"),
+  actors: [resetting("A"), resetting("B"), passing],
+  ends: [
+    "Known, A did it, IllegalTransition, passed",
+    "Known, IllegalTransition, B did it, passed",
+    "ResetFailed, IllegalTransition, LeaseLost, passed",
+    "ResetFailed, LeaseLost, IllegalTransition, passed",
+    "Resetting, IllegalTransition, LeaseLost, passed",
+    "Resetting, LeaseLost, IllegalTransition, passed",
+    "Resetting, LeaseLost, LeaseLost, passed"
+  ]
+})
+
+explores("two who run or join", {
+  before: Effect.void,
+  actors: [running("A"), running("B")],
+  ends: ["Completed, A did it, joined", "Completed, joined, B did it"],
+  look: (play) => assert.strictEqual(countOf(play, "Executing"), 1)
+})
+
+explores("two who run or join, and one who cancels", {
+  before: Effect.void,
+  actors: [running("A"), running("B"), cancelling],
+  ends: [
+    "Cancelled, QueryCancelled, QueryCancelled, true",
+    "Completed, A did it, joined, false",
+    "Completed, joined, B did it, false"
+  ],
+  look: (play) => assert.isAtMost(countOf(play, "Executing"), 1)
+})
+
+explores("two who run or join what was left by a holder whose lease lapsed", {
+  before: driveTo(key, "Errored", { reason: Reason.leaseExpired("C") }),
+  actors: [running("A"), running("B")],
+  ends: ["Completed, A did it, joined", "Completed, joined, B did it"],
+  look: (play) => assert.deepStrictEqual([countOf(play, "Resetting"), countOf(play, "Executing")], [1, 1])
+})
+
+explores("two who run or join, one of whom dies: the other has a result within the lease", {
+  before: Effect.void,
+  actors: [running("A"), running("B"), killing(0)],
+  ends: [
+    "Completed, gone, B did it, killed",
+    "Completed, gone, joined, killed"
+  ],
+  look: (play) => {
+    assert.isAtMost(countOf(play, "Executing"), 2)
+    assert.isAtMost(play.passedMillis, Duration.toMillis(lease))
+  }
+})
+
+explores("one who owns the run, and one who waits: no change is missed, so that no time passes", {
+  before: driveTo(key, "Queued"),
+  actors: [executing("A"), waiting],
+  ends: ["Completed, A did it, Completed"],
+  look: (play) => assert.strictEqual(play.passedMillis, 0)
+})
+
+const step = (event: "FinishReset" | "Queue" | "Execute" | "Finish") =>
+  RedisStore.RedisStore.use((store) => store.compareAndSet(key, { event }))
+
+explores("one who resets and runs the query, and one who waits: nothing is told that was not determinate", {
+  before: driveTo(key, "Resetting"),
+  actors: [
+    waiting,
+    Effect.as(Effect.all([step("FinishReset"), step("Queue"), step("Execute"), step("Finish")]), "ran")
+  ],
+  ends: ["Completed, Completed, ran", "Completed, Known, ran"],
+  look: (play) => assert.strictEqual(play.passedMillis, 0)
+})
+
+/** Is interrupted at any moment, and tells what it was told, and how it found the query when that was over. */
+const interrupted: Actor = Effect.gen(function*() {
+  const query = yield* QueryStateMachine.make(key)
+  const run = yield* Effect.forkChild(query.executing(() => work("A"), { holder: "A", lease }))
+  yield* Explorer.step("interrupt")
+  yield* Fiber.interrupt(run)
+  return `${tell(yield* Fiber.await(run))}, found ${(yield* query.currentState)._tag}`
+})
+
+explores("one who owns the run and is interrupted, and one who cancels", {
+  before: driveTo(key, "Queued"),
+  actors: [interrupted, cancelling],
+  ends: [
+    "Cancelled, IllegalTransition, found Cancelled, true",
+    "Cancelled, QueryCancelled, found Cancelled, true",
+    "Cancelled, interrupted, found Cancelled, false",
+    "Cancelled, interrupted, found Cancelled, true",
+    "Completed, A did it, found Completed, false",
+    "Completed, interrupted, found Completed, false"
+  ]
+})
+
+it("orders that are left out come to nothing else", () => {
+  const program = {
+    key,
+    before: driveTo(key, "Queued"),
+    actors: [executing("A"), executing("B"), cancelling]
+  }
+  const all = new Set<string>()
+  const some = new Set<string>()
+  const plays = Explorer.explore(program, (play) => all.add(endOf(play)))
+  const distinct = Explorer.exploreThriftily(program, (play) => some.add(endOf(play)))
+  assert.isBelow(distinct, plays)
+  assert.deepStrictEqual([...some].toSorted(), [...all].toSorted())
+})

@@ -1,0 +1,50 @@
+/** Owning a reset: all that owning a query is, and what only a reset is, which nobody can cancel. */
+import { assert } from "@effect/vitest"
+import { Effect } from "effect"
+import { QueryState } from "effect-query-state"
+import { inMemory } from "../support/inMemory.ts"
+import { outcomeOf } from "../support/outcome.ts"
+import * as Owning from "../support/owning.ts"
+import * as OwningClaim from "../support/owningClaim.ts"
+import * as OwningOutcomes from "../support/owningOutcomes.ts"
+import { queryThatIs } from "../support/timedQuery.ts"
+
+OwningOutcomes.suite(Owning.resetting)
+OwningClaim.suite(Owning.resetting)
+
+for (const tag of Owning.resetting.from) {
+  inMemory(`a query that is ${tag} is reset, and Known when the purge has ended`, () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs(tag)
+      const reset = yield* timeline.at(0, query.resetting(() => Effect.as(Effect.sleep("5 seconds"), "purged")))
+      yield* timeline.until("4999 millis")
+      assert.isTrue(yield* query.isResetting)
+      yield* timeline.until("5 seconds")
+      assert.deepStrictEqual(outcomeOf(reset.pollUnsafe() ?? assert.fail("it has not ended")), { succeeded: "purged" })
+      assert.isTrue(yield* query.isKnown)
+    }))
+}
+
+inMemory("a reset cannot be cancelled, and takes no harm from the attempt", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Completed")
+    const reset = yield* timeline.at(0, query.resetting(() => Effect.sleep("5 seconds")))
+    yield* timeline.until("3 seconds")
+    const { changed, state } = yield* query.cancel
+    assert.deepStrictEqual([changed, state._tag], [false, "Resetting"])
+    yield* timeline.until("5 seconds")
+    assert.deepStrictEqual(outcomeOf(reset.pollUnsafe() ?? assert.fail("it has not ended")), { succeeded: undefined })
+    assert.deepStrictEqual(yield* query.currentState, QueryState.known)
+  }))
+
+inMemory(
+  "a purge that failed is tried again with the next reset, and the query can be run again",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Completed")
+      yield* timeline.run(Effect.exit(query.resetting(() => Effect.fail("no disk"))))
+      assert.isTrue(yield* query.isResetFailed)
+      yield* query.resetting(() => Effect.void)
+      assert.deepStrictEqual(yield* query.enqueue, { state: QueryState.make("Queued"), changed: true })
+    })
+)

@@ -1,0 +1,380 @@
+/** Running a query once or joining the run that there is, in virtual time. */
+import { assert } from "@effect/vitest"
+import { Effect, Fiber, Schedule, Schema } from "effect"
+import {
+  QueryError,
+  type QueryKey,
+  QueryState,
+  QueryStateMachine,
+  Reason,
+  RedisStore,
+  RedisStoreError
+} from "effect-query-state"
+import { inMemory } from "../support/inMemory.ts"
+import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { failedWith, type Outcome, outcomeOf } from "../support/outcome.ts"
+import { queryThatIs } from "../support/timedQuery.ts"
+import type * as Timeline from "../support/Timeline.ts"
+
+class ExecuteFailed extends Schema.TaggedError<ExecuteFailed>()("ExecuteFailed", {}) {}
+class FetchFailed extends Schema.TaggedError<FetchFailed>()("FetchFailed", {}) {}
+class PurgeFailed extends Schema.TaggedError<PurgeFailed>()("PurgeFailed", {}) {}
+
+type Options = Partial<
+  QueryStateMachine.RunOptions<string, ExecuteFailed, never, FetchFailed, never, PurgeFailed, never>
+>
+
+/** A run that takes five seconds, and two to purge first where that is needed. */
+const runOf = (query: QueryStateMachine.QueryStateMachine, timeline: Timeline.Timeline) => (options?: Options) =>
+  query.run<string, ExecuteFailed, never, FetchFailed, never, PurgeFailed, never>({
+    execute: () => Effect.as(Effect.andThen(timeline.note("execute"), Effect.sleep("5 seconds")), "executed"),
+    onCompleted: Effect.as(timeline.note("fetch"), "fetched"),
+    purge: () => Effect.andThen(timeline.note("purge"), Effect.sleep("2 seconds")),
+    ...options
+  })
+
+const shown = (timeline: Timeline.Timeline) => timeline.only("execute", "fetch", "purge")
+
+const outcome = (fiber: Fiber.Fiber<unknown, unknown>): Outcome =>
+  outcomeOf(fiber.pollUnsafe() ?? assert.fail("it has not ended"))
+
+const failWith = (tag: "Errored" | "Cancelled" | "ResetFailed", key: QueryKey.QueryKey, reason: Reason.Reason) => {
+  switch (tag) {
+    case "Errored":
+      return new QueryError.QueryErrored({ key, reason })
+    case "Cancelled":
+      return new QueryError.QueryCancelled({ key, reason })
+    case "ResetFailed":
+      return new QueryError.QueryResetFailed({ key, reason })
+  }
+}
+
+const failedTags = ["Errored", "Cancelled", "ResetFailed"] as const
+
+inMemory(
+  "the first to come queues and executes the query, under its claim, and gets its own value",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Known")
+      const { atMillis, exit } = yield* timeline.run(
+        runOf(query, timeline)({
+          holder: "A",
+          execute: (claim) => Effect.map(Effect.orDie(query.currentState), (state) => JSON.stringify([claim, state]))
+        })
+      )
+      const [claim, state] = exit._tag === "Success" ? JSON.parse(exit.value) : []
+      assert.deepStrictEqual([state._tag, state.claim], ["Executing", claim])
+      assert.deepStrictEqual([claim.holder, claim.expiresAt], ["A", "1970-01-01T00:00:31.000Z"])
+      assert.deepStrictEqual(timeline.only("Queue", "Execute", "Finish"), [[0, "Queue"], [0, "Execute"], [0, "Finish"]])
+      assert.strictEqual(atMillis, 0)
+      assert.deepStrictEqual(yield* query.currentState, QueryState.completed)
+    })
+)
+
+inMemory("the result of a query that is Completed is fetched, after one look", () =>
+  Effect.gen(function*() {
+    const { query, record, timeline } = yield* queryThatIs("Completed")
+    const { exit } = yield* timeline.run(runOf(query, timeline)())
+    assert.deepStrictEqual(timeline.entries, [[0, "read"], [0, "fetch"]])
+    assert.deepStrictEqual(outcomeOf(exit), { succeeded: "fetched" })
+    assert.deepStrictEqual(yield* query.record, record)
+  }))
+
+inMemory("a result that cannot be fetched is told, and the query stays Completed", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Completed")
+    const { exit } = yield* timeline.run(runOf(query, timeline)({ onCompleted: Effect.fail(new FetchFailed()) }))
+    assert.deepStrictEqual(outcomeOf(exit), failedWith(new FetchFailed()))
+    assert.isTrue(yield* query.isCompleted)
+  }))
+
+inMemory("who comes while the query runs waits, and fetches the result when it is there", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Known")
+    const run = runOf(query, timeline)
+    const runner = yield* timeline.at(0, run())
+    const joiner = yield* timeline.at("2 seconds", run())
+    yield* timeline.until("5 seconds")
+    assert.deepStrictEqual(shown(timeline), [[0, "execute"], [5_000, "fetch"]])
+    assert.deepStrictEqual([outcome(runner), outcome(joiner)], [{ succeeded: "executed" }, { succeeded: "fetched" }])
+  }))
+
+inMemory(
+  "who finds the query queued or executed by others, in whatever way, waits for them",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Queued")
+      const joiner = yield* timeline.at(0, runOf(query, timeline)())
+      yield* timeline.at("5 minutes", query.execute)
+      yield* timeline.at("10 minutes", query.finish)
+      yield* timeline.until("10 minutes")
+      assert.deepStrictEqual(shown(timeline), [[600_000, "fetch"]])
+      assert.deepStrictEqual(outcome(joiner), { succeeded: "fetched" })
+    })
+)
+
+inMemory("of many who come at once, one executes, and all get the result", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Known")
+    const runs = Array.from({ length: 50 }, () => runOf(query, timeline)())
+    const { atMillis, exit } = yield* timeline.run(Effect.all(runs, { concurrency: "unbounded" }))
+    const values = exit._tag === "Success" ? exit.value.toSorted() : []
+    assert.deepStrictEqual(values, ["executed", ...Array.from({ length: 49 }, () => "fetched")])
+    assert.deepStrictEqual(timeline.only("execute"), [[0, "execute"]])
+    assert.strictEqual(atMillis, 5_000)
+  }))
+
+inMemory(
+  "who executes gets the error of the work, and who joined is told that the query failed, and why",
+  () =>
+    Effect.gen(function*() {
+      const { key, query, timeline } = yield* queryThatIs("Known")
+      const run = runOf(query, timeline)
+      const execute = () => Effect.andThen(Effect.sleep("5 seconds"), Effect.fail(new ExecuteFailed()))
+      const runner = yield* timeline.at(0, run({ execute }))
+      const joiner = yield* timeline.at("2 seconds", run())
+      const late = yield* timeline.at("20 seconds", run())
+      yield* timeline.until("20 seconds")
+      const state = yield* query.currentState
+      if (state._tag !== "Errored") return assert.fail(`it is ${state._tag}`)
+      const errored = failedWith(new QueryError.QueryErrored({ key, reason: state.reason }))
+      assert.strictEqual(state.reason._tag === "Failed" && state.reason.error, "ExecuteFailed")
+      assert.deepStrictEqual([runner, joiner, late].map(outcome), [failedWith(new ExecuteFailed()), errored, errored])
+      assert.deepStrictEqual(shown(timeline), [])
+    })
+)
+
+inMemory(
+  "a run that is cancelled fails for all with who asked, and so does one that was cancelled in the queue",
+  () =>
+    Effect.gen(function*() {
+      const reason = Reason.requested({ by: "ada" })
+      for (const delayed of ["Execute", "Finish"]) {
+        const { key, query, timeline } = yield* queryThatIs("Known", {
+          choose: (call) =>
+            call.operation === "compareAndSet" && call.command.event === delayed
+              ? { _tag: "Delay", duration: "10 seconds" }
+              : undefined
+        })
+        const run = runOf(query, timeline)
+        const fibers = yield* Effect.all([timeline.at(0, run()), timeline.at("1 second", run())])
+        yield* timeline.at("4 seconds", query.trigger("Cancel", { reason }))
+        yield* timeline.until("1 minute")
+        const cancelled = failedWith(new QueryError.QueryCancelled({ key, reason }))
+        assert.deepStrictEqual(fibers.map(outcome), [cancelled, cancelled], `cancelled before ${delayed}`)
+      }
+    })
+)
+
+for (const tag of failedTags) {
+  const reason = Reason.failed({ error: "SqlError", message: "deadlock" })
+
+  inMemory(`a query that somebody left ${tag} fails at once, and is not run again`, () =>
+    Effect.gen(function*() {
+      const { key, query, record, timeline } = yield* queryThatIs(tag, { lastStep: { reason } })
+      const { exit } = yield* timeline.run(runOf(query, timeline)())
+      assert.deepStrictEqual(outcomeOf(exit), failedWith(failWith(tag, key, reason)))
+      assert.deepStrictEqual(timeline.entries, [[0, "read"]])
+      assert.deepStrictEqual(yield* query.record, record)
+    }))
+
+  inMemory(
+    `a query that somebody left ${tag} is reset and run again where the caller recovers from that`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(tag, { lastStep: { reason } })
+        const asked: Array<QueryState.QueryState> = []
+        const { atMillis, exit } = yield* timeline.run(
+          runOf(query, timeline)({
+            recover: (state) => {
+              asked.push(state)
+              return true
+            }
+          })
+        )
+        assert.deepStrictEqual(asked, [QueryState.make(tag, { reason })])
+        assert.deepStrictEqual(
+          timeline.only("Reset", "purge", "FinishReset", "Queue", "Execute", "execute", "Finish"),
+          [
+            [0, "Reset"],
+            [0, "purge"],
+            [2_000, "FinishReset"],
+            [2_000, "Queue"],
+            [2_000, "Execute"],
+            [2_000, "execute"],
+            [7_000, "Finish"]
+          ]
+        )
+        assert.deepStrictEqual(outcomeOf(exit), { succeeded: "executed" })
+        assert.strictEqual(atMillis, 7_000)
+      })
+  )
+
+  inMemory(
+    `a query that is ${tag} because a lease lapsed is reset and run again, unless the caller will not have it`,
+    () =>
+      Effect.gen(function*() {
+        const reason = Reason.leaseExpired("worker 1")
+        const refused = yield* queryThatIs(tag, { lastStep: { reason } })
+        const { exit: told } = yield* refused.timeline.run(
+          runOf(refused.query, refused.timeline)({ recover: () => false })
+        )
+        assert.deepStrictEqual(outcomeOf(told), failedWith(failWith(tag, refused.key, reason)))
+
+        const { query, timeline } = yield* queryThatIs(tag, { lastStep: { reason } })
+        const { exit } = yield* timeline.run(runOf(query, timeline)())
+        assert.deepStrictEqual(shown(timeline), [[0, "purge"], [2_000, "execute"]])
+        assert.deepStrictEqual(outcomeOf(exit), { succeeded: "executed" })
+      })
+  )
+}
+
+inMemory(
+  "a run whose holder died is run again by one of those who wait for it, when its lease is over",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Executing", { lastStep: { holder: "A", lease: "10 seconds" } })
+      const run = runOf(query, timeline)
+      const fibers = yield* Effect.replicateEffect(timeline.at(0, run()), 10)
+      yield* timeline.until("1 minute")
+      // The lease was given a second before the timeline begins.
+      assert.deepStrictEqual(timeline.only("purge", "execute"), [[9_000, "purge"], [11_000, "execute"]])
+      assert.deepStrictEqual(
+        fibers.map((fiber) => JSON.stringify(outcome(fiber))).toSorted(),
+        [`{"succeeded":"executed"}`, ...Array.from({ length: 9 }, () => `{"succeeded":"fetched"}`)]
+      )
+      assert.strictEqual(timeline.only("fetch").at(-1)?.[0], 16_000)
+    })
+)
+
+inMemory(
+  "who would start over what others have started over meanwhile takes their result, and purges nothing",
+  () =>
+    Effect.gen(function*() {
+      const reason = Reason.leaseExpired("worker 1")
+      const { query, timeline } = yield* queryThatIs("Errored", {
+        lastStep: { reason },
+        choose: (call, nth) =>
+          call.operation === "compareAndSet" && call.command.event === "Reset" && nth === 1
+            ? { _tag: "Delay", duration: "20 seconds" }
+            : undefined
+      })
+      const run = runOf(query, timeline)
+      const fibers = yield* Effect.all([timeline.at(0, run()), timeline.at("1 second", run())])
+      yield* timeline.until("1 minute")
+      assert.deepStrictEqual(timeline.only("purge", "execute"), [[1_000, "purge"], [3_000, "execute"]])
+      assert.deepStrictEqual(fibers.map(outcome), [{ succeeded: "fetched" }, { succeeded: "executed" }])
+    })
+)
+
+inMemory(
+  "a purge that fails is told, leaves the query ResetFailed, and nothing is executed",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Errored", { lastStep: { reason: Reason.leaseExpired() } })
+      const { exit } = yield* timeline.run(runOf(query, timeline)({ purge: () => Effect.fail(new PurgeFailed()) }))
+      assert.deepStrictEqual(outcomeOf(exit), failedWith(new PurgeFailed()))
+      const state = yield* query.currentState
+      assert.strictEqual(
+        state._tag === "ResetFailed" && state.reason._tag === "Failed" && state.reason.error,
+        "PurgeFailed"
+      )
+      assert.deepStrictEqual(timeline.only("execute"), [])
+    })
+)
+
+inMemory(
+  "interrupting one who joined disturbs nobody, and one who executes cancels the query for all",
+  () =>
+    countingSubscriptions((open) =>
+      Effect.gen(function*() {
+        const { key, query, timeline } = yield* queryThatIs("Known")
+        const run = runOf(query, timeline)
+        const runner = yield* timeline.at(0, run())
+        const [first, second] = yield* Effect.all([timeline.at("1 second", run()), timeline.at("1 second", run())])
+        yield* timeline.until("1 second")
+        assert.strictEqual(yield* open, 3)
+        yield* timeline.at("2 seconds", Fiber.interrupt(first))
+        yield* timeline.until("2 seconds")
+        assert.strictEqual(yield* open, 2)
+        assert.isTrue(yield* query.isExecuting)
+        yield* timeline.at("3 seconds", Fiber.interrupt(runner))
+        yield* timeline.until("3 seconds")
+        const cancelled = failedWith(new QueryError.QueryCancelled({ key, reason: Reason.interrupted }))
+        assert.deepStrictEqual([runner, first, second].map(outcome), [["interrupted"], ["interrupted"], cancelled])
+        assert.strictEqual(yield* open, 0)
+      })
+    )
+)
+
+inMemory(
+  "a joiner whose time or whose schedule is over is told of the run that is still pending",
+  () =>
+    Effect.gen(function*() {
+      const { query, record, timeline } = yield* queryThatIs("Executing")
+      const run = runOf(query, timeline)
+      const fibers = yield* Effect.all([
+        timeline.at(0, run({ timeout: "3 seconds" })),
+        timeline.at(0, run({ schedule: Schedule.spaced("1 second").pipe(Schedule.upTo({ times: 2 })) }))
+      ])
+      yield* timeline.until("3 seconds")
+      const pending = failedWith(new QueryError.StillPending({ record }))
+      assert.deepStrictEqual(fibers.map(outcome), [pending, pending])
+      assert.deepStrictEqual(shown(timeline), [])
+    })
+)
+
+inMemory("who loses every race tries again ever less often, down to once a second", () =>
+  Effect.gen(function*() {
+    const { key, timeline } = yield* queryThatIs("Known")
+    const query = yield* QueryStateMachine.make(key).pipe(
+      Effect.updateService(RedisStore.RedisStore, (store) => ({
+        ...store,
+        // Somebody was faster, and has reset the query again by the time that it is looked at.
+        compareAndSet: (key: QueryKey.QueryKey) =>
+          Effect.andThen(timeline.note("lost"), Effect.map(store.read(key), (record) => ({ record, changed: false })))
+      }))
+    )
+    yield* timeline.at(0, runOf(query, timeline)())
+    yield* timeline.until("1 hour")
+    const times = timeline.only("lost").map(([millis]) => millis)
+    assert.deepStrictEqual(times.slice(0, 10), [0, 10, 30, 70, 150, 310, 630, 1_270, 2_270, 3_270])
+    assert.strictEqual(times.length, 8 + Math.floor((3_600_000 - 1_270) / 1_000))
+  }))
+
+inMemory("an invalid lease or holder is told before the query is queued", () =>
+  Effect.gen(function*() {
+    for (const options of [{ lease: 0 }, { lease: Number.POSITIVE_INFINITY }, { holder: "" }]) {
+      const { query, record, timeline } = yield* queryThatIs("Known")
+      const { exit } = yield* timeline.run(runOf(query, timeline)(options))
+      const error = exit._tag === "Failure" && exit.cause.reasons[0]?._tag === "Fail" && exit.cause.reasons[0].error
+      assert.strictEqual(error && error._tag === "RedisStoreError" && error.reason._tag, "InvalidInput")
+      assert.deepStrictEqual(yield* query.record, record)
+      assert.deepStrictEqual(shown(timeline), [])
+    }
+  }))
+
+for (const [event, tag] of [["Queue", "Queued"], ["Execute", "Executing"], ["Finish", "Executing"]] as const) {
+  inMemory(
+    `a run that the store left alone at ${event} is told of that, and is run again when its lease is over`,
+    () =>
+      Effect.gen(function*() {
+        const reason = new RedisStoreError.TimedOut({ after: 5_000 })
+        const { key, query, timeline } = yield* queryThatIs("Known", {
+          choose: (call, nth) =>
+            call.operation === "compareAndSet" && call.command.event === event && nth === 1
+              ? { _tag: event === "Finish" ? "Fail" : "FailAfter", reason }
+              : undefined
+        })
+        const run = runOf(query, timeline)
+        const left = yield* timeline.at(0, run({ lease: "9 seconds" }))
+        const again = yield* timeline.at("6 seconds", run())
+        yield* timeline.until("6 seconds")
+        const error = new RedisStoreError.RedisStoreError({ operation: "compareAndSet", key, reason })
+        assert.deepStrictEqual(outcome(left), failedWith(error))
+        assert.strictEqual((yield* query.currentState)._tag, tag)
+        yield* timeline.until("1 minute")
+        assert.deepStrictEqual(outcome(again), { succeeded: "executed" })
+      })
+  )
+}

@@ -1,0 +1,355 @@
+/** Waiting, in virtual time: when a wait looks, what wakes it, and how it ends. */
+import { assert } from "@effect/vitest"
+import { DateTime, Duration, Effect, Fiber, Random, Schedule } from "effect"
+import {
+  QueryError,
+  type QueryKey,
+  QueryState,
+  QueryStateMachine,
+  Reason,
+  RedisStore,
+  RedisStoreError,
+  RedisStoreFaults
+} from "effect-query-state"
+import { inMemory } from "../support/inMemory.ts"
+import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { failedWith, outcomeOf } from "../support/outcome.ts"
+import { queryThatIs } from "../support/timedQuery.ts"
+import type * as Timeline from "../support/Timeline.ts"
+
+const timedOut = new RedisStoreError.TimedOut({ after: 5_000 })
+
+const dropHints = RedisStoreFaults.RedisStoreFaults.use(({ injectHints }) => injectHints(() => []))
+
+const reads = (...times: ReadonlyArray<number>): ReadonlyArray<Timeline.Entry> => times.map((time) => [time, "read"])
+
+inMemory("a wait that is told of all changes looks every 30 seconds all the same", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Executing")
+    yield* dropHints
+    yield* timeline.at("70 seconds", query.finish)
+    const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete())
+    assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 30_000, 60_000, 90_000))
+    assert.deepStrictEqual(outcomeOf(exit), { succeeded: yield* query.record })
+    assert.strictEqual(atMillis, 90_000)
+  }))
+
+inMemory("jitter moves that by a fifth at most, either way", () =>
+  Effect.gen(function*() {
+    for (const [chance, millis] of [[0, 24_000], [1, 36_000]] as const) {
+      const { query, timeline } = yield* queryThatIs("Executing")
+      yield* query.waitUntilComplete({ timeout: "40 seconds" }).pipe(
+        Effect.provideService(Random.Random, { nextDoubleUnsafe: () => chance, nextIntUnsafe: () => 0 }),
+        timeline.run
+      )
+      assert.deepStrictEqual(timeline.only("read"), reads(0, 0, millis))
+    }
+  }))
+
+/** 10 milliseconds, half as long again each time, up to 5 seconds. */
+const pollingGaps = Array.from({ length: 20 }, (_, index) => Math.min(10 * 1.5 ** index, 5_000))
+
+const gaps = (times: ReadonlyArray<Timeline.Entry>) =>
+  times.slice(1).map(([millis], index) => millis - (times[index]?.[0] ?? 0))
+
+const assertPolls = (times: ReadonlyArray<Timeline.Entry>) => {
+  const [first, ...rest] = gaps(times).slice(0, pollingGaps.length + 1)
+  assert.strictEqual(first, 0)
+  assert.deepStrictEqual(rest.map((gap) => gap.toFixed(3)), pollingGaps.map((gap) => gap.toFixed(3)))
+}
+
+inMemory("a wait that cannot subscribe polls, ever less often", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Queued", {
+      choose: ({ operation }) => operation === "changes" ? { _tag: "Fail", reason: timedOut } : undefined
+    })
+    yield* timeline.at("59 seconds", query.cancel)
+    const { exit } = yield* timeline.run(query.waitUntilComplete())
+    assertPolls(timeline.only("read"))
+    assert.deepStrictEqual(outcomeOf(exit), { succeeded: yield* query.record })
+  }))
+
+inMemory(
+  "a wait polls where others change queries without telling, and is woken by what it is told",
+  () =>
+    Effect.gen(function*() {
+      const { key, timeline } = yield* queryThatIs("Queued")
+      const query = yield* QueryStateMachine.make(key).pipe(
+        Effect.updateService(RedisStore.RedisStore, (store) => ({
+          ...store,
+          changes: (key: QueryKey.QueryKey) =>
+            Effect.map(store.changes(key), (changes) => ({ ...changes, announcesAll: false }))
+        }))
+      )
+      yield* timeline.at("59 seconds", query.cancel)
+      const { atMillis } = yield* timeline.run(query.waitUntilComplete())
+      assertPolls(timeline.only("read"))
+      assert.strictEqual(atMillis, 59_000)
+    })
+)
+
+inMemory(
+  "a schedule of the caller's own says when to look; with its end the wait ends, and tells what it saw last",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Queued")
+      yield* dropHints
+      yield* timeline.at("2500 millis", query.execute)
+      const schedule = Schedule.spaced("1 second").pipe(Schedule.upTo({ times: 3 }))
+      const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete({ schedule }))
+      assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 1_000, 2_000, 3_000))
+      assert.strictEqual(atMillis, 3_000)
+      const record = yield* query.record
+      assert.strictEqual(record.state._tag, "Executing")
+      assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.StillPending({ record })))
+    })
+)
+
+inMemory("a schedule that allows one look more ends with a wait that needs none", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Executing")
+    yield* dropHints
+    yield* timeline.at("999 millis", query.finish)
+    const schedule = Schedule.spaced("1 second").pipe(Schedule.upTo({ times: 1 }))
+    const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete({ schedule }))
+    assert.deepStrictEqual(outcomeOf(exit), { succeeded: yield* query.record })
+    assert.strictEqual(atMillis, 1_000)
+  }))
+
+inMemory("when the time is over the wait ends, and tells what it saw last", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Queued")
+    yield* timeline.at("5 seconds", query.execute)
+    const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete({ timeout: "12345 millis" }))
+    assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 5_000))
+    assert.strictEqual(atMillis, 12_345)
+    assert.deepStrictEqual(
+      outcomeOf(exit),
+      failedWith(new QueryError.StillPending({ record: yield* query.record }))
+    )
+  }))
+
+inMemory("a wait of no time looks once, or twice, and ends", () =>
+  Effect.gen(function*() {
+    const { query, record, timeline } = yield* queryThatIs("Queued")
+    const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete({ timeout: 0 }))
+    assert.strictEqual(atMillis, 0)
+    assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.StillPending({ record })))
+  }))
+
+inMemory("the time runs from when the query was found pending, whatever hangs then", () =>
+  Effect.gen(function*() {
+    for (const operation of ["changes", "read"]) {
+      const { query, record, timeline } = yield* queryThatIs("Executing", {
+        choose: (call, nth) => {
+          if (call.operation === "read" && nth === 1) return { _tag: "Delay", duration: "4 seconds" }
+          return call.operation === operation ? { _tag: "Hang" } : undefined
+        }
+      })
+      const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete({ timeout: "3 seconds" }))
+      assert.strictEqual(atMillis, 7_000, operation)
+      assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.StillPending({ record })), operation)
+    }
+  }))
+
+const lapses = [
+  ["Queued", "Cancelled"],
+  ["Executing", "Errored"],
+  ["Resetting", "ResetFailed"]
+] as const
+
+for (const [tag, lapsed] of lapses) {
+  inMemory(
+    `a wait looks when the lease of a query that is ${tag} is over, though nobody tells`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(tag, { lastStep: { lease: "8 seconds" } })
+        // The lease was given a second before the timeline begins.
+        const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete())
+        assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 7_000))
+        assert.strictEqual(atMillis, 7_000)
+        const record = yield* query.record
+        assert.deepStrictEqual(record.state, QueryState.make(lapsed, { reason: Reason.leaseExpired() }))
+        assert.deepStrictEqual(outcomeOf(exit), { succeeded: record })
+      })
+  )
+}
+
+inMemory(
+  "a wait looks at the end of a lease, and again at its new end where it was renewed",
+  () =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const { query, record, timeline } = yield* queryThatIs("Executing", { lastStep: { lease: "8 seconds" } })
+      yield* timeline.at("5 seconds", store.renew(query.key, record.version, "10 seconds"))
+      const { atMillis } = yield* timeline.run(query.waitUntilComplete())
+      assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 7_000, 15_000))
+      assert.strictEqual(atMillis, 15_000)
+    })
+)
+
+inMemory(
+  "a wait that thinks a lease over before the store does looks every 10 milliseconds, not more often",
+  () =>
+    Effect.gen(function*() {
+      const { key, timeline } = yield* queryThatIs("Executing", { lastStep: { lease: "1050 millis" } })
+      const query = yield* withClockAhead(key, Duration.minutes(10))
+      const { atMillis } = yield* timeline.run(query.waitUntilComplete())
+      assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 10, 20, 30, 40, 50))
+      assert.strictEqual(atMillis, 50)
+    })
+)
+
+inMemory("a wait that thinks a lease far from over looks when its schedule says so", () =>
+  Effect.gen(function*() {
+    const { key, timeline } = yield* queryThatIs("Executing", { lastStep: { lease: "8 seconds" } })
+    const query = yield* withClockAhead(key, Duration.minutes(-10))
+    const { atMillis } = yield* timeline.run(query.waitUntilComplete())
+    assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 30_000))
+    assert.strictEqual(atMillis, 30_000)
+  }))
+
+/** A machine whose store is wrong about its time. */
+const withClockAhead = (key: QueryKey.QueryKey, by: Duration.Duration) =>
+  QueryStateMachine.make(key).pipe(
+    Effect.updateService(RedisStore.RedisStore, (store) => ({
+      ...store,
+      currentTime: Effect.map(store.currentTime, DateTime.addDuration(by))
+    }))
+  )
+
+inMemory("a notification ends the delay at once", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Queued")
+    yield* timeline.at("1234 millis", query.execute)
+    yield* timeline.at("5678 millis", query.finish)
+    const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete())
+    assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 1_234, 5_678))
+    assert.strictEqual(atMillis, 5_678)
+    assert.deepStrictEqual(outcomeOf(exit), { succeeded: yield* query.record })
+  }))
+
+type Disturbance = (version: number, seen: ReadonlyArray<number>) => ReadonlyArray<number>
+
+const disturbances: ReadonlyArray<readonly [how: string, hints: Disturbance, looks: ReadonlyArray<number>]> = [
+  ["doubled", (version) => [version, version, version], [0, 0, 1_000, 2_000]],
+  ["late and shuffled", (version, seen) => seen.length === 1 ? [] : [version, ...seen], [0, 0, 2_000]],
+  ["followed by older ones", (version, seen) => [version, ...seen.toReversed(), 0], [0, 0, 1_000, 2_000]],
+  ["preceded by older ones", (version, seen) => [0, ...seen, version], [0, 0, 1_000, 2_000]],
+  ["replaced by one that tells no version", () => [Number.POSITIVE_INFINITY], [0, 0, 1_000, 2_000]]
+]
+
+for (const [how, hints, looks] of disturbances) {
+  inMemory(
+    `notifications that are ${how} wake a wait, and never end it on what was before`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs("Queued")
+        const faults = yield* RedisStoreFaults.RedisStoreFaults
+        const seen: Array<number> = []
+        yield* faults.injectHints((_, version) => {
+          seen.push(version)
+          return hints(version, seen)
+        })
+        yield* timeline.at("1 second", query.execute)
+        yield* timeline.at("2 seconds", query.finish)
+        const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete())
+        assert.deepStrictEqual(timeline.only("read"), reads(...looks))
+        assert.strictEqual(atMillis, 2_000)
+        assert.deepStrictEqual(outcomeOf(exit), { succeeded: yield* query.record })
+      })
+  )
+}
+
+inMemory("a notification of what was seen already makes nobody look", () =>
+  Effect.gen(function*() {
+    const { query, record, timeline } = yield* queryThatIs("Queued")
+    const faults = yield* RedisStoreFaults.RedisStoreFaults
+    yield* faults.injectHints(() => [record.version, record.version - 1])
+    yield* timeline.at("1 second", query.cancel)
+    yield* timeline.run(query.waitUntilComplete())
+    assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 30_000))
+  }))
+
+inMemory("a change between the first look and the subscription is seen", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Executing", {
+      choose: ({ operation }) => operation === "changes" ? { _tag: "Delay", duration: "5 seconds" } : undefined
+    })
+    yield* timeline.at("2 seconds", query.finish)
+    const { atMillis } = yield* timeline.run(query.waitUntilComplete())
+    assert.deepStrictEqual(timeline.only("read"), reads(0, 5_000))
+    assert.strictEqual(atMillis, 5_000)
+  }))
+
+inMemory(
+  "a wait goes on through a reset, and ends with what is determinate when it looks",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Executing")
+      yield* dropHints
+      yield* timeline.at("10 seconds", query.cancel)
+      yield* timeline.at("20 seconds", query.reset)
+      yield* timeline.at("40 seconds", query.finishResetting)
+      yield* timeline.at("50 seconds", query.enqueue)
+      yield* timeline.at("70 seconds", query.cancel)
+      const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete())
+      assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 30_000, 60_000, 90_000))
+      assert.strictEqual(atMillis, 90_000)
+      assert.deepStrictEqual(outcomeOf(exit), { succeeded: yield* query.record })
+    })
+)
+
+for (const nth of [1, 2, 3, 4]) {
+  inMemory(`a store that fails at look ${nth} ends the wait with its error`, () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Executing", {
+        choose: ({ operation }, count) =>
+          operation === "read" && count === nth ? { _tag: "Fail", reason: timedOut } : undefined
+      })
+      const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete())
+      assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 30_000, 60_000).slice(0, nth))
+      assert.strictEqual(atMillis, [0, 0, 30_000, 60_000][nth - 1])
+      const error = new RedisStoreError.RedisStoreError({ operation: "read", key: query.key, reason: timedOut })
+      assert.deepStrictEqual(outcomeOf(exit), failedWith(error))
+    }))
+}
+
+const endings: ReadonlyArray<
+  readonly [
+    how: string,
+    options: QueryStateMachine.WaitOptions,
+    end: (
+      query: QueryStateMachine.QueryStateMachine,
+      wait: Fiber.Fiber<unknown, unknown>
+    ) => Effect.Effect<unknown, unknown>
+  ]
+> = [
+  ["is interrupted", {}, (_, wait) => Fiber.interrupt(wait)],
+  ["is answered", {}, ({ finish }) => finish],
+  ["runs out of time", { timeout: "10 seconds" }, () => Effect.void],
+  [
+    "comes to the end of its schedule",
+    { schedule: Schedule.spaced("10 seconds").pipe(Schedule.upTo({ times: 1 })) },
+    () => Effect.void
+  ]
+]
+
+for (const [how, options, end] of endings) {
+  inMemory(`a wait that ${how} leaves nothing behind`, () =>
+    countingSubscriptions((open) =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs("Executing")
+        const wait = yield* timeline.at(0, query.waitUntilComplete(options))
+        yield* timeline.at("10 seconds", end(query, wait))
+        yield* timeline.until("9 seconds")
+        assert.strictEqual(yield* open, 1)
+        yield* timeline.until("10 seconds")
+        assert.isDefined(wait.pollUnsafe())
+        assert.strictEqual(yield* open, 0)
+        const calls = timeline.entries.length
+        yield* timeline.until("1 day")
+        assert.strictEqual(timeline.entries.length, calls)
+      })
+    ))
+}

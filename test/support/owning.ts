@@ -1,0 +1,43 @@
+/**
+ * The two ways to own a query while work is done for it: to run it, and to reset it.
+ */
+import { type QueryEvent, QueryState, type QueryStateMachine } from "effect-query-state"
+
+export interface Owning {
+  readonly name: "executing" | "resetting"
+  readonly own: (query: QueryStateMachine.QueryStateMachine) => QueryStateMachine.QueryStateMachine["resetting"]
+  /** The event that claims the query, the states it is accepted in, and the state it leads to. */
+  readonly claims: QueryEvent.QueryEvent
+  readonly from: ReadonlyArray<QueryState.Tag>
+  readonly during: "Executing" | "Resetting"
+  readonly success: Settling
+  readonly failure: Settling
+  readonly interruption: Settling
+}
+
+interface Settling {
+  readonly event: QueryEvent.QueryEvent
+  readonly to: QueryState.Tag
+}
+
+export const executing: Owning = {
+  name: "executing",
+  own: (query) => query.executing,
+  claims: "Execute",
+  from: ["Queued"],
+  during: "Executing",
+  success: { event: "Finish", to: "Completed" },
+  failure: { event: "Error", to: "Errored" },
+  interruption: { event: "Cancel", to: "Cancelled" }
+}
+
+export const resetting: Owning = {
+  name: "resetting",
+  own: (query) => query.resetting,
+  claims: "Reset",
+  from: ["Completed", "Errored", "Cancelled", "ResetFailed"],
+  during: "Resetting",
+  success: { event: "FinishReset", to: "Known" },
+  failure: { event: "Error", to: "ResetFailed" },
+  interruption: { event: "Error", to: "ResetFailed" }
+}

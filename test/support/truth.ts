@@ -1,0 +1,101 @@
+/**
+ * What holds in every play, whatever the program: the history is one that the lifecycle allows, and what anybody was
+ * told is true of it.
+ */
+import { assert } from "@effect/vitest"
+import { Duration, Result } from "effect"
+import {
+  type QueryError,
+  type QueryRecord,
+  QueryState,
+  type QueryStateMachine,
+  type RedisStore,
+  Transition
+} from "effect-query-state"
+import type { Play, Told } from "./Explorer.ts"
+
+export const assertTruthful = (play: Play<unknown, unknown>): void => {
+  assertLawful(play.history)
+  for (const told of play.told) assertTold(told, play)
+  assertOneOwnerAFence(play.told)
+}
+
+/** Versions only go up, and one edge of the lifecycle leads from each record to the next. */
+const assertLawful = (history: Play<unknown, unknown>["history"]) => {
+  for (const [index, record] of history.entries()) {
+    const before = history[index - 1]
+    if (before === undefined) continue
+    const isForgotten = record.version === 0 && before.state._tag === "Known"
+    if (isForgotten) continue
+    assert.isAbove(record.version, Math.max(...history.slice(0, index).map(({ version }) => version)))
+    const edge = Transition.edges.find(({ from, to }) => from === before.state._tag && to === record.state._tag)
+    assert.isDefined(edge, `${before.state._tag} is followed by ${record.state._tag}`)
+  }
+}
+
+/** What one command was answered is what it found and did. */
+const assertTold = ({ before, command, fence, result }: Told, { history }: Play<unknown, unknown>) => {
+  if (Result.isFailure(result)) {
+    const { failure } = result
+    if (failure._tag !== "LeaseLost") throw failure
+    assert.deepStrictEqual({ ...failure }, { _tag: "LeaseLost", fence: fence ?? Number.NaN, record: before })
+    assert.notStrictEqual(before.version, fence, "a claim that was lost is not held")
+    return
+  }
+  const { changed, record } = result.success
+  if (command === "renew") {
+    assert.deepStrictEqual([record.version, QueryState.isPending(record.state)], [fence, true])
+    return
+  }
+  assert.strictEqual(changed, !isRefused(before, command), `${command.event} on ${before.state._tag}`)
+  if (changed) {
+    assert.deepStrictEqual(history.filter(({ version }) => version === record.version), [record])
+    assert.strictEqual(record.state._tag, Transition.next(before.state._tag, command.event))
+  } else {
+    assert.deepStrictEqual(record, before)
+  }
+}
+
+const isRefused = ({ state }: QueryRecord.QueryRecord, { event, fence }: RedisStore.Command) => {
+  const isOthers = QueryState.claimOf(state)?.expiresAt !== undefined && fence === undefined && event !== "Cancel"
+  return isOthers || Transition.next(state._tag, event) === undefined
+}
+
+/** Nobody gets a version that somebody else got, and nobody does anything with a fence that somebody else got. */
+const assertOneOwnerAFence = (told: ReadonlyArray<Told>) => {
+  const owners = new Map<number, number>()
+  for (const { actor, fence, result } of told) {
+    if (Result.isFailure(result)) continue
+    const { changed, record: { version } } = result.success
+    if (fence !== undefined) assert.strictEqual(owners.get(fence) ?? actor, actor, `fence ${fence} has one owner`)
+    if (!changed) continue
+    assert.isFalse(owners.has(version), `version ${version} was written once`)
+    owners.set(version, actor)
+  }
+}
+
+/** What a run or a reset can fail with, besides the errors of the work. */
+export type Failure = QueryStateMachine.RunError | QueryError.IllegalTransition
+
+/** What was failed with is true: it happened, and for that reason; a claim is given up no sooner than it has to be. */
+export const assertTruthfulFailure = (error: Failure, play: Play<unknown, unknown>, lease: Duration.Input): void => {
+  const assertHappened = (state: QueryState.QueryState) =>
+    assert.deepInclude(play.history.map(({ state }) => state), state)
+  switch (error._tag) {
+    case "QueryErrored":
+      return assertHappened(QueryState.make("Errored", { reason: error.reason }))
+    case "QueryCancelled":
+      return assertHappened(QueryState.make("Cancelled", { reason: error.reason }))
+    case "QueryResetFailed":
+      return assertHappened(QueryState.make("ResetFailed", { reason: error.reason }))
+    case "IllegalTransition":
+      return assert.deepInclude(play.told.map(({ before }) => before), error.record)
+    case "LeaseLost": {
+      const hasMovedOn = error.record.version !== error.fence
+      return assert.isTrue(hasMovedOn || play.passedMillis >= 0.9 * Duration.toMillis(lease), "the claim could be kept")
+    }
+    case "StillPending":
+    case "RedisStoreError":
+      throw error
+  }
+}
