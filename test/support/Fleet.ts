@@ -1,0 +1,136 @@
+/**
+ * Processes that own queries, to be killed, frozen and thawed by a test.
+ *
+ * A worker outlives neither its scope nor the process that started it, however that process ends.
+ */
+import { Deferred, Effect, Exit, type Scope } from "effect"
+import type { QueryKey } from "effect-query-state"
+import { build } from "esbuild"
+import { type ChildProcess, spawn as spawnProcess } from "node:child_process"
+import { hostname } from "node:os"
+import type { Writable } from "node:stream"
+import { fileURLToPath } from "node:url"
+import { type Command, type News, type Report, type Step, type Task, unblockingFd } from "../fixtures/workerProtocol.ts"
+
+type Telling<T extends News["tells"]> = Extract<News, { readonly tells: T }>
+
+export interface Worker {
+  /** What the worker calls itself as a holder. */
+  readonly holder: string
+  /** Gives it tasks, of which it does so many at a time: all, if it is not told otherwise. */
+  readonly start: (tasks: ReadonlyArray<Task>, concurrency?: number) => Effect.Effect<void>
+  /** Waits until a task is paused at a step. */
+  readonly reached: (key: QueryKey.QueryKey, step: Step) => Effect.Effect<unknown>
+  /** Lets a task that is paused go on. */
+  readonly release: (key: QueryKey.QueryKey) => Effect.Effect<void>
+  /** Lets a worker whose event loop is blocked go on. */
+  readonly unblock: Effect.Effect<void>
+  /** What it has told of a query so far. */
+  readonly newsOf: (key: QueryKey.QueryKey) => ReadonlyArray<News>
+  /** Waits until it has told enough for `find` to find something. */
+  readonly until: <A>(find: (reports: ReadonlyArray<Report>) => A | undefined) => Effect.Effect<A>
+  /** Waits for news of one kind of a query. */
+  readonly told: <T extends News["tells"]>(key: QueryKey.QueryKey, tells: T) => Effect.Effect<Telling<T>>
+  readonly freeze: Effect.Effect<void>
+  readonly thaw: Effect.Effect<void>
+  /** Kills it, and waits until it is gone. */
+  readonly kill: Effect.Effect<void>
+}
+
+/** Starts a worker, and waits until it is connected to a Redis. */
+export const spawn = (redisUrl: string): Effect.Effect<Worker, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const program = yield* Effect.promise(() => bundle)
+    const worker = yield* Effect.acquireRelease(Effect.sync(() => launch(program, redisUrl)), ({ kill }) => kill)
+    yield* worker.until((reports) => reports.find(({ tells }) => tells === "ready"))
+    return worker
+  })
+
+// One text, run from standard input: a process that has to load and to compile each module for itself starts five times
+// as slowly, which counts where a dozen of them share two cores.
+const bundle: Promise<string> = build({
+  entryPoints: [fileURLToPath(new URL("../fixtures/worker.ts", import.meta.url))],
+  bundle: true,
+  platform: "node",
+  format: "cjs",
+  write: false,
+  logLevel: "error"
+}).then(({ outputFiles: [output] }) => output?.text ?? "")
+
+const launch = (program: string, redisUrl: string): Worker => {
+  const child = spawnProcess(process.execPath, ["-"], {
+    env: { ...process.env, REDIS_URL: redisUrl },
+    stdio: ["pipe", "inherit", "inherit", "ipc", "pipe"]
+  })
+  const unblocking = child.stdio[unblockingFd] as Writable
+  child.stdin?.end(program)
+
+  const exited = Deferred.makeUnsafe<void>()
+  child.once("exit", () => Deferred.doneUnsafe(exited, Exit.void))
+  startWatchdog(child)
+
+  const reports: Array<Report> = []
+  const listeners = new Set<() => void>()
+  child.on("message", (report: Report) => {
+    reports.push(report)
+    for (const listener of listeners) listener()
+  })
+
+  const until: Worker["until"] = <A>(find: (reports: ReadonlyArray<Report>) => A | undefined) =>
+    Effect.callback<A>((resume) => {
+      const look = () => {
+        const found = find(reports)
+        if (found === undefined) return
+        listeners.delete(look)
+        resume(Effect.succeed(found))
+      }
+      listeners.add(look)
+      look()
+      return Effect.sync(() => listeners.delete(look))
+    }).pipe(
+      Effect.raceFirst(
+        Effect.andThen(Deferred.await(exited), Effect.die(new Error("The worker is gone, and has not told that")))
+      )
+    )
+
+  const newsOf: Worker["newsOf"] = (key) =>
+    reports.filter((report): report is News =>
+      report.tells !== "ready" && report.key.db === key.db && report.key.query === key.query
+    )
+
+  const told: Worker["told"] = <T extends News["tells"]>(key: QueryKey.QueryKey, tells: T) =>
+    until(() => newsOf(key).find((news): news is Telling<T> => news.tells === tells))
+
+  const reached: Worker["reached"] = (key, step) =>
+    until(() => newsOf(key).find((news) => news.tells === "reached" && news.step === step))
+
+  const signal = (name: NodeJS.Signals) => Effect.sync(() => child.kill(name))
+  const send = (command: Command) => Effect.sync(() => child.send(command))
+  const kill = Effect.andThen(signal("SIGKILL"), Deferred.await(exited))
+
+  return {
+    holder: `${hostname()}:${child.pid}`,
+    start: (tasks, concurrency = tasks.length) => send({ does: "start", tasks, concurrency }),
+    release: (key) => send({ does: "release", key }),
+    unblock: Effect.sync(() => unblocking.write("\n")),
+    newsOf,
+    until,
+    told,
+    reached,
+    freeze: signal("SIGSTOP"),
+    thaw: signal("SIGCONT"),
+    kill
+  }
+}
+
+/**
+ * Kills a worker that is frozen or blocked when this process ends, and so cannot notice it. That end, whatever the cause,
+ * is the end of the watchdog's input.
+ */
+const startWatchdog = (worker: ChildProcess) => {
+  const watchdog = spawnProcess("sh", ["-c", `read -r _ || kill -9 "$0"`, `${worker.pid}`], {
+    stdio: ["pipe", "ignore", "ignore"]
+  })
+  watchdog.stdin.on("error", () => {})
+  worker.once("exit", () => watchdog.stdin.end("\n"))
+}
