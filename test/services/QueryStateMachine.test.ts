@@ -2,7 +2,6 @@
 import { assert, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, Fiber, Redacted, Schedule } from "effect"
 import {
-  QueryError,
   type QueryEvent,
   type QueryKey,
   QueryState,
@@ -13,7 +12,7 @@ import {
   RedisStoreMemory
 } from "effect-query-state"
 import { inject } from "vitest"
-import { driveTo, freshKey } from "../support/queries.ts"
+import { driveTo, freshKey, told } from "../support/queries.ts"
 
 type Step = "enqueue" | "execute" | "finish" | "raiseError" | "cancel" | "reset" | "finishResetting"
 
@@ -183,7 +182,7 @@ for (const [name, store] of stores) {
             changed: true
           })
           const lost = yield* Effect.flip(query.trigger("Reset", { fence: version }))
-          assert.deepStrictEqual(lost, new QueryError.LeaseLost({ fence: version, record: yield* query.record }))
+          assert.deepStrictEqual(told(lost), { _tag: "LeaseLost", fence: version, record: yield* query.record })
         }))
 
       it.effect.each(cases(pending))("a wait blocks while the query is $tag", ({ tag }) =>

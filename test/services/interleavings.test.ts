@@ -9,6 +9,9 @@ import { assertTruthful } from "../support/truth.ts"
 const key = QueryKey.makeUnsafe({ db: "warehouse", query: "daily-totals" })
 const lease = Duration.seconds(30)
 
+/** Thousands of plays are all computing: seconds as a rule, and longer where the machine does other things too. */
+const patience = { timeout: 180_000 }
+
 const last = ({ history }: Explorer.Play<unknown, unknown>): QueryRecord.QueryRecord =>
   history.at(-1) ?? assert.fail("there is always a record")
 
@@ -50,7 +53,7 @@ const explores = (name: string, program: {
   readonly look?: (play: Explorer.Play<unknown, never>) => void
 }) => {
   const count = Explorer.interleavings(...program.actors.map(([steps]) => steps))
-  it(`${name}: ${count.toLocaleString("en")} interleavings`, () => {
+  it(`${name}: ${count.toLocaleString("en")} interleavings`, patience, () => {
     const ends = new Set<string>()
     const actors = program.actors.map(([, actor]) => actor)
     const explored = Explorer.explore({ key, before: program.before, actors }, (play) => {

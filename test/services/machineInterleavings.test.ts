@@ -12,6 +12,9 @@ import { assertTruthful, assertTruthfulFailure, type Failure } from "../support/
 const key = QueryKey.makeUnsafe({ db: "warehouse", query: "daily-totals" })
 const lease = Duration.seconds(30)
 
+/** Thousands of plays are all computing: seconds as a rule, and longer where the machine does other things too. */
+const patience = { timeout: 180_000 }
+
 type Value = string | boolean
 type Actor = Effect.Effect<Value, Failure, RedisStore.RedisStore | Explorer.Steps>
 type Play = Explorer.Play<Value, Failure>
@@ -69,7 +72,7 @@ interface Program {
 }
 
 const explores = (name: string, { actors, before, ends, look }: Program) =>
-  it(name, () => {
+  it(name, patience, () => {
     const seen = new Set<string>()
     Explorer.exploreThriftily({ key, before, actors }, (play) => {
       assertTruthful(play)
@@ -199,7 +202,7 @@ explores("one who owns the run and is interrupted, and one who cancels", {
   ]
 })
 
-it("orders that are left out come to nothing else", () => {
+it("orders that are left out come to nothing else", patience, () => {
   const program = {
     key,
     before: driveTo(key, "Queued"),

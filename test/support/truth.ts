@@ -12,7 +12,8 @@ import {
   type RedisStore,
   Transition
 } from "effect-query-state"
-import type { Play, Told } from "./Explorer.ts"
+import type { Play } from "./Explorer.ts"
+import type { Told } from "./SteppedStore.ts"
 
 export const assertTruthful = (play: Play<unknown, unknown>): void => {
   assertLawful(play.history)

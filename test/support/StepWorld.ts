@@ -1,19 +1,45 @@
 /**
- * A clock that is moved by hand, in steps that end before the caller goes on: no timer of the system, no promise.
+ * A world in which time and fibers move when they are told to, and have moved when the call returns: no timer of the
+ * system, no promise, no chance.
  */
-import { type Clock, Duration, Effect } from "effect"
+import { Clock, Context, Duration, Effect, Random, Scheduler } from "effect"
+
+export interface StepWorld {
+  readonly clock: StepClock
+  /** What a fiber has to be run with to be of this world. */
+  readonly environment: Context.Context<never>
+  /** Runs whatever can run, until all that is left waits. */
+  readonly settle: () => void
+}
+
+export const make = (nowMillis: number): StepWorld => {
+  const turns: Array<() => void> = []
+  const settle = () => {
+    for (let turn = turns.shift(); turn !== undefined; turn = turns.shift()) turn()
+  }
+  const scheduler = new Scheduler.MixedScheduler("sync", (turn) => {
+    turns.push(turn)
+    return () => turns.splice(turns.indexOf(turn), 1)
+  })
+  const clock = new StepClock(nowMillis, settle)
+  const environment = Context.make(Clock.Clock, clock).pipe(
+    Context.add(Scheduler.Scheduler, scheduler),
+    // Half way between the bounds, so that jitter changes no delay.
+    Context.add(Random.Random, { nextDoubleUnsafe: () => 0.5, nextIntUnsafe: () => 0 })
+  )
+  return { clock, environment, settle }
+}
 
 interface Sleeper {
   readonly untilMillis: number
   readonly wake: () => void
 }
 
-export class StepClock implements Clock.Clock {
+class StepClock implements Clock.Clock {
   private nowMillis: number
   private readonly sleepers = new Set<Sleeper>()
   private readonly settle: () => void
 
-  /** `settle` runs whatever can run, until all that is left waits. */
   constructor(nowMillis: number, settle: () => void) {
     this.nowMillis = nowMillis
     this.settle = settle
@@ -22,6 +48,10 @@ export class StepClock implements Clock.Clock {
   /** When the next sleeper is to wake, if anybody sleeps. */
   get nextMillis(): number | undefined {
     return this.next?.untilMillis
+  }
+
+  get sleeperCount(): number {
+    return this.sleepers.size
   }
 
   /** Wakes everybody whose time comes by then, one after another, each at its own time. */
@@ -33,6 +63,10 @@ export class StepClock implements Clock.Clock {
       this.settle()
     }
     this.nowMillis = millis
+  }
+
+  moveBy(millis: number): void {
+    this.moveTo(this.nowMillis + millis)
   }
 
   sleep(duration: Duration.Duration): Effect.Effect<void> {
