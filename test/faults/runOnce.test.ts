@@ -74,7 +74,7 @@ it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that t
           assert.deepStrictEqual(yield* executionsOf(redis, key), [fence])
           assert.deepStrictEqual(answers, workers.map(() => valueUnder(fence, key)))
         }))
-    }))
+    }), 60_000)
 
   it.effect("complete once each, though a fourth of the processes are killed meanwhile", () =>
     Effect.gen(function*() {
@@ -88,21 +88,21 @@ it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that t
       yield* Effect.forEach(held, ([{ reached, start }, key]) =>
         Effect.andThen(start([{ ...taskFor(key), pausesAt: ["in work"] }]), reached(key, "in work")))
 
-      const killAtRandom = Effect.fnUntraced(function*({ kill, until }: Fleet.Worker) {
-        const soFar = yield* until((reports) =>
-          reports.length
-        )
-        const more = yield* Random.nextIntBetween(1, 40)
-        yield* until((reports) => reports.length >= soFar + more || undefined)
-        yield* kill
-      })
-
       // Each begins elsewhere, so that all have something to do.
       const startAll = Effect.forEach(workers, ({ start }, index) => {
-        const others = keys.filter((key) => held[index]?.[1] !== key)
+        const others = keys.filter((key) =>
+          held[index]?.[1] !== key
+        )
         return start(Arr.rotate(others, -index * 10).map(taskFor), 10)
       })
-      yield* Effect.all([startAll, ...victims.map(killAtRandom)], { concurrency: "unbounded" })
+      const moments = yield* Effect.replicateEffect(Random.nextIntBetween(1, 40), victims.length)
+      const kills = Arr.zipWith(victims, moments, ({ kill, until }, moment) =>
+        Effect.gen(function*() {
+          const soFar = yield* until((reports) => reports.length)
+          yield* until((reports) => reports.length >= soFar + moment || undefined)
+          yield* kill
+        }))
+      yield* Effect.all([startAll, ...kills], { concurrency: "unbounded" })
 
       const executions = yield* Effect.forEach(keys, (key) =>
         Effect.gen(function*() {
@@ -118,7 +118,7 @@ it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that t
           return executions.length
         }))
       assert.deepStrictEqual(executions.slice(0, held.length).filter((times) => times < 2), [])
-    }).pipe(Random.withSeed("a fourth")))
+    }).pipe(Random.withSeed("a fourth")), 60_000)
 
   it.effect("are not run again by a process that saw a lease lapse, and resets too late", () =>
     Effect.gen(function*() {
