@@ -51,7 +51,7 @@ const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
 // Shared by all scripts: reads the record, settles its lease if that has lapsed, and defines how a record moves on.
 //
 // A record whose s, v, t or x cannot be right is left alone and answered as it is. Versions and times are written with
-// "%.0f", since Lua prints a large number with an exponent; below 2^53 they are exact.
+// "%.0f", since Lua prints a large number with an exponent; they are exact as far as a Date of JavaScript reaches.
 const prelude = (publish: Publish) => `
 local key = KEYS[1]
 local time = redis.call("TIME")
@@ -61,7 +61,7 @@ local function int(n) return string.format("%.0f", n) end
 
 local s, v, t, h, x, r, o = unpack(redis.call("HMGET", key, "s", "v", "t", "h", "x", "r", "o"))
 local function answer(outcome) return { outcome, int(millis), s, v, t, h, x, r } end
-local function isWhole(n) return string.find(n, "^%d+$") and tonumber(n) < 9007199254740991 end
+local function isWhole(n) return string.find(n, "^%d+$") and tonumber(n) <= 8640000000000000 end
 if (s or v) and not (s and v and isWhole(v) and isWhole(t or "0") and isWhole(x or "0")) then
   return answer(${outcomes.refused})
 end

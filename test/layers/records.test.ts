@@ -1,0 +1,301 @@
+import { assert, it } from "@effect/vitest"
+import { DateTime, Effect, Fiber, Redacted, Result, Schedule, Stream } from "effect"
+import {
+  QueryEvent,
+  QueryFleet,
+  type QueryKey,
+  QueryRecord,
+  QueryState,
+  QueryStateMachine,
+  Reason,
+  RedisStore,
+  type RedisStoreError,
+  RedisStoreLive
+} from "effect-query-state"
+import type { Redis } from "ioredis"
+import { inject } from "vitest"
+import { driveTo, freshKey, told } from "../support/queries.ts"
+import * as RedisAdmin from "../support/redisAdmin.ts"
+
+const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) })
+
+type Fields = Readonly<Record<string, string>>
+
+const nameOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
+
+const withAdmin = <A>(f: (admin: Redis) => Promise<A>) =>
+  Effect.scoped(Effect.flatMap(RedisAdmin.connect(inject("redisUrl")), (admin) => Effect.promise(() => f(admin))))
+
+const put = (key: QueryKey.QueryKey, fields: Fields) =>
+  withAdmin(async (admin) => {
+    await admin.del(nameOf(key))
+    await admin.hset(nameOf(key), fields)
+  })
+
+/** All that Redis keeps of a query. */
+const stored = (key: QueryKey.QueryKey) => withAdmin((admin) => admin.hgetall(nameOf(key)))
+
+const v = "1700000000000000"
+const version = Number(v)
+const changedAt = DateTime.makeUnsafe(version / 1000)
+const farOff = 4_900_000_000_000
+
+const unknown: ReadonlyArray<readonly [raw: string, fields: Fields]> = ["paused", "Queued", "", "__proto__", "known "]
+  .map((s) => [s, { s, v }])
+
+const broken: ReadonlyArray<readonly [what: string, field: string, fields: Fields]> = [
+  ["a state without a version", "v", { s: "queued" }],
+  ["a version without a state", "s", { v }],
+  ...["", "abc", "-5", "1.5", "1e3", "0x10", "inf", "nan", " 5", "9007199254740992"].map((
+    v
+  ): [string, string, Fields] => [
+    `the version '${v}'`,
+    "v",
+    { s: "executing", v, h: "worker 1", x: `${farOff}` }
+  ]),
+  ...["", "soon", "-5", "1.5", "inf", "nan", "9000000000000000"].map((x): [string, string, Fields] => [
+    `a lease until '${x}'`,
+    "x",
+    { s: "executing", v, h: "worker 1", x }
+  ]),
+  ...["", "yesterday", "-1", "1.5", "9000000000000000"].map((t): [string, string, Fields] => [
+    `a change at '${t}'`,
+    "t",
+    { s: "queued", v, t }
+  ]),
+  ...["", "oops", "null", "[]", "{}", `{"_tag":"Moonlight"}`, `{"_tag":"Failed","error":"SqlError"}`].map((
+    r
+  ): [string, string, Fields] => [`the reason '${r}'`, "r", { s: "errored", v, r }])
+]
+
+type Told = ReturnType<typeof told>
+
+/** Every operation on one query; those that change it present the fence of the claim that may be on it, or none. */
+const operations: ReadonlyArray<
+  readonly [
+    operation: string,
+    run: (store: RedisStore.RedisStore["Service"], key: QueryKey.QueryKey) => Effect.Effect<unknown, Told>
+  ]
+> = [
+  ["read", (store, key) => Effect.mapError(store.read(key), told)],
+  ["renew the lease on", (store, key) => Effect.mapError(store.renew(key, version, "1 minute"), told)],
+  ...QueryEvent.all.flatMap((event) =>
+    [undefined, version].map((fence): (typeof operations)[number] => [
+      event,
+      (store, key) => Effect.mapError(store.compareAndSet(key, { event, fence }), told)
+    ])
+  )
+]
+
+it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
+  "A record that something else wrote",
+  (it) => {
+    it.effect.each(unknown)(
+      "in the state '%s' is an UnknownState to every operation, and stays as it is",
+      ([raw, fields]) =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          yield* put(key, fields)
+          for (const [operation, run] of operations) {
+            assert.deepStrictEqual(yield* Effect.flip(run(store, key)), { _tag: "UnknownState", operation, key })
+          }
+          const { message, reason } = yield* Effect.flip(store.read(key))
+          assert.deepStrictEqual(reason._tag === "UnknownState" && reason.raw, raw)
+          assert.include(message, `query ${key.db}/${key.query}: the record is in the unknown state "${raw}"`)
+          assert.deepStrictEqual(yield* stored(key), fields)
+        })
+    )
+
+    it.effect.each(broken)(
+      "with %s cannot be read, and no operation that fails changes it",
+      ([, field, fields]) =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          yield* put(key, fields)
+          const { message, reason } = yield* Effect.flip(store.read(key))
+          assert.strictEqual(reason._tag, "InvalidRecord")
+          assert.include(message, `query ${key.db}/${key.query}: the record cannot be read`)
+          assert.include(message, `["${field}"]`)
+          for (const [operation, run] of operations) {
+            yield* put(key, fields)
+            const result = yield* Effect.result(run(store, key))
+            // What replaces the broken field repairs the record.
+            if (Result.isSuccess(result)) {
+              assert.deepStrictEqual(Result.isSuccess(yield* Effect.result(store.read(key))), true, operation)
+            } else {
+              assert.deepStrictEqual(result.failure, { _tag: "InvalidRecord", operation, key })
+              assert.deepStrictEqual(yield* stored(key), fields, operation)
+            }
+          }
+        })
+    )
+
+    it.effect.each(["string", "list", "set", "zset", "stream"])(
+      "as a %s is a WrongType to every operation, and stays as it is",
+      (type) =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          const redisKey = nameOf(key)
+          yield* withAdmin((admin): Promise<unknown> => {
+            switch (type) {
+              case "string":
+                return admin.set(redisKey, "queued")
+              case "list":
+                return admin.rpush(redisKey, "queued")
+              case "set":
+                return admin.sadd(redisKey, "queued")
+              case "zset":
+                return admin.zadd(redisKey, 1, "queued")
+              default:
+                return admin.xadd(redisKey, "*", "s", "queued")
+            }
+          })
+          const dump = withAdmin((admin) => admin.dumpBuffer(redisKey))
+          const before = yield* dump
+          for (const [operation, run] of operations) {
+            assert.deepStrictEqual(yield* Effect.flip(run(store, key)), { _tag: "WrongType", operation, key })
+          }
+          const { message, reason } = yield* Effect.flip(store.read(key))
+          assert.deepStrictEqual(reason._tag === "WrongType" && reason.redisKey, redisKey)
+          assert.include(message, redisKey)
+          assert.deepStrictEqual(yield* dump, before)
+        })
+    )
+
+    it.effect("with more than is known here is read, moved on and kept", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const news = { priority: "high", v2: "", S: "paused" }
+        yield* put(key, { s: "executing", v, h: "worker 1", x: `${farOff}`, ...news })
+        const claim = { fence: version, holder: "worker 1", expiresAt: DateTime.makeUnsafe(farOff) }
+        const state = QueryState.make("Executing", { claim })
+        assert.deepStrictEqual(yield* store.read(key), { key, state, version, changedAt })
+
+        const { changed, record } = yield* store.compareAndSet(key, { event: "Finish", fence: version })
+        assert.isTrue(changed)
+        assert.deepStrictEqual(record.state, QueryState.completed)
+        const { o: _operation, ...fields } = yield* stored(key)
+        assert.deepStrictEqual(fields, { s: "completed", v: `${record.version}`, ...news })
+      }))
+
+    it.effect("with more in its reason than is known here is read", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const r = JSON.stringify({ _tag: "Failed", error: "SqlError", message: "deadlock", line: 3 })
+        yield* put(key, { s: "errored", v, r })
+        const reason = Reason.failed({ error: "SqlError", message: "deadlock" })
+        assert.deepStrictEqual(yield* store.read(key), {
+          key,
+          state: QueryState.make("Errored", { reason }),
+          version,
+          changedAt
+        })
+      }))
+
+    it.effect("without a state and a version is no record, and becomes one", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        yield* put(key, { priority: "high" })
+        assert.deepStrictEqual(yield* store.read(key), QueryRecord.absent(key))
+        assert.isTrue((yield* store.compareAndSet(key, { event: "Queue" })).changed)
+        assert.strictEqual((yield* store.read(key)).state._tag, "Queued")
+      }))
+  }
+)
+
+/** A record that every operation trips over, each in its way. */
+const poisons: ReadonlyArray<{
+  readonly _tag: RedisStoreError.Reason["_tag"]
+  readonly poison: (key: QueryKey.QueryKey) => Effect.Effect<unknown>
+}> = [
+  { _tag: "UnknownState", poison: (key) => put(key, { s: "paused", v }) },
+  { _tag: "InvalidRecord", poison: (key) => put(key, { s: "executing", v: "soon" }) },
+  { _tag: "WrongType", poison: (key) => withAdmin((admin) => admin.set(nameOf(key), "queued")) }
+]
+
+it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A poisoned record", (it) => {
+  it.effect.each(poisons)(
+    "of $_tag disturbs none of the queries that are asked for with it",
+    ({ _tag, poison }) =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const fleet = yield* QueryFleet.make
+        const [before, bad, after] = yield* Effect.all([freshKey, freshKey, freshKey])
+        yield* poison(bad)
+        const failed = (operation: string) => Result.fail({ _tag, operation, key: bad })
+
+        const answers = yield* store.compareAndSetMany([before, bad, after].map((key) => [key, { event: "Queue" }]))
+        const records = yield* Effect.all([store.read(before), store.read(after)])
+        assert.deepStrictEqual(records.map(({ state }) => state), [
+          QueryState.make("Queued"),
+          QueryState.make("Queued")
+        ])
+        assert.deepStrictEqual(
+          answers.map(Result.mapError(told)).map(Result.map(({ changed, record }) => [changed, record.version])),
+          [
+            Result.succeed([true, records[0].version]),
+            failed("Queue"),
+            Result.succeed([true, records[1].version])
+          ]
+        )
+        assert.deepStrictEqual((yield* store.readMany([before, bad, after])).map(Result.mapError(told)), [
+          Result.succeed(records[0]),
+          failed("read"),
+          Result.succeed(records[1])
+        ])
+        const { Queued, Unreadable } = yield* fleet.summary([before, bad, after])
+        assert.deepStrictEqual({ Queued, Unreadable }, { Queued: 2, Unreadable: 1 })
+        const listed = yield* Stream.runCollect(fleet.list(before.db))
+        assert.includeDeepMembers(listed, [...records])
+        assert.notDeepInclude(listed.map(({ key }) => key), bad)
+      })
+  )
+
+  it.effect.each(poisons)(
+    "of $_tag ends waits, changes and runs with that error, and runs nothing",
+    ({ _tag, poison }) =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const query = yield* QueryStateMachine.make(key)
+        yield* poison(key)
+        const work = () => Effect.die("the work must not run")
+        const errors = yield* Effect.all([
+          Effect.flip(query.waitUntilComplete()),
+          Effect.flip(Stream.runDrain(query.changes)),
+          Effect.flip(query.executing(work)),
+          Effect.flip(query.resetting(work)),
+          Effect.flip(query.run({ execute: work, onCompleted: work() }))
+        ])
+        assert.deepStrictEqual(
+          errors.map((error) => error._tag === "RedisStoreError" ? told(error) : error),
+          ["read", "read", "Execute", "Reset", "read"].map((operation) => ({ _tag, operation, key }))
+        )
+      })
+  )
+
+  it.effect.each(poisons)(
+    "of $_tag ends a wait that was there before it",
+    ({ _tag, poison }) =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const query = yield* QueryStateMachine.make(key)
+        yield* driveTo(key, "Executing")
+        const looks: Array<string> = []
+        const schedule = Schedule.spaced("10 millis").pipe(
+          Schedule.setInputType<{ readonly record: QueryRecord.QueryRecord }>(),
+          Schedule.tap(({ input }) => Effect.sync(() => looks.push(input.record.state._tag)))
+        )
+        const waiter = yield* Effect.forkChild(Effect.flip(query.waitUntilComplete({ schedule })))
+        yield* Effect.repeat(Effect.yieldNow, { until: () => looks.length > 0 })
+        yield* poison(key)
+        const error = yield* Fiber.join(waiter)
+        assert.deepStrictEqual(error._tag === "RedisStoreError" && told(error), { _tag, operation: "read", key })
+      })
+  )
+})
