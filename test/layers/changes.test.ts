@@ -1,0 +1,94 @@
+/** The one subscriber connection of a store in Redis, and its channels, as the server sees them. */
+import { assert, it } from "@effect/vitest"
+import { Effect, Exit, Layer, Redacted, Scope } from "effect"
+import { type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
+import type { Redis } from "ioredis"
+import { suite } from "../support/changesConformance.ts"
+import { driveTo, freshKey } from "../support/queries.ts"
+import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisServer from "../support/RedisServer.ts"
+import * as Subscribed from "../support/subscribed.ts"
+
+suite(
+  "Redis",
+  Layer.unwrap(Effect.map(RedisServer.acquire(), ({ url }) => RedisStoreLive.layer({ url: Redacted.make(url) }))),
+  { excludeTestServices: true }
+)
+
+/** A server of the test's own, with one store on it. */
+const alone = <A, E>(
+  test: (admin: Redis) => Effect.Effect<A, E, RedisStore.RedisStore | Scope.Scope>
+) =>
+  Effect.gen(function*() {
+    const { url } = yield* RedisServer.acquire()
+    const admin = yield* RedisAdmin.connect(url)
+    return yield* Effect.provide(test(admin), RedisStoreLive.layer({ url: Redacted.make(url) }))
+  })
+
+it.live("a channel is acknowledged by the server when the subscription returns, and dropped with its last reader", () =>
+  alone((admin) =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const key = yield* freshKey
+      const scopes: Array<Scope.Closeable> = []
+      for (let reader = 0; reader < 5; reader++) {
+        const scope = yield* Scope.make()
+        scopes.push(scope)
+        yield* Scope.provide(store.changes(key), scope)
+        assert.deepStrictEqual(yield* Subscribed.channels(admin), new Map([[channelOf(key), 1]]))
+      }
+      for (const scope of scopes) {
+        // By the same connection, so that all that was said before has been heard.
+        yield* Effect.scoped(Effect.flatMap(freshKey, store.changes))
+        assert.strictEqual((yield* Subscribed.channels(admin)).get(channelOf(key)), 1)
+        yield* Scope.close(scope, Exit.void)
+      }
+      yield* Subscribed.none(admin)
+    })
+  ))
+
+it.live("there is no subscriber connection before the first subscription, and one whatever there are", () =>
+  alone((admin) =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const keys = yield* Effect.replicateEffect(freshKey, 2_500)
+      yield* store.readMany(keys)
+      assert.strictEqual(yield* Subscribed.connections(admin), 0)
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* Effect.forEach([...keys, ...keys], store.changes, { concurrency: "unbounded", discard: true })
+        assert.strictEqual(yield* Subscribed.connections(admin), 1)
+        assert.deepStrictEqual(
+          yield* Subscribed.channels(admin),
+          new Map(keys.map((key) => [channelOf(key), 1]))
+        )
+      }))
+      yield* Subscribed.none(admin)
+    })
+  ))
+
+it.live("a query that is found determinate is waited for with no subscription", () =>
+  alone((admin) =>
+    Effect.gen(function*() {
+      const key = yield* freshKey
+      const record = yield* driveTo(key, "Completed")
+      const query = yield* QueryStateMachine.make(key)
+      const before = yield* Subscribed.scripts(admin)
+      assert.deepStrictEqual(yield* query.waitUntilComplete(), record)
+      assert.strictEqual((yield* Subscribed.scripts(admin)) - before, 1)
+      assert.strictEqual(yield* Subscribed.connections(admin), 0)
+    })
+  ))
+
+it.live("closing the store closes the subscriber connection", () =>
+  Effect.gen(function*() {
+    const { url } = yield* RedisServer.acquire()
+    const admin = yield* RedisAdmin.connect(url)
+    yield* Effect.scoped(Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      yield* Effect.flatMap(freshKey, store.changes)
+      assert.strictEqual(yield* Subscribed.connections(admin), 1)
+    })).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
+    yield* Effect.repeat(Subscribed.connections(admin), { until: (connections) => connections === 0 })
+  }))
+
+const channelOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
