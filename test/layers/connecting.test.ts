@@ -1,0 +1,103 @@
+import { assert, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Redacted, type Scope } from "effect"
+import { RedisStoreLive } from "effect-query-state"
+import { inject } from "vitest"
+import * as Peers from "../support/peers.ts"
+import { told } from "../support/queries.ts"
+
+/** Far longer than any of these attempts takes. */
+const never = Duration.hours(1)
+
+/** Tries to connect, and answers why that failed. */
+const refused = (url: string, connectTimeout: Duration.Input = never) =>
+  Layer.build(RedisStoreLive.layer({ url: Redacted.make(url), connectTimeout })).pipe(Effect.scoped, Effect.flip)
+
+const connectError = { operation: "connect", key: undefined }
+
+it.live.each<[what: string, url: string, issue: string]>([
+  ["no text", "", "Expected a valid URL string"],
+  ["no URL", "localhost", "Expected a valid URL string"],
+  ["no scheme", "localhost:6379", "the URL must start with redis:// or rediss://"],
+  ["a scheme without a colon", "redis//localhost", "Expected a valid URL string"],
+  ["another scheme", "http://localhost:6379", "the URL must start with redis:// or rediss://"],
+  ["a file", "unix:///var/run/redis.sock", "the URL must start with redis:// or rediss://"],
+  ["no host", "redis://", "the URL must name a host, as in redis://localhost:6379"],
+  ["no host but a database", "redis:///0", "the URL must name a host, as in redis://localhost:6379"],
+  ["a port beyond all ports", "redis://localhost:65536", "Expected a valid URL string"],
+  ["a port that is no number", "redis://localhost:redis", "Expected a valid URL string"],
+  ["a database by name", "redis://localhost/warehouse", "by its number, as in redis://localhost:6379/0"],
+  ["a database below zero", "redis://localhost/-1", "by its number, as in redis://localhost:6379/0"],
+  ["two databases", "redis://localhost/0/1", "by its number, as in redis://localhost:6379/0"],
+  ["a password that is not percent-encoded", "redis://:100%@localhost", "percent-encoded"],
+  ["a timeout of ioredis", "redis://localhost?connectTimeout=10", "the URL must have no query"],
+  ["a database in the query", "redis://localhost?db=warehouse", "the URL must have no query"]
+])("a URL with %s is refused before anything is opened", ([, url, issue]) =>
+  Effect.gen(function*() {
+    const error = yield* refused(url)
+    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", ...connectError })
+    assert.include(error.message, "Could not connect: invalid input: ")
+    assert.include(error.message, issue)
+  }))
+
+it.live("options that ioredis refuses are invalid", () =>
+  Effect.gen(function*() {
+    const error = yield* Layer.build(RedisStoreLive.layer({ redis: { sentinels: [], name: "primary" } })).pipe(
+      Effect.scoped,
+      Effect.flip
+    )
+    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", ...connectError })
+    assert.include(error.message, "Requires at least one sentinel")
+  }))
+
+it.live.each<[which: string, database: string]>([
+  ["beyond those of the server", "99"],
+  ["beyond all numbers", "99999999999999999999"]
+])("a database %s is refused, and not taken for another", ([, database]) =>
+  Effect.gen(function*() {
+    const error = yield* refused(`${inject("redisUrl")}/${database}`)
+    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", ...connectError })
+    assert.include(error.message, "database")
+  }))
+
+it.live("where nobody listens there is no connection, and that is told at once", () =>
+  Effect.gen(function*() {
+    const address = yield* Peers.nobody
+    const error = yield* refused(`redis://${address}`)
+    assert.deepStrictEqual(told(error), { _tag: "ConnectionLost", ...connectError })
+    assert.include(error.message, `ECONNREFUSED ${address}`)
+  }))
+
+it.live.each<[what: string, peer: Effect.Effect<Peers.Peer, never, Scope.Scope>, reason: string]>([
+  ["answers HTTP", Peers.answering("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), "UnexpectedReply"],
+  ["greets like a mail server", Peers.acquire((socket) => socket.write("220 mail ready\r\n")), "UnexpectedReply"],
+  ["refuses whatever it is asked", Peers.answering("-ERR what?\r\n".repeat(3)), "UnexpectedReply"],
+  ["answers an empty line", Peers.answering("\r\n"), "UnexpectedReply"],
+  ["hangs up at once", Peers.acquire((socket) => socket.end()), "ConnectionLost"],
+  ["hangs up when it is asked", Peers.answering(""), "ConnectionLost"],
+  ["resets the connection", Peers.acquire((socket) => socket.resetAndDestroy()), "ConnectionLost"]
+])("a server that %s is not Redis, and is asked once", ([, peer, _tag]) =>
+  Effect.gen(function*() {
+    const { accepted, address } = yield* peer
+    const error = yield* refused(`redis://${address}`)
+    assert.deepStrictEqual(told(error), { _tag, ...connectError })
+    assert.strictEqual(accepted(), 1)
+  }))
+
+it.live("a server that does not speak TLS has no connection by rediss://", () =>
+  Effect.gen(function*() {
+    const { address } = yield* Peers.answering("HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert.deepStrictEqual(told(yield* refused(`rediss://${address}`)), { _tag: "ConnectionLost", ...connectError })
+  }))
+
+it.live("a server that never says a word is given up when the time is over, and is not waited for", () =>
+  Effect.gen(function*() {
+    const { accepted, address } = yield* Peers.frozen
+    const connectTimeout = Duration.millis(250)
+    const error = yield* Effect.timeout(
+      refused(`redis://${address}`, connectTimeout),
+      Duration.times(connectTimeout, 4)
+    )
+    assert.deepStrictEqual(told(error), { _tag: "TimedOut", ...connectError })
+    assert.include(error.message, "250 ms")
+    assert.strictEqual(accepted(), 1)
+  }))

@@ -1,0 +1,90 @@
+import { assert, it } from "@effect/vitest"
+import { Cause, Effect, Layer, Redacted, type Scope } from "effect"
+import { type QueryError, RedisStore, type RedisStoreError, RedisStoreLive } from "effect-query-state"
+import { inspect } from "node:util"
+import * as Peers from "../support/peers.ts"
+import { freshKey } from "../support/queries.ts"
+import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisServer from "../support/RedisServer.ts"
+
+const secret = "s3cret"
+
+/** Every way in which a failure may find its way into a log. */
+const renderings = (cause: Cause.Cause<unknown>): ReadonlyArray<string> =>
+  [cause, ...cause.reasons.map((reason) => reason._tag === "Fail" ? reason.error : reason)].flatMap((what) => [
+    String(what),
+    JSON.stringify(what),
+    inspect(what, { depth: Infinity, getters: true, showHidden: true })
+  ]).concat(Cause.pretty(cause))
+
+/** Lets an effect fail with a typed error, and looks for the secret in all that can be told of it. */
+const keepsSecret = Effect.fnUntraced(function*<A, E extends QueryError.LeaseLost | RedisStoreError.RedisStoreError>(
+  self: Effect.Effect<A, E>
+) {
+  const cause = yield* Effect.flip(Effect.sandbox(self))
+  assert.isTrue(Cause.hasFails(cause), Cause.pretty(cause))
+  assert.deepStrictEqual(renderings(cause).filter((text) => text.includes(secret)), [])
+})
+
+const connect = (url: string) =>
+  Layer.build(RedisStoreLive.layer({ url: Redacted.make(url), connectTimeout: "250 millis" })).pipe(Effect.scoped)
+
+it.live.each<[what: string, url: string]>([
+  ["is no URL", `redis//${secret}:${secret}@localhost`],
+  ["has no scheme", `${secret}:${secret}@localhost`],
+  ["has another scheme", `http://${secret}:${secret}@localhost`],
+  ["has an impossible port", `redis://${secret}:${secret}@localhost:65536`],
+  ["names a database", `redis://localhost/${secret}`],
+  ["is not percent-encoded", `redis://${secret}:${secret}%@localhost`],
+  ["has a query", `redis://localhost?password=${secret}`]
+])("a URL that %s shows nothing of it", ([, url]) => keepsSecret(connect(url)))
+
+it.live.each<[what: string, address: Effect.Effect<string, never, Scope.Scope>]>([
+  ["is not there", Peers.nobody],
+  ["never says a word", Effect.map(Peers.frozen, ({ address }) => address)],
+  ["is not Redis", Effect.map(Peers.answering("HTTP/1.1 400 Bad Request\r\n\r\n"), ({ address }) => address)]
+])(
+  "a server that %s makes no credentials known",
+  ([, server]) => Effect.flatMap(server, (address) => keepsSecret(connect(`redis://${secret}:${secret}@${address}`)))
+)
+
+it.live.each<[what: string, args: ReadonlyArray<string>]>([
+  ["other passwords", ["--requirepass", "sesame"]],
+  ["no command to present a password", ["--rename-command", "AUTH", "", "--rename-command", "HELLO", ""]]
+])("a server that has %s makes no credentials known", ([, args]) =>
+  Effect.flatMap(
+    RedisServer.acquire({ args }),
+    ({ host, port }) => keepsSecret(connect(`redis://${secret}:${secret}@${host}:${port}`))
+  ))
+
+it.live("the failures of a connection that was made with credentials do not make them known", () =>
+  Effect.gen(function*() {
+    const { host, port, stop, url } = yield* RedisServer.acquire()
+    const admin = yield* RedisAdmin.connect(url)
+    yield* Effect.promise(() => admin.acl("SETUSER", secret, "on", `>${secret}`, "+@all", "~query-state:*", "&*"))
+    yield* Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const key = yield* freshKey
+      yield* keepsSecret(store.renew(key, 1, "1 minute"))
+      yield* keepsSecret(store.compareAndSet(key, { event: "Queue", lease: 0 }))
+
+      yield* Effect.promise(() => admin.set(`query-state:{${key.db}:${key.query}}`, "no record"))
+      yield* keepsSecret(store.compareAndSet(key, { event: "Queue" }))
+
+      yield* Effect.promise(() => admin.client("PAUSE", 60_000))
+      yield* keepsSecret(store.read(key))
+      yield* stop
+      yield* keepsSecret(store.read(key))
+      yield* keepsSecret(Effect.scoped(store.changes(key)))
+    }).pipe(Effect.provide(RedisStoreLive.layer({
+      url: Redacted.make(`redis://${secret}:${secret}@${host}:${port}`),
+      commandTimeout: "250 millis"
+    })))
+  }))
+
+it.live("what is wrong with the options of ioredis does not make them known", () =>
+  keepsSecret(
+    Layer.build(RedisStoreLive.layer({ redis: { password: secret, sentinels: [], name: "primary" } })).pipe(
+      Effect.scoped
+    )
+  ))
