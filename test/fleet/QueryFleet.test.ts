@@ -1,0 +1,4 @@
+import { RedisStoreFaults, RedisStoreMemory } from "effect-query-state"
+import { suite } from "../support/fleetConformance.ts"
+
+suite("memory", RedisStoreFaults.layer(RedisStoreMemory.layer))
