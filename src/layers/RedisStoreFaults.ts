@@ -8,7 +8,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { QueryKey } from "../domain/QueryKey.ts"
-import { type Changes, type Command, RedisStore } from "../services/RedisStore.ts"
+import { type Command, RedisStore } from "../services/RedisStore.ts"
 import { type Reason, RedisStoreError } from "../services/RedisStoreError.ts"
 
 /**
@@ -115,19 +115,6 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
     disturbed({ operation: "compareAndSet", key, command }, store.compareAndSet(key, command))
   const read = (key: QueryKey) => disturbed({ operation: "read", key }, store.read(key))
 
-  // A hint that becomes several is the first of them now, and the others at the next questions.
-  const disturbedHints = (key: QueryKey, changes: Changes): Changes => {
-    const waiting: Array<number> = []
-    const next: Effect.Effect<number> = Effect.suspend(() => {
-      const hint = waiting.shift()
-      return hint !== undefined ? Effect.succeed(hint) : Effect.flatMap(changes.next, (version) => {
-        waiting.push(...chooseHints(key, version))
-        return next
-      })
-    })
-    return { ...changes, next }
-  }
-
   return Context.make(
     RedisStore,
     RedisStore.of({
@@ -136,9 +123,13 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
       read,
       readMany: Effect.forEach((key) => Effect.result(read(key))),
       renew: (key, fence, lease) => disturbed({ operation: "renew", key }, store.renew(key, fence, lease)),
-      changes: (key) =>
-        disturbed({ operation: "changes", key }, store.changes(key)).pipe(
-          Effect.map((changes) => disturbedHints(key, changes))
+      changes: (key, listener) =>
+        disturbed(
+          { operation: "changes", key },
+          store.changes(key, {
+            onHint: (version) => chooseHints(key, version).forEach((hinted) => listener.onHint(hinted)),
+            onRead: (version) => listener.onRead(version)
+          })
         ),
       keys: store.keys,
       currentTime: store.currentTime

@@ -14,7 +14,7 @@ import type { ClusterOptions as IoredisClusterOptions, Redis, RedisOptions } fro
 import { LeaseLost } from "../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
-import { type Answer, type Changes, type Command, RedisStore } from "../services/RedisStore.ts"
+import { type Answer, type Command, type Listener, RedisStore } from "../services/RedisStore.ts"
 import * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/client.ts"
 import * as Codec from "./internal/codec.ts"
@@ -224,7 +224,9 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
   const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
   const nextOperation = OperationIds.make()
   const serverClock = new ServerClock()
+  const fullPrefix = `${topology.keyPrefix}${prefix}`
   const redisKeyOf = (key: QueryKey) => Keys.record(prefix, key)
+  const channelOf = (redisKey: string) => `${topology.keyPrefix}${redisKey}`
   const lua = Scripts.make(topology.publish)
   const scripts = yield* Effect.all({
     claim: connection.load(lua.claim),
@@ -262,7 +264,11 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
     (effect, key, { event }) => Effect.mapError(effect, orLeaseLost(event, key))
   )
 
-  const sharedRead = SharedReads.make((redisKey, key: QueryKey) => run(scripts.read, redisKey, key, []))
+  const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
+    // Whoever waits for the query in this process need not look for itself.
+    Effect.tap(run(scripts.read, redisKey, key, []), ({ record }) =>
+      Effect.sync(() => subscriptions.read(channelOf(redisKey), record.version)))
+  )
   const read = (key: QueryKey) =>
     sharedRead(redisKeyOf(key), key).pipe(
       Effect.map(({ record }) => record),
@@ -282,10 +288,9 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
     (effect, key) => Effect.mapError(effect, orLeaseLost("renew the lease on", key))
   )
 
-  const fullPrefix = `${topology.keyPrefix}${prefix}`
-  const changes = (key: QueryKey) =>
-    subscriptions.subscribe(Keys.record(fullPrefix, key)).pipe(
-      Effect.map((next): Changes => ({ next, announcesAll: true })),
+  const changes = (key: QueryKey, listener: Listener) =>
+    subscriptions.subscribe(channelOf(redisKeyOf(key)), listener).pipe(
+      Effect.as({ announcesAll: true }),
       Effect.mapError(storeError("subscribe to", key))
     )
 

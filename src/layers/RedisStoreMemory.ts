@@ -16,9 +16,9 @@ import * as QueryRecord from "../domain/QueryRecord.ts"
 import { type Answer, type Command, knownTimeToLive, RedisStore } from "../services/RedisStore.ts"
 import { RedisStoreError } from "../services/RedisStoreError.ts"
 import { check, checkRenewal } from "./internal/command.ts"
-import { Readers } from "./internal/hints.ts"
 import * as Keys from "./internal/keys.ts"
 import * as Lifecycle from "./internal/lifecycle.ts"
+import { Listeners } from "./internal/listeners.ts"
 
 const knownMillis = Duration.toMillis(knownTimeToLive)
 
@@ -82,8 +82,8 @@ class Records {
  * @since 0.1.0
  */
 export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => {
-  const readers = new Readers()
-  const records = new Records((id, version) => readers.offer(id, version))
+  const listeners = new Listeners()
+  const records = new Records((id, version) => listeners.hint(id, version))
 
   const compareAndSet = (key: QueryKey, command: Command, nowMillis: number) =>
     check(command).pipe(
@@ -125,11 +125,11 @@ export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => {
     read: (key) => at((nowMillis) => read(key, nowMillis)),
     readMany: (keys) => at((nowMillis) => Result.succeed(keys.map((key) => read(key, nowMillis)))),
     renew: (key, fence, lease) => at((nowMillis) => renew(key, fence, lease, nowMillis)),
-    changes: (key) =>
+    changes: (key, listener) =>
       Effect.acquireRelease(
-        Effect.sync(() => readers.add(idOf(key))),
-        (reader) => Effect.sync(() => readers.remove(idOf(key), reader))
-      ).pipe(Effect.map(({ next }) => ({ next, announcesAll: true }))),
+        Effect.sync(() => listeners.add(idOf(key), listener)),
+        () => Effect.sync(() => listeners.remove(idOf(key), listener))
+      ).pipe(Effect.as({ announcesAll: true })),
     keys: (db) => Stream.unwrap(at((nowMillis) => Result.succeed(Stream.fromArray(records.keys(db, nowMillis))))),
     currentTime: DateTime.now
   })

@@ -5,6 +5,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
 import type { IllegalTransition, LeaseLost, QueryCancelled, StillPending } from "../domain/QueryError.ts"
@@ -265,7 +266,15 @@ export const pollingSchedule: Schedule.Schedule<unknown> = Schedule.min([
  * @category constants
  * @since 0.1.0
  */
-export const backstopSchedule: Schedule.Schedule<unknown> = Schedule.jittered(Schedule.spaced("30 seconds"))
+export const backstopSchedule: Schedule.Schedule<unknown> = Schedule.fromStep(
+  // It has no state, and so costs each of a hundred thousand waits nothing.
+  Effect.succeed(() =>
+    Effect.map(Random.nextBetween(24_000, 36_000), (millis): [unknown, Duration.Duration] => [
+      undefined,
+      Duration.millis(millis)
+    ])
+  )
+)
 
 /**
  * Lease of a claim that is given none: 30 seconds.

@@ -61,20 +61,34 @@ export interface Answer {
 }
 
 /**
+ * Who hears of one query while it is subscribed to. Both functions return at once and throw nothing.
+ *
+ * **Details**
+ *
+ * - `onHint` is called with the version of a change. A hint is no promise: it may come late, twice, or, rarely, not at all.
+ *   `Infinity` tells that hints may have been missed and that it is time to read.
+ * - `onRead` is called with the version that somebody else in this process has just read, so that many who wait for one
+ *   query need not all look for themselves. A store to which a read costs nothing may leave that out.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Listener {
+  readonly onHint: (version: number) => void
+  readonly onRead: (version: number) => void
+}
+
+/**
  * Subscription to the changes of one query, for as long as its scope is open.
  *
  * **Details**
  *
- * - `next` waits for a hint that has not been taken yet, and answers the version that it tells of. Hints that come while
- *   nobody waits become one. A hint is no promise: it may come late, twice, or, rarely, not at all. `Infinity` tells that
- *   hints may have been missed and that it is time to read.
  * - `announcesAll` is false where somebody else moves queries without telling; then a wait must look more often.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Changes {
-  readonly next: Effect.Effect<number>
   readonly announcesAll: boolean
 }
 
@@ -89,7 +103,8 @@ export interface Changes {
  * - `compareAndSetMany` does the same for many, each atomic by itself, and answers in the order of the commands.
  * - `read` and `readMany` answer the record; a query without one is Known, and stays without.
  * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` if it is not held any more.
- * - `changes` subscribes to the changes of a query. A change that is made once it has returned is hinted at.
+ * - `changes` subscribes to the changes of a query, with a listener of its own. A change that is made once it has
+ *   returned is hinted at.
  * - `keys` finds the queries of a database that have a record, without blocking the server. One that comes or goes
  *   meanwhile may be left out, and one may come twice.
  * - `currentTime` is the time of the store, as far as it is known here without asking. It tells when to look, and decides
@@ -119,7 +134,10 @@ export class RedisStore extends Context.Service<RedisStore, {
     fence: number,
     lease: Duration.Input
   ) => Effect.Effect<QueryRecord, RedisStoreError | LeaseLost>
-  readonly changes: (key: QueryKey) => Effect.Effect<Changes, RedisStoreError, Scope.Scope>
+  readonly changes: (
+    key: QueryKey,
+    listener: Listener
+  ) => Effect.Effect<Changes, RedisStoreError, Scope.Scope>
   readonly keys: (db: DbId) => Stream.Stream<QueryKey, RedisStoreError>
   readonly currentTime: Effect.Effect<DateTime.Utc>
 }>()("effect-query-state/services/RedisStore") {}

@@ -10,6 +10,7 @@ import {
   RedisStoreLive
 } from "effect-query-state"
 import { inject } from "vitest"
+import * as Hints from "../support/hints.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/redisAdmin.ts"
 
@@ -103,7 +104,7 @@ it.layer(Stores, { excludeTestServices: true })("Notifications", (it) => {
       const channel = `query-state:{${key.db}:${key.query}}`
       const executing = yield* driveTo(key, "Executing")
       const query = yield* QueryStateMachine.make(key)
-      const hints = yield* store.changes(key)
+      const hints = yield* Hints.subscribe(key)
       const wait = yield* Effect.forkChild(query.waitUntilComplete({ schedule: Schedule.spaced("1 day") }))
       const observer = yield* Effect.forkChild(observe(query))
 

@@ -2,6 +2,7 @@ import { assert, it } from "@effect/vitest"
 import { Cause, Effect, Layer, Redacted, type Scope } from "effect"
 import { type QueryError, RedisStore, type RedisStoreError, RedisStoreLive } from "effect-query-state"
 import { inspect } from "node:util"
+import { deaf } from "../support/hints.ts"
 import * as Peers from "../support/peers.ts"
 import { freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/redisAdmin.ts"
@@ -75,7 +76,7 @@ it.live("the failures of a connection that was made with credentials do not make
       yield* keepsSecret(store.read(key))
       yield* stop
       yield* keepsSecret(store.read(key))
-      yield* keepsSecret(Effect.scoped(store.changes(key)))
+      yield* keepsSecret(Effect.scoped(store.changes(key, deaf)))
     }).pipe(Effect.provide(RedisStoreLive.layer({
       url: Redacted.make(`redis://${secret}:${secret}@${host}:${port}`),
       commandTimeout: "250 millis"

@@ -3,6 +3,7 @@ import { Config, ConfigProvider, Duration, Effect, Fiber, Layer, Redacted, Sched
 import { QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import { Redis, type RedisOptions } from "ioredis"
 import { inject } from "vitest"
+import * as Hints from "../support/hints.ts"
 import { driveTo, freshKey, told } from "../support/queries.ts"
 import * as RedisAdmin from "../support/redisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
@@ -49,7 +50,7 @@ it.live.each<[what: string, options: Options]>([
     const key = yield* freshKey
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
-      yield* store.changes(key)
+      yield* Hints.ignored(key)
       const record = yield* driveTo(key, "Executing", { lease: "1 hour" })
       const found = yield* store.keys(key.db).pipe(Stream.filter(({ query }) => query === key.query), Stream.runCollect)
       assert.deepStrictEqual(found, [key])
@@ -180,8 +181,7 @@ it.live("layerClient closes what it opened itself, and neither the client nor it
     assert.strictEqual(yield* connections, 1)
     const before = listeners()
     yield* Effect.gen(function*() {
-      const store = yield* RedisStore.RedisStore
-      yield* store.changes(yield* freshKey)
+      yield* Hints.ignored(yield* freshKey)
       assert.strictEqual(yield* connections, 2)
     }).pipe(Effect.scoped, Effect.provide(RedisStoreLive.layerClient(client)))
     yield* Effect.repeat(connections, { until: (count) => count === 1 })

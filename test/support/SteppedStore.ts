@@ -67,10 +67,10 @@ export class SteppedStore {
         )),
       read: (key) =>
         this.operation(actor, "read", read(key)).pipe(Effect.flatMap(({ result }) => Effect.fromResult(result))),
-      changes: (key) =>
+      changes: (key, listener) =>
         this.turn(actor, "changes", "reads").pipe(
           Effect.andThen(Effect.acquireRelease(this.subscribed(1), () => this.subscribed(-1))),
-          Effect.andThen(changes(key))
+          Effect.andThen(changes(key, listener))
         )
     })
   }

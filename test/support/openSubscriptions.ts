@@ -16,6 +16,7 @@ export const countingSubscriptions = <A, E, R>(
       })
     return Effect.updateService(f(Effect.sync(() => open)), RedisStore.RedisStore, (store) => ({
       ...store,
-      changes: (key) => Effect.andThen(Effect.acquireRelease(count(1), () => count(-1)), store.changes(key))
+      changes: (key, listener) =>
+        Effect.andThen(Effect.acquireRelease(count(1), () => count(-1)), store.changes(key, listener))
     }))
   })

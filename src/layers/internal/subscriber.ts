@@ -22,7 +22,7 @@ export interface Subscriber {
    * broke, there is no answer, and it is for whoever is told that the next one is ready to subscribe again.
    */
   readonly subscribe: (channels: ReadonlyArray<string>, onAnswer: OnAnswer) => void
-  readonly unsubscribe: (channel: string) => void
+  readonly unsubscribe: (channels: ReadonlyArray<string>) => void
   readonly close: Effect.Effect<void>
 }
 
@@ -56,8 +56,8 @@ export const standalone = (client: Redis): Open => (handlers) => {
         })
       }
     },
-    unsubscribe: (channel) => {
-      if (subscriber.status === "ready") subscriber.unsubscribe(channel).catch(ignore)
+    unsubscribe: (channels) => {
+      for (const batch of Arr.chunksOf(channels, batchSize)) subscriber.unsubscribe(...batch).catch(ignore)
     },
     close: close(subscriber)
   }
@@ -73,8 +73,8 @@ export const cluster = (client: Cluster): Open => (handlers) => {
     subscribe: (channels, onAnswer) => {
       for (const channel of channels) answer(client.ssubscribe(channel), channel, onAnswer)
     },
-    unsubscribe: (channel) => {
-      client.sunsubscribe(channel).catch(ignore)
+    unsubscribe: (channels) => {
+      for (const channel of channels) client.sunsubscribe(channel).catch(ignore)
     },
     close: Effect.sync(() => {
       client.off("smessage", handlers.onMessage)

@@ -5,7 +5,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -16,7 +15,8 @@ import * as QueryState from "../../domain/QueryState.ts"
 import * as Reason from "../../domain/Reason.ts"
 import type { Answer, Command, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
-import { newerThan, subscribe } from "./wait.ts"
+import { Bell } from "./bell.ts"
+import { subscribe } from "./wait.ts"
 
 type Store = RedisStore["Service"]
 
@@ -65,26 +65,23 @@ const keep = Effect.fnUntraced(function*(
   const { key, version: fence } = record
   const lost = new LeaseLost({ fence, record })
   const usableMillis = Duration.toMillis(lease) * (1 - safety)
-  const heartbeat = Duration.divideUnsafe(lease, 3)
+  const heartbeatMillis = Duration.toMillis(lease) / 3
   let renewedAtMillis = claimedAtMillis
-  let delay = heartbeat
+  let delayMillis = heartbeatMillis
 
   // Subscribing is not waited for: the heartbeat must not depend on it. What happened before it is found by the renewal
   // that follows it.
-  const changed = Latch.makeUnsafe(false)
-  yield* subscribe(store, key).pipe(
-    Effect.tap(() => changed.open),
-    Effect.flatMap((changes) => Effect.forever(Effect.andThen(newerThan(changes, fence), changed.open))),
+  const bell = new Bell()
+  yield* subscribe(store, key, bell).pipe(
+    Effect.tap(() => Effect.sync(() => bell.onHint(Number.POSITIVE_INFINITY))),
     Effect.forkScoped
   )
 
   while (true) {
     const untilGivenUp = renewedAtMillis + usableMillis - (yield* monotonicMillis)
-    yield* Effect.timeoutOrElse(changed.await, {
-      duration: Duration.min(delay, Duration.millis(untilGivenUp)),
-      orElse: () => Effect.void
-    })
-    changed.closeUnsafe()
+    yield* bell.wait(fence, Math.min(delayMillis, untilGivenUp))
+    // What rang may be the end of this very claim; whoever ended it comes first.
+    yield* Effect.yieldNow
     const sentAtMillis = yield* monotonicMillis
     const left = renewedAtMillis + usableMillis - sentAtMillis
     if (left <= 0) return lost
@@ -92,11 +89,11 @@ const keep = Effect.fnUntraced(function*(
     if (Option.isNone(renewed)) return lost
     if (Result.isSuccess(renewed.value)) {
       renewedAtMillis = sentAtMillis
-      delay = heartbeat
+      delayMillis = heartbeatMillis
     } else if (renewed.value.failure._tag === "LeaseLost") {
       return whyLost(renewed.value.failure)
     } else {
-      delay = Duration.divideUnsafe(heartbeat, 3)
+      delayMillis = heartbeatMillis / 3
     }
   }
 })

@@ -1,8 +1,9 @@
 /** Waiting for a query: looks when its schedule says so, when a change is hinted at, and when a lease may have lapsed. */
+import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Result from "effect/Result"
+import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -12,6 +13,7 @@ import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import * as QueryState from "../../domain/QueryState.ts"
 import type { Changes, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
+import { Bell } from "./bell.ts"
 
 type Store = RedisStore["Service"]
 
@@ -22,97 +24,120 @@ export interface Determinate extends QueryRecord {
 
 export const isDeterminate = (record: QueryRecord): record is Determinate => QueryState.isDeterminate(record.state)
 
-const noHints: Changes = { next: Effect.never, announcesAll: false }
-
-/** Subscribes to the hints of a query; where that fails there are none, and the schedule alone says when to look. */
-export const subscribe = (store: Store, key: QueryKey): Effect.Effect<Changes, never, Scope.Scope> =>
-  store.changes(key).pipe(
+/**
+ * Lets the hints of a query ring a bell, and answers whether all its changes are announced. Where subscribing fails there
+ * are no hints, and the schedule alone says when to look.
+ */
+export const subscribe = (store: Store, key: QueryKey, bell: Bell): Effect.Effect<Changes, never, Scope.Scope> =>
+  store.changes(key, bell).pipe(
     Effect.tapError((error) => Effect.logDebug("Waiting without notifications", error)),
-    Effect.orElseSucceed(() => noHints)
+    Effect.orElseSucceed(() => ({ announcesAll: false }))
   )
-
-/** Waits for a hint at a version that is newer than the given one. */
-export const newerThan = (changes: Changes, version: number): Effect.Effect<void> =>
-  Effect.flatMap(changes.next, (hinted) => hinted > version ? Effect.void : newerThan(changes, version))
 
 // A lease that is over by now, as far as it is known here, is looked at again after this time, and not at once.
-const leastDelay = Duration.millis(10)
+const leastMillis = 10
 
-/** How long the claim of a record still holds if nobody renews it. */
-const leaseLeft = (store: Store, { state }: QueryRecord): Effect.Effect<Duration.Duration> => {
+/** In how many milliseconds the claim of a record ends if nobody renews it. */
+const leaseMillisLeft = (store: Store, { state }: QueryRecord): Effect.Effect<number> => {
   const expiresAt = QueryState.claimOf(state)?.expiresAt
   return expiresAt === undefined
-    ? Effect.succeed(Duration.infinity)
-    : Effect.map(store.currentTime, (now) => Duration.max(DateTime.distance(now, expiresAt), leastDelay))
+    ? Effect.succeed(Number.POSITIVE_INFINITY)
+    : Effect.map(
+      store.currentTime,
+      (now) => Math.max(DateTime.toEpochMillis(expiresAt) - DateTime.toEpochMillis(now), leastMillis)
+    )
 }
-
-/** Ends each delay of a schedule as soon as there may be something to see. */
-const wokenBy = (store: Store, changes: Changes) =>
-  Schedule.modifyDelay<unknown, StillPending>(({ duration, input: { record } }) =>
-    Effect.flatMap(leaseLeft(store, record), (left) =>
-      newerThan(changes, record.version).pipe(
-        Effect.timeoutOrElse({ duration: Duration.min(duration, left), orElse: () => Effect.void }),
-        Effect.as(Duration.zero)
-      ))
-  )
 
 /** When to look, given what the store announces. */
 export type Policy = (changes: Changes) => Schedule.Schedule<unknown, StillPending>
 
+type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, StillPending, never, never>>>
+
+/** What a wait goes by. */
+interface Watch<A extends QueryRecord> {
+  readonly store: Store
+  readonly key: QueryKey
+  readonly bell: Bell
+  readonly isWanted: (record: QueryRecord) => record is A
+  readonly step: Step
+}
+
+/** Looks until there is what is wanted, and fails with the last record where the schedule ends before. */
+const look = <A extends QueryRecord>(watch: Watch<A>): Effect.Effect<A, StillPending | RedisStoreError> =>
+  Effect.filterOrElse(watch.store.read(watch.key), watch.isWanted, (record) => pause(watch, record))
+
+const pause = <A extends QueryRecord>(
+  watch: Watch<A>,
+  record: QueryRecord
+): Effect.Effect<A, StillPending | RedisStoreError> =>
+  Effect.flatMap(
+    Effect.all([delayAfter(watch, record), leaseMillisLeft(watch.store, record)]),
+    ([delayMillis, leaseMillis]) =>
+      Effect.flatMap(
+        watch.bell.wait(record.version, Math.min(delayMillis, leaseMillis)),
+        (isTimeToLook) => isTimeToLook || leaseMillis <= delayMillis ? look(watch) : pause(watch, record)
+      )
+  )
+
+/** How many milliseconds the schedule waits after a record. */
+const delayAfter = ({ step }: Pick<Watch<never>, "step">, record: QueryRecord): Effect.Effect<number, StillPending> => {
+  const pending = new StillPending({ record })
+  return Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => step(nowMillis, pending)).pipe(
+    Effect.map(([, delay]) => Duration.toMillis(delay)),
+    Pull.catchDone(() => Effect.fail(pending))
+  )
+}
+
 /**
  * Reads a record until it is one to answer with, and fails with the last one where the schedule ends before.
  *
- * Only a record is worth another look; a store that fails ends it.
+ * It is `Effect.retry` on the schedule, written out: with a delay that a hint and a lease can end, that would take three
+ * times the memory while it waits, mostly for fibers that race each other.
  */
 const readUntil = <A extends QueryRecord>(
-  store: Store,
-  key: QueryKey,
-  changes: Changes,
-  policy: Policy,
-  isWanted: (record: QueryRecord) => record is A
-): Effect.Effect<A, StillPending | RedisStoreError> => {
-  const look = Effect.flatMap(
-    Effect.result(store.read(key)),
-    (result): Effect.Effect<Result.Result<A, RedisStoreError>, StillPending> => {
-      if (Result.isFailure(result)) return Effect.succeed(Result.fail(result.failure))
-      const record = result.success
-      return isWanted(record) ? Effect.succeed(Result.succeed(record)) : Effect.fail(new StillPending({ record }))
-    }
-  )
-  return Effect.flatMap(Effect.retry(look, wokenBy(store, changes)(policy(changes))), Effect.fromResult)
-}
+  { bell, isWanted, key, store }: Omit<Watch<A>, "step">,
+  schedule: Schedule.Schedule<unknown, StillPending>
+): Effect.Effect<A, StillPending | RedisStoreError> =>
+  Effect.flatMap(Schedule.toStep(schedule), (step) => look({ store, key, bell, isWanted, step }))
 
-export const waitUntilComplete = Effect.fnUntraced(function*(store: Store, key: QueryKey, options: {
+export const waitUntilComplete = (store: Store, key: QueryKey, options: {
   readonly policy: Policy
   readonly timeout: Duration.Input | undefined
-}): Effect.fn.Return<Determinate, StillPending | RedisStoreError> {
-  let last = yield* store.read(key)
-  if (isDeterminate(last)) return last
+}): Effect.Effect<Determinate, StillPending | RedisStoreError> =>
+  Effect.flatMap(store.read(key), (record) => {
+    if (isDeterminate(record)) return Effect.succeed(record)
 
-  const isWanted = (record: QueryRecord): record is Determinate => {
-    last = record
-    return isDeterminate(record)
-  }
-  // Subscribe first, read afterwards: a change in between is seen by one of the two.
-  const wait = subscribe(store, key).pipe(
-    Effect.flatMap((changes) => readUntil(store, key, changes, options.policy, isWanted)),
-    Effect.scoped
-  )
-  return yield* options.timeout === undefined ? wait : Effect.timeoutOrElse(wait, {
-    duration: options.timeout,
-    orElse: () => Effect.fail(new StillPending({ record: last }))
+    let last = record
+    const isWanted = (record: QueryRecord): record is Determinate => {
+      last = record
+      return isDeterminate(record)
+    }
+    // Subscribe first, read afterwards: a change in between is seen by one of the two.
+    const wait = Effect.scoped(Effect.suspend(() => {
+      const bell = new Bell()
+      return Effect.flatMap(
+        subscribe(store, key, bell),
+        (changes) => readUntil({ store, key, bell, isWanted }, options.policy(changes))
+      )
+    }))
+    return options.timeout === undefined ? wait : Effect.timeoutOrElse(wait, {
+      duration: options.timeout,
+      orElse: () => Effect.fail(new StillPending({ record: last }))
+    })
   })
-})
 
 /** The current record, then every later one that is seen, for as long as the policy goes on. */
 export const changes = (store: Store, key: QueryKey, policy: Policy): Stream.Stream<QueryRecord, RedisStoreError> =>
-  Stream.unwrap(Effect.map(subscribe(store, key), (changes) =>
-    Stream.unfold(-1, (seen) => {
-      // A record that was deleted has version 0 again.
-      const isNews = (record: QueryRecord): record is QueryRecord =>
-        record.version > seen || (record.version === 0 && seen > 0)
-      return readUntil(store, key, changes, policy, isNews).pipe(
-        Effect.map((record) => [record, record.version] as const),
-        Effect.catchTag("StillPending", () => Effect.undefined)
-      )
-    })))
+  Stream.unwrap(Effect.suspend(() => {
+    const bell = new Bell()
+    return Effect.map(subscribe(store, key, bell), (changes) =>
+      Stream.unfold(-1, (seen) => {
+        // A record that was deleted has version 0 again.
+        const isNews = (record: QueryRecord): record is QueryRecord =>
+          record.version > seen || (record.version === 0 && seen > 0)
+        return readUntil({ store, key, bell, isWanted: isNews }, policy(changes)).pipe(
+          Effect.map((record) => [record, record.version] as const),
+          Effect.catchTag("StillPending", () => Effect.undefined)
+        )
+      }))
+  }))

@@ -1,0 +1,68 @@
+/** Wakes one fiber: at a hint that is news to it, or when its time is over. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { Listener } from "../RedisStore.ts"
+import { type Alarms, on as alarmsOn, type Sleeper } from "./alarms.ts"
+
+const nothing = Number.NEGATIVE_INFINITY
+
+/** Listens to a query for one fiber, which waits or is to wait. However much it hears, it holds one number. */
+export class Bell implements Listener, Sleeper {
+  private untaken = nothing
+  private known = nothing
+  private isLookedAt = false
+  private resume: ((effect: Effect.Effect<boolean>) => void) | undefined
+  private alarms: Alarms | undefined
+  private atMillis = nothing
+
+  onHint(version: number): void {
+    if (this.resume === undefined) this.untaken = Math.max(this.untaken, version)
+    else if (version > this.known) this.wake(true)
+  }
+
+  onRead(version: number): void {
+    this.isLookedAt = true
+    this.onHint(version)
+  }
+
+  /** Ends the wait, since its time is over. */
+  ring(): void {
+    this.wake(!this.isLookedAt)
+  }
+
+  /**
+   * Waits for a hint at a version that is newer than the known one, for so many milliseconds at most. Tells whether to
+   * look: there is no need to if the time is over and somebody else has looked meanwhile.
+   */
+  wait(known: number, millis: number): Effect.Effect<boolean> {
+    return Clock.clockWith((clock) =>
+      Effect.callback((resume) => {
+        const { untaken } = this
+        this.untaken = nothing
+        if (untaken > known || millis <= 0) return resume(Effect.succeed(true))
+        this.known = known
+        this.isLookedAt = false
+        this.resume = resume
+        this.alarms = alarmsOn(clock)
+        this.atMillis = this.alarms.set(this, millis)
+        return this.stop
+      })
+    )
+  }
+
+  private wake(isTimeToLook: boolean): void {
+    const { resume } = this
+    this.end()
+    // Whoever is resumed may wait again before this returns.
+    resume?.(Effect.succeed(isTimeToLook))
+  }
+
+  private end(): void {
+    this.resume = undefined
+    this.alarms?.turnOff(this, this.atMillis)
+  }
+
+  private get stop(): Effect.Effect<void> {
+    return Effect.sync(() => this.end())
+  }
+}

@@ -1,0 +1,27 @@
+/** The hints of a query, to be taken one after the other; those that nobody has taken become one. */
+import { Effect, Queue, type Scope } from "effect"
+import { type QueryKey, RedisStore, type RedisStoreError } from "effect-query-state"
+
+export interface Hints extends RedisStore.Changes {
+  /** Takes the next hint; waits for it if there is none. */
+  readonly next: Effect.Effect<number>
+}
+
+export const subscribe = (
+  key: QueryKey.QueryKey
+): Effect.Effect<Hints, RedisStoreError.RedisStoreError, RedisStore.RedisStore | Scope.Scope> =>
+  Effect.gen(function*() {
+    const store = yield* RedisStore.RedisStore
+    const hints = yield* Queue.sliding<number>(1)
+    const changes = yield* store.changes(key, {
+      onHint: (version) => Queue.offerUnsafe(hints, version),
+      onRead: () => {}
+    })
+    return { ...changes, next: Queue.take(hints) }
+  })
+
+/** Hears nothing. */
+export const deaf: RedisStore.Listener = { onHint: () => {}, onRead: () => {} }
+
+/** Subscribes, for all but what is hinted at. */
+export const ignored = (key: QueryKey.QueryKey) => RedisStore.RedisStore.use((store) => store.changes(key, { ...deaf }))
