@@ -1,0 +1,50 @@
+/**
+ * Another process, which completes queries and publishes messages when `wakeUp` tells it to, and answers when it began.
+ *
+ * Times are those of the system's monotonic clock, which all processes of a machine share.
+ */
+import { Effect, Redacted } from "effect"
+import { QueryKey, QueryStateMachine, type RedisStore, RedisStoreLive } from "effect-query-state"
+import { connect } from "./Server.ts"
+
+export interface Order {
+  readonly what: "complete" | "publish"
+  readonly name: string
+}
+
+const [url = ""] = process.argv.slice(2)
+
+const serve = Effect.gen(function*() {
+  const raw = yield* connect(url)
+  const context = yield* Effect.context<RedisStore.RedisStore>()
+
+  const publish = (name: string) =>
+    Effect.promise(async () => {
+      const begun = process.hrtime.bigint()
+      await raw.publish(name, "")
+      return begun
+    })
+
+  const complete = (name: string) =>
+    Effect.gen(function*() {
+      const query = yield* QueryStateMachine.make(QueryKey.makeUnsafe({ db: "bench", query: name }))
+      const begun = process.hrtime.bigint()
+      yield* query.cancel
+      return begun
+    })
+
+  process.on("message", ({ name, what }: Order) => {
+    const order = what === "publish" ? publish(name) : complete(name)
+    void Effect.runPromiseWith(context)(order).then((begun) => process.send?.(`${begun}`))
+  })
+  process.send?.("ready")
+  yield* Effect.callback<void>((resume) => {
+    process.once("disconnect", () => resume(Effect.void))
+  })
+})
+
+await serve.pipe(
+  Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })),
+  Effect.scoped,
+  Effect.runPromise
+)
