@@ -4,28 +4,18 @@
  * @since 0.1.0
  */
 import * as Config from "effect/Config"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as Stream from "effect/Stream"
 import type { ClusterOptions as IoredisClusterOptions, Redis, RedisOptions } from "ioredis"
-import { LeaseLost } from "../domain/QueryError.ts"
-import type { DbId, QueryKey } from "../domain/QueryKey.ts"
-import type { QueryRecord } from "../domain/QueryRecord.ts"
-import { type Answer, type Command, type Listener, RedisStore } from "../services/RedisStore.ts"
-import * as RedisStoreError from "../services/RedisStoreError.ts"
+import { RedisStore } from "../services/RedisStore.ts"
+import type * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/client.ts"
-import * as Codec from "./internal/codec.ts"
-import { check, checkRenewal } from "./internal/command.ts"
-import * as Connection from "./internal/connection.ts"
 import * as Keys from "./internal/keys.ts"
-import * as OperationIds from "./internal/operationIds.ts"
 import * as Scripts from "./internal/scripts.ts"
-import { ServerClock } from "./internal/serverClock.ts"
-import * as SharedReads from "./internal/sharedReads.ts"
-import * as Subscriptions from "./internal/subscriptions.ts"
+import * as Store from "./internal/store.ts"
 import * as Topology from "./internal/topology.ts"
 
 /**
@@ -108,8 +98,8 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const connectTimeout = yield* checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
-      const client = yield* Effect.mapError(Client.open(options, connectTimeout), storeError("connect"))
+      const connectTimeout = yield* Store.checkConnectTimeout(options.connectTimeout)
+      const client = yield* Effect.mapError(Client.open(options, connectTimeout), Store.storeError("connect"))
       return yield* make(Topology.standalone(client), options)
     })
   )
@@ -137,8 +127,8 @@ export const layerCluster = (options: ClusterOptions): Layer.Layer<RedisStore, R
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const connectTimeout = yield* checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
-      const client = yield* Effect.mapError(Client.openCluster(options, connectTimeout), storeError("connect"))
+      const connectTimeout = yield* Store.checkConnectTimeout(options.connectTimeout)
+      const client = yield* Effect.mapError(Client.openCluster(options, connectTimeout), Store.storeError("connect"))
       return yield* make(Topology.cluster(client), options)
     })
   )
@@ -192,123 +182,21 @@ export const layerClient = (
 ): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
   Layer.effect(RedisStore, make(Topology.standalone(client), options ?? {}))
 
-// How many commands are under way at once for a call with many: enough that the round trips do not count, few enough
-// that neither side buffers more than some hundred kilobytes.
-const pipelined = { concurrency: 500 }
-
-const storeError = (operation: string, key?: QueryKey) => (reason: RedisStoreError.Reason) =>
-  new RedisStoreError.RedisStoreError({ operation, reason, ...(key === undefined ? undefined : { key }) })
-
-const orLeaseLost = (operation: string, key: QueryKey) => (error: RedisStoreError.Reason | LeaseLost) =>
-  error._tag === "LeaseLost" ? error : storeError(operation, key)(error)
-
-const invalid = (issue: string) =>
-  Effect.fail(storeError("configure the store")(new RedisStoreError.InvalidInput({ issue })))
-
-// The timers of Node go no further, 24 days, and are over at once beyond.
-const longestTimeout = Duration.millis(2 ** 31 - 1)
-
-const checkTimeout = (name: string, input: Duration.Input) => {
-  const duration = Duration.fromInputUnsafe(input)
-  return Duration.isFinite(duration) && Duration.toMillis(duration) > 0
-    ? Effect.succeed(Duration.min(duration, longestTimeout))
-    : invalid(`${name} must be longer than zero and finite`)
+const layoutOf = (topology: Topology.Topology, prefix: string): Store.Layout => {
+  const fullPrefix = `${topology.keyPrefix}${prefix}`
+  return {
+    scripts: Scripts.make(topology.publish),
+    keyOf: (key) => Result.succeed(Keys.record(prefix, key)),
+    movedWith: Store.nothingElse,
+    lookedAtWith: Store.nothingElse,
+    channelOf: (redisKey) => `${topology.keyPrefix}${redisKey}`,
+    patternOf: (db) => Result.succeed(Keys.pattern(fullPrefix, db)),
+    parse: (redisKey) => Keys.parse(fullPrefix, redisKey),
+    announcesAll: true
+  }
 }
 
 const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: StoreOptions) {
-  const prefix = options.prefix ?? Keys.defaultPrefix
-  if (/[{}]/.test(prefix)) return yield* invalid("prefix must hold no braces: they choose the slot in a cluster")
-  const commandTimeout = yield* checkTimeout("commandTimeout", options.commandTimeout ?? Duration.seconds(5))
-
-  const connection = Connection.make(topology, commandTimeout)
-  const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
-  const nextOperation = OperationIds.make()
-  const serverClock = new ServerClock()
-  const fullPrefix = `${topology.keyPrefix}${prefix}`
-  const redisKeyOf = (key: QueryKey) => Keys.record(prefix, key)
-  const channelOf = (redisKey: string) => `${topology.keyPrefix}${redisKey}`
-  const lua = Scripts.make(topology.publish)
-  const scripts = yield* Effect.all({
-    claim: connection.load(lua.claim),
-    conclude: connection.load(lua.conclude),
-    read: connection.load(lua.read),
-    renew: connection.load(lua.renew)
-  }, { concurrency: "unbounded" }).pipe(Effect.mapError(storeError("prepare the store")))
-
-  // Sends a script, and reads its answer.
-  const run = (
-    script: Connection.Script,
-    redisKey: string,
-    key: QueryKey,
-    args: Connection.Arguments,
-    argsAgain?: Connection.Arguments
-  ) =>
-    Effect.flatMap(connection.run(script, redisKey, args, argsAgain), (reply) => {
-      const decoded = Codec.decode(key, reply)
-      if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMillis)
-      return Effect.fromResult(decoded)
-    })
-
-  const compareAndSet = Effect.fnUntraced(
-    function*(key: QueryKey, command: Command): Effect.fn.Return<Answer, RedisStoreError.Reason | LeaseLost> {
-      const checked = yield* Effect.fromResult(check(command))
-      const args = Codec.encode(nextOperation(), checked)
-      const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
-      const since = serverClock.lastMillis * 1000
-      const { outcome, record } = yield* run(script, redisKeyOf(key), key, [...args, ""], [...args, since])
-      if (outcome === Scripts.outcomes.unknown) return yield* new RedisStoreError.ConnectionLost({})
-      return outcome === Scripts.outcomes.leaseLost
-        ? yield* new LeaseLost({ fence: checked.fence ?? record.version, record })
-        : { record, changed: outcome === Scripts.outcomes.changed }
-    },
-    (effect, key, { event }) => Effect.mapError(effect, orLeaseLost(event, key))
-  )
-
-  const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
-    // Whoever waits for the query in this process need not look for itself.
-    Effect.tap(run(scripts.read, redisKey, key, []), ({ record }) =>
-      Effect.sync(() => subscriptions.read(channelOf(redisKey), record.version)))
-  )
-  const read = (key: QueryKey) =>
-    sharedRead(redisKeyOf(key), key).pipe(
-      Effect.map(({ record }) => record),
-      Effect.mapError(storeError("read", key))
-    )
-
-  const renew = Effect.fnUntraced(
-    function*(
-      key: QueryKey,
-      fence: number,
-      lease: Duration.Input
-    ): Effect.fn.Return<QueryRecord, RedisStoreError.Reason | LeaseLost> {
-      const { leaseMillis } = yield* Effect.fromResult(checkRenewal(fence, lease))
-      const { outcome, record } = yield* run(scripts.renew, redisKeyOf(key), key, [fence, leaseMillis])
-      return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
-    },
-    (effect, key) => Effect.mapError(effect, orLeaseLost("renew the lease on", key))
-  )
-
-  const changes = (key: QueryKey, listener: Listener) =>
-    subscriptions.subscribe(channelOf(redisKeyOf(key)), listener).pipe(
-      Effect.as({ announcesAll: true }),
-      Effect.mapError(storeError("subscribe to", key))
-    )
-
-  const keys = (db: DbId) =>
-    connection.find(Keys.pattern(fullPrefix, db)).pipe(
-      Stream.filterMap((redisKey) => Keys.parse(fullPrefix, redisKey)),
-      Stream.mapError(storeError(`list the queries of ${db}`))
-    )
-
-  return RedisStore.of({
-    // Without a fence no script answers that a lease is lost.
-    compareAndSet: compareAndSet as RedisStore["Service"]["compareAndSet"],
-    compareAndSetMany: Effect.forEach(([key, command]) => Effect.result(compareAndSet(key, command)), pipelined),
-    read,
-    readMany: Effect.forEach((key) => Effect.result(read(key)), pipelined),
-    renew,
-    changes,
-    keys,
-    currentTime: Effect.sync(() => serverClock.now())
-  })
+  const prefix = yield* Store.checkPrefix(options.prefix)
+  return yield* Store.make(topology, layoutOf(topology, prefix), options)
 })

@@ -8,16 +8,20 @@ import * as RedisStoreError from "../../services/RedisStoreError.ts"
 import { isNoScript, isTransient, toReason } from "./failure.ts"
 import type { Topology } from "./topology.ts"
 
-/** A script that the server has been given, and the hash it goes by there. */
+/** A script that the server has been given, the hash it goes by there, and how many keys it takes. */
 export interface Script {
   readonly lua: string
   readonly sha: string
+  readonly keyCount: number
 }
 
 export type Arguments = ReadonlyArray<string | number>
 
 export interface Connection {
-  /** Runs a script on one key, with `argsAgain` where it may have been run before and the answer was lost. */
+  /**
+   * Runs a script on a key, with `argsAgain` where it may have been run before and the answer was lost. Further keys, where
+   * the script takes any, come first in the arguments.
+   */
   readonly run: (
     script: Script,
     redisKey: string,
@@ -27,7 +31,7 @@ export interface Connection {
   /** Finds the keys that match a pattern, some at a time. */
   readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Reason>
   /** Puts a script into the server's cache, and so finds out whether it answers at all. */
-  readonly load: (lua: string) => Effect.Effect<Script, RedisStoreError.Reason>
+  readonly load: (lua: string, keyCount: number) => Effect.Effect<Script, RedisStoreError.Reason>
 }
 
 // How many keys the server looks at in one go: it is not blocked for longer than a millisecond or so.
@@ -55,11 +59,11 @@ export const make = ({ client, primaries }: Topology, commandTimeout: Duration.D
       return Effect.sync(() => clearTimeout(timer))
     })
 
-  const send = ({ lua, sha }: Script, redisKey: string, args: Arguments) =>
+  const send = ({ keyCount, lua, sha }: Script, redisKey: string, args: Arguments) =>
     bounded(() =>
-      client.evalsha(sha, 1, redisKey, ...args).catch((error) => {
+      client.evalsha(sha, keyCount, redisKey, ...args).catch((error) => {
         // A server that lost its scripts, or a new one, is given the text, and keeps that.
-        if (isNoScript(error)) return client.eval(lua, 1, redisKey, ...args)
+        if (isNoScript(error)) return client.eval(lua, keyCount, redisKey, ...args)
         throw error
       }), redisKey)
 
@@ -86,6 +90,7 @@ export const make = ({ client, primaries }: Topology, commandTimeout: Duration.D
               ([next, redisKeys]) => [redisKeys, next === "0" ? Option.none() : Option.some(next)]
             )
         )),
-    load: (lua) => Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha) }))
+    load: (lua, keyCount) =>
+      Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha), keyCount }))
   }
 }
