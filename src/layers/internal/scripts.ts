@@ -25,17 +25,18 @@ export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } a
 
 const known = QueryState.wireNames.Known
 
-// Writes a Lua table.
-const table = (entries: ReadonlyArray<readonly [key: string, value: string]>): string =>
+/** Writes a Lua table. */
+export const table = (entries: ReadonlyArray<readonly [key: string, value: string]>): string =>
   `{ ${entries.map(([key, value]) => `["${key}"] = "${value}"`).join(", ")} }`
 
 // "<event> <state>" -> the state it leads to.
-const edges = table(
-  Transition.edges.map(({ event, from, to }) => [
-    `${QueryEvent.wireNames[event]} ${QueryState.wireNames[from]}`,
-    QueryState.wireNames[to]
-  ])
-)
+const targets = (edges: ReadonlyArray<Transition.Edge>): string =>
+  table(
+    edges.map(({ event, from, to }) => [
+      `${QueryEvent.wireNames[event]} ${QueryState.wireNames[from]}`,
+      QueryState.wireNames[to]
+    ])
+  )
 
 // Pending state -> the event that ends it when its lease lapses.
 const lapses = table(
@@ -45,6 +46,34 @@ const lapses = table(
   ])
 )
 
+/** What differs where a record is not all there is of a query. */
+export interface Variant {
+  /** The place among KEYS of the record. */
+  readonly recordKey: number
+  /** The lifecycle, or what can be had of it. */
+  readonly edges: ReadonlyArray<Transition.Edge>
+  /** Lua for when a record has been read, before anything is decided. */
+  readonly onRead: string
+  /** Lua for when all that is needed to move a record on is defined, before a lapsed lease is settled. */
+  readonly onSettle: string
+  /** Lua for before a record moves on to the state `to`. */
+  readonly onMove: string
+  /** Lua for after it has. */
+  readonly onMoved: string
+  /** Lua for before a claim is renewed. */
+  readonly onRenew: string
+}
+
+const plain: Variant = {
+  recordKey: 1,
+  edges: Transition.edges,
+  onRead: "",
+  onSettle: "",
+  onMove: "",
+  onMoved: "",
+  onRenew: ""
+}
+
 // What a script may do when Redis has reached its maxmemory: what frees a query, or keeps its claim, must still work.
 const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
 
@@ -52,8 +81,8 @@ const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
 //
 // A record whose s, v, t or x cannot be right is left alone and answered as it is. Versions and times are written with
 // "%.0f", since Lua prints a large number with an exponent; they are exact as far as a Date of JavaScript reaches.
-const prelude = (publish: Publish) => `
-local key = KEYS[1]
+const prelude = (publish: Publish, { edges, onMove, onMoved, onRead, onSettle, recordKey }: Variant) => `
+local key = KEYS[${recordKey}]
 local time = redis.call("TIME")
 local micros = time[1] * 1000000 + time[2]
 local millis = math.floor(micros / 1000)
@@ -65,10 +94,10 @@ local function isWhole(n) return string.find(n, "^%d+$") and tonumber(n) <= 8640
 if (s or v) and not (s and v and isWhole(v) and isWhole(t or "0") and isWhole(x or "0")) then
   return answer(${outcomes.refused})
 end
+${onRead}
+local function target(event) return (${targets(edges)})[event .. " " .. (s or "${known}")] end
 
-local function target(event) return (${edges})[event .. " " .. (s or "${known}")] end
-
-local function move(to, operation, holder, expiry, reason)
+local function move(to, operation, holder, expiry, reason)${onMove}
   if t or h or x or r then redis.call("HDEL", key, "t", "h", "x", "r") end
   if s == "${known}" then redis.call("PERSIST", key) end
   local version = math.max((tonumber(v) or 0) + 1, micros)
@@ -80,13 +109,16 @@ local function move(to, operation, holder, expiry, reason)
   end
   redis.call("HSET", key, unpack(set))
   if s == "${known}" then redis.call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
-  -- A hint, and no more: it must not fail what has just been written.
+${onMoved}  -- A hint, and no more: it must not fail what has just been written.
   redis.pcall("${publish}", key, v .. " " .. s)
 end
 
 local lapses = ${lapses}
+${onSettle}
 if x and lapses[s] and tonumber(x) <= millis then
-  move(target(lapses[s]), "", false, false, cjson.encode({ _tag = "LeaseExpired", holder = h or nil }))
+  local to = target(lapses[s])
+  -- Where the lifecycle does not have that step, all that ends is the claim.
+  move(to or s, "", false, false, to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }))
 end
 `
 
@@ -118,8 +150,9 @@ const read = `
 return answer(${outcomes.refused})
 `
 
-const renew = `
+const renew = ({ onRenew }: Variant) => `
 if v ~= ARGV[1] or not lapses[s] then return answer(${outcomes.leaseLost}) end
+${onRenew}
 x = int(millis + ARGV[2])
 redis.call("HSET", key, "x", x)
 return answer(${outcomes.changed})
@@ -146,9 +179,12 @@ export interface Scripts {
 }
 
 /** Writes the scripts, with the command by which they publish. */
-export const make = (publish: Publish): Scripts => ({
-  claim: `${header.claims}${prelude(publish)}${compareAndSet}`,
-  conclude: `${header.frees}${prelude(publish)}${compareAndSet}`,
-  read: `${header.frees}${prelude(publish)}${read}`,
-  renew: `${header.frees}${prelude(publish)}${renew}`
-})
+export const make = (publish: Publish, variant: Variant = plain): Scripts => {
+  const shared = prelude(publish, variant)
+  return {
+    claim: `${header.claims}${shared}${compareAndSet}`,
+    conclude: `${header.frees}${shared}${compareAndSet}`,
+    read: `${header.frees}${shared}${read}`,
+    renew: `${header.frees}${shared}${renew(variant)}`
+  }
+}
