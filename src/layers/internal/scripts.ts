@@ -118,7 +118,7 @@ ${onSettle}
 if x and lapses[s] and tonumber(x) <= millis then
   local to = target(lapses[s])
   -- Where the lifecycle does not have that step, all that ends is the claim.
-  move(to or s, "", false, false, to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }))
+  move(to or s, "", false, false, to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }) or false)
 end
 `
 
