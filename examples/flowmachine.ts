@@ -137,11 +137,7 @@ const example = Effect.gen(function*() {
     QueryKey.makeUnsafe({ db, query })
   )
   yield* Console.log(`\n${paint("bold", "What both sides read in the end")}\n`)
-  for (
-    const { key, state } of (yield* fleet.readMany(keys)).flatMap((result) =>
-      "success" in result ? [result.success] : []
-    )
-  ) {
+  for (const { key, state } of Arr.getSuccesses(yield* fleet.readMany(keys))) {
     const raw = yield* Effect.promise(() => redis.get(`finist:${db}:${key.query}-state`))
     const why = "reason" in state ? `  ${Reason.format(state.reason)}` : ""
     yield* Console.log(`${key.query.padEnd(nameWidth)}  ${state._tag.padEnd(9)}  ${paint("gray", `${raw}`)}${why}`)
