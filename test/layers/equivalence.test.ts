@@ -9,6 +9,7 @@ import {
   Reason,
   RedisStore,
   type RedisStoreError,
+  RedisStoreFlowMachine,
   RedisStoreLive,
   RedisStoreMemory,
   Transition
@@ -20,11 +21,17 @@ type Store = RedisStore.RedisStore["Service"]
 
 class Memory extends Context.Service<Memory, Store>()("test/equivalence/Memory") {}
 class Redis extends Context.Service<Redis, Store>()("test/equivalence/Redis") {}
+class Shared extends Context.Service<Shared, Store>()("test/equivalence/Shared") {}
 
 const Stores = Layer.mergeAll(
   Layer.effect(Memory, RedisStore.RedisStore).pipe(Layer.provide(RedisStoreMemory.layer)),
   Layer.effect(Redis, RedisStore.RedisStore).pipe(
     Layer.provide(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }))
+  ),
+  Layer.effect(Shared, RedisStore.RedisStore).pipe(
+    Layer.provide(
+      RedisStoreFlowMachine.layer({ url: Redacted.make(inject("redisUrl")), dialect: "reset-failed" })
+    )
   )
 )
 
@@ -200,14 +207,14 @@ const withoutClaim = (state: QueryState.QueryState) =>
 
 it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisStore", (it) => {
   it.effect.prop(
-    "memory and Redis give the same answers to the same commands, and both follow the table",
+    "memory, Redis and FlowMachine's Redis give the same answers to the same commands, and all follow the table",
     [Arbitrary.array(Arbitrary.schema(Step), { maxLength: 100 })],
     ([steps]) =>
       Effect.gen(function*() {
         const keys = yield* Effect.all([freshKey, freshKey, freshKey])
         const expected = yield* play(yield* Memory, keys, steps)
-        const actual = yield* play(yield* Redis, keys, steps)
-        assert.deepStrictEqual(actual, expected)
+        assert.deepStrictEqual(yield* play(yield* Redis, keys, steps), expected)
+        assert.deepStrictEqual(yield* play(yield* Shared, keys, steps), expected)
       }),
     { arbitrary: { runs: 150, size: 100 } }
   )
