@@ -249,20 +249,33 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
       return Effect.fromResult(decoded)
     })
 
-  const compareAndSet = Effect.fnUntraced(
-    function*(key: QueryKey, command: Command): Effect.fn.Return<Answer, RedisStoreError.Reason | LeaseLost> {
-      const checked = yield* Effect.fromResult(check(command))
-      const args = Codec.encode(nextOperation(), checked)
-      const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
+  const toAnswer = (
+    fence: number | undefined,
+    { outcome, record }: Codec.Decoded
+  ): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
+    switch (outcome) {
+      case Scripts.outcomes.unknown:
+        return Effect.fail(new RedisStoreError.ConnectionLost({}))
+      case Scripts.outcomes.leaseLost:
+        return Effect.fail(new LeaseLost({ fence: fence ?? record.version, record }))
+      default:
+        return Effect.succeed({ record, changed: outcome === Scripts.outcomes.changed })
+    }
+  }
+
+  const compareAndSet = (key: QueryKey, command: Command) =>
+    Effect.suspend((): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
+      const checked = check(command)
+      if (Result.isFailure(checked)) return Effect.fail(checked.failure)
+      const { event, fence } = checked.success
+      const args = Codec.encode(nextOperation(), checked.success)
+      const script = Codec.takesClaim.has(event) ? scripts.claim : scripts.conclude
       const since = serverClock.lastMillis * 1000
-      const { outcome, record } = yield* run(script, redisKeyOf(key), key, [...args, ""], [...args, since])
-      if (outcome === Scripts.outcomes.unknown) return yield* new RedisStoreError.ConnectionLost({})
-      return outcome === Scripts.outcomes.leaseLost
-        ? yield* new LeaseLost({ fence: checked.fence ?? record.version, record })
-        : { record, changed: outcome === Scripts.outcomes.changed }
-    },
-    (effect, key, { event }) => Effect.mapError(effect, orLeaseLost(event, key))
-  )
+      return Effect.flatMap(
+        run(script, redisKeyOf(key), key, [...args, ""], [...args, since]),
+        (decoded) => toAnswer(fence, decoded)
+      )
+    }).pipe(Effect.mapError(orLeaseLost(command.event, key)))
 
   const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
     // Whoever waits for the query in this process need not look for itself.

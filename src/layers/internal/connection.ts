@@ -34,7 +34,7 @@ export interface Connection {
 const scanCount = 1000
 
 /** Sends scripts through a client of ioredis that somebody else owns. */
-export const make = ({ client, primaries }: Topology, commandTimeout: Duration.Duration): Connection => {
+export const make = ({ beforeCommand, client, primaries }: Topology, commandTimeout: Duration.Duration): Connection => {
   const after = Duration.toMillis(commandTimeout)
 
   // One timer of Node a command, and no fiber to race against it: Node keeps the timers of one duration in a linked list.
@@ -56,12 +56,14 @@ export const make = ({ client, primaries }: Topology, commandTimeout: Duration.D
     })
 
   const send = ({ lua, sha }: Script, redisKey: string, args: Arguments) =>
-    bounded(() =>
-      client.evalsha(sha, 1, redisKey, ...args).catch((error) => {
+    bounded(() => {
+      beforeCommand()
+      return client.evalsha(sha, 1, redisKey, ...args).catch((error) => {
         // A server that lost its scripts, or a new one, is given the text, and keeps that.
         if (isNoScript(error)) return client.eval(lua, 1, redisKey, ...args)
         throw error
-      }), redisKey)
+      })
+    }, redisKey)
 
   // A server that starts, fails over or is out of reach is asked again for as long as a command may take.
   const whileTransient = Schedule.exponential("50 millis").pipe(
