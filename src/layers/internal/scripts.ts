@@ -25,24 +25,26 @@ export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } a
 
 const known = QueryState.wireNames.Known
 
-// Writes a Lua table.
-const table = (entries: ReadonlyArray<readonly [key: string, value: string]>): string =>
-  `{ ${entries.map(([key, value]) => `["${key}"] = "${value}"`).join(", ")} }`
+// Writes the body of a Lua function that finds what belongs to a name. It compares pointers, where a table would be built
+// anew for every call.
+const choose = (name: string, cases: ReadonlyArray<readonly [is: string, found: string]>): string =>
+  cases.map(([is, found]) => `if ${name} == "${is}" then return "${found}" end`).join("\n  ")
 
 // "<event> <state>" -> the state it leads to.
-const edges = table(
+const edges = choose(
+  "edge",
   Transition.edges.map(({ event, from, to }) => [
     `${QueryEvent.wireNames[event]} ${QueryState.wireNames[from]}`,
     QueryState.wireNames[to]
   ])
 )
 
-// Pending state -> the event that ends it when its lease lapses.
-const lapses = table(
-  Object.entries(Transition.lapseEvents).map(([state, event]) => [
-    QueryState.wireNames[state as keyof typeof Transition.lapseEvents],
-    QueryEvent.wireNames[event]
-  ])
+// Pending state -> the state it ends in when its lease lapses.
+const lapses = choose(
+  "state",
+  Transition.edges
+    .filter(({ event, from }) => Transition.lapseEvents[from as keyof typeof Transition.lapseEvents] === event)
+    .map(({ from, to }) => [QueryState.wireNames[from], QueryState.wireNames[to]])
 )
 
 // What a script may do when Redis has reached its maxmemory: what frees a query, or keeps its claim, must still work.
@@ -53,40 +55,44 @@ const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
 // A record whose s, v, t or x cannot be right is left alone and answered as it is. Versions and times are written with
 // "%.0f", since Lua prints a large number with an exponent; they are exact as far as a Date of JavaScript reaches.
 const prelude = (publish: Publish) => `
-local key = KEYS[1]
-local time = redis.call("TIME")
+local call, key = redis.call, KEYS[1]
+local time = call("TIME")
 local micros = time[1] * 1000000 + time[2]
 local millis = math.floor(micros / 1000)
-local function int(n) return string.format("%.0f", n) end
 
-local s, v, t, h, x, r, o = unpack(redis.call("HMGET", key, "s", "v", "t", "h", "x", "r", "o"))
-local function answer(outcome) return { outcome, int(millis), s, v, t, h, x, r } end
-local function isWhole(n) return string.find(n, "^%d+$") and tonumber(n) <= 8640000000000000 end
-if (s or v) and not (s and v and isWhole(v) and isWhole(t or "0") and isWhole(x or "0")) then
+local s, v, t, h, x, r, o = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "o"))
+local function answer(outcome) return { outcome, millis, s, v, t, h, x, r } end
+local function isWhole(n) return n ~= "" and not string.find(n, "%D") and tonumber(n) <= 8640000000000000 end
+if (s or v) and not (s and v and isWhole(v) and (not t or isWhole(t)) and (not x or isWhole(x))) then
   return answer(${outcomes.refused})
 end
 
-local function target(event) return (${edges})[event .. " " .. (s or "${known}")] end
+local function int(n) return string.format("%.0f", n) end
 
 local function move(to, operation, holder, expiry, reason)
-  if t or h or x or r then redis.call("HDEL", key, "t", "h", "x", "r") end
-  if s == "${known}" then redis.call("PERSIST", key) end
+  if t or h or x or r then call("HDEL", key, "t", "h", "x", "r") end
+  if s == "${known}" then call("PERSIST", key) end
   local version = math.max((tonumber(v) or 0) + 1, micros)
   s, v, o, h, x, r = to, int(version), operation, holder, expiry, reason
   t = version ~= micros and int(millis)
-  local set = { "s", s, "v", v, "o", o }
-  for field, value in pairs({ t = t, h = h, x = x, r = r }) do
-    if value then set[#set + 1] = field set[#set + 1] = value end
-  end
-  redis.call("HSET", key, unpack(set))
-  if s == "${known}" then redis.call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
+  local set = { key, "s", s, "v", v, "o", o }
+  local size = 7
+  if t then set[size + 1], set[size + 2], size = "t", t, size + 2 end
+  if h then set[size + 1], set[size + 2], size = "h", h, size + 2 end
+  if x then set[size + 1], set[size + 2], size = "x", x, size + 2 end
+  if r then set[size + 1], set[size + 2] = "r", r end
+  call("HSET", unpack(set))
+  if s == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
   -- A hint, and no more: it must not fail what has just been written.
   redis.pcall("${publish}", key, v .. " " .. s)
 end
 
-local lapses = ${lapses}
-if x and lapses[s] and tonumber(x) <= millis then
-  move(target(lapses[s]), "", false, false, cjson.encode({ _tag = "LeaseExpired", holder = h or nil }))
+local function lapsed(state)
+  ${lapses}
+end
+
+if x and tonumber(x) <= millis and lapsed(s) then
+  move(lapsed(s), "", false, false, cjson.encode({ _tag = "LeaseExpired", holder = h or nil }))
 end
 `
 
@@ -100,7 +106,12 @@ local function no(outcome)
   return answer(moved and ${outcomes.unknown} or outcome)
 end
 if fence ~= "" and fence ~= v then return no(${outcomes.leaseLost}) end
-local to = target(event)
+
+local function target(edge)
+  ${edges}
+end
+
+local to = target(event .. " " .. (s or "${known}"))
 if not to or (x and fence == "" and event ~= "${
   QueryEvent.wireNames[openEvent]
 }") then return no(${outcomes.refused}) end
@@ -119,9 +130,9 @@ return answer(${outcomes.refused})
 `
 
 const renew = `
-if v ~= ARGV[1] or not lapses[s] then return answer(${outcomes.leaseLost}) end
+if v ~= ARGV[1] or not lapsed(s) then return answer(${outcomes.leaseLost}) end
 x = int(millis + ARGV[2])
-redis.call("HSET", key, "x", x)
+call("HSET", key, "x", x)
 return answer(${outcomes.changed})
 `
 
