@@ -8,20 +8,36 @@ import { QueryKey, QueryStateMachine, type RedisStore, RedisStoreLive } from "ef
 import { connect } from "./Server.ts"
 
 export interface Order {
-  readonly what: "complete" | "publish"
+  readonly what: "complete" | "publish" | "script"
   readonly name: string
 }
+
+// The least that a completion can be which others are told of.
+const completeByHand = `
+if redis.call("GET", KEYS[1]) == "queued" then
+  redis.call("SET", KEYS[1], "completed")
+  redis.call("PUBLISH", KEYS[1], "completed")
+end
+`
 
 const [url = ""] = process.argv.slice(2)
 
 const serve = Effect.gen(function*() {
   const raw = yield* connect(url)
+  const sha = `${yield* Effect.promise(() => raw.script("LOAD", completeByHand))}`
   const context = yield* Effect.context<RedisStore.RedisStore>()
 
   const publish = (name: string) =>
     Effect.promise(async () => {
       const begun = process.hrtime.bigint()
       await raw.publish(name, "")
+      return begun
+    })
+
+  const script = (name: string) =>
+    Effect.promise(async () => {
+      const begun = process.hrtime.bigint()
+      await raw.evalsha(sha, 1, name)
       return begun
     })
 
@@ -34,8 +50,9 @@ const serve = Effect.gen(function*() {
     })
 
   process.on("message", ({ name, what }: Order) => {
-    const order = what === "publish" ? publish(name) : complete(name)
-    void Effect.runPromiseWith(context)(order).then((begun) => process.send?.(`${begun}`))
+    void Effect.runPromiseWith(context)({ complete, publish, script }[what](name)).then((begun) =>
+      process.send?.(`${begun}`)
+    )
   })
   process.send?.("ready")
   yield* Effect.callback<void>((resume) => {
