@@ -5,10 +5,11 @@
  */
 import { Effect, Redacted } from "effect"
 import { QueryKey, QueryStateMachine, type RedisStore, RedisStoreLive } from "effect-query-state"
+import * as Bull from "./bull.ts"
 import { connect } from "./Server.ts"
 
 export interface Order {
-  readonly what: "complete" | "publish" | "script"
+  readonly what: "complete" | "job" | "publish" | "script"
   readonly name: string
 }
 
@@ -34,6 +35,21 @@ const serve = Effect.gen(function*() {
       return begun
     })
 
+  // A worker with one job, which ends when that is ordered.
+  let endJob = () => {}
+  yield* Effect.promise(() =>
+    Bull.worker(url, 1, () =>
+      new Promise<void>((resolve) => {
+        endJob = resolve
+      }))
+  )
+  const job = () =>
+    Effect.sync(() => {
+      const begun = process.hrtime.bigint()
+      endJob()
+      return begun
+    })
+
   const script = (name: string) =>
     Effect.promise(async () => {
       const begun = process.hrtime.bigint()
@@ -50,7 +66,7 @@ const serve = Effect.gen(function*() {
     })
 
   process.on("message", ({ name, what }: Order) => {
-    void Effect.runPromiseWith(context)({ complete, publish, script }[what](name)).then((begun) =>
+    void Effect.runPromiseWith(context)({ complete, job, publish, script }[what](name)).then((begun) =>
       process.send?.(`${begun}`)
     )
   })
