@@ -13,7 +13,8 @@ export interface Report {
 
 const [url = "", what = "", round = "", queries = ""] = process.argv.slice(2)
 
-const names = Array.from({ length: Number(queries) }, (_, index) => `${round}-${index}`)
+const namesOf = (what: string) => Array.from({ length: Number(queries) }, (_, index) => `${what}-${round}-${index}`)
+const names = namesOf("measured")
 const concurrency = 100
 let executed = 0
 
@@ -29,29 +30,34 @@ const go = Effect.callback<void>((resume) => {
   process.send?.("ready")
 })
 
-const withLibrary = Effect.gen(function*() {
-  yield* go
-  return yield* Effect.forEach(names, (name) =>
-    Effect.gen(function*() {
-      const query = yield* QueryStateMachine.make(QueryKey.makeUnsafe({ db: "bench", query: name }))
-      return yield* query.run({
-        execute: () => Effect.promise(() => execute(name)),
-        onCompleted: Effect.succeed(name)
-      })
-    }), { concurrency })
-}).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
+/** Does it once to warm up, and once more when all are ready. */
+const twice = <E, R>(runAll: (names: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, E, R>) =>
+  Effect.gen(function*() {
+    yield* runAll(namesOf("warm-up"))
+    executed = 0
+    yield* go
+    return yield* runAll(names)
+  })
+
+const withLibrary = twice(Effect.forEach((name) =>
+  Effect.gen(function*() {
+    const query = yield* QueryStateMachine.make(QueryKey.makeUnsafe({ db: "bench", query: name }))
+    return yield* query.run({
+      execute: () => Effect.promise(() => execute(name)),
+      onCompleted: Effect.succeed(name)
+    })
+  }), { concurrency })).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
 
 // The id of a job makes it one, whoever adds it; whoever added it waits for it.
 const withBull = Effect.gen(function*() {
   const queue = Bull.queue(url)
   const events = yield* Effect.promise(() => Bull.events(url))
   yield* Effect.promise(() => Bull.worker(url, concurrency, execute))
-  yield* go
-  return yield* Effect.forEach(names, (name) =>
-    Effect.promise(async () => {
+  return yield* twice(Effect.forEach((name) =>
+    Effect.promise(async (): Promise<string> => {
       const job = await queue.add(name, {}, { jobId: name })
       return job.waitUntilFinished(events)
-    }), { concurrency })
+    }), { concurrency }))
 })
 
 const results = await Effect.runPromise(what === "bull" ? withBull : withLibrary)
