@@ -27,6 +27,8 @@ export interface Proxy {
   readonly delay: (duration: Duration.Input) => Effect.Effect<void>
   /** Holds back, from now on, what a client sends that contains a text, and all that it sends after that. */
   readonly hold: (text: string) => Effect.Effect<void>
+  /** Answers the next request that contains a text with an error, and does not forward it. */
+  readonly answer: (text: string, error: string) => Effect.Effect<void>
   /** Refuses new connections. */
   readonly refuse: Effect.Effect<void>
   /** Forwards everything again, what was held back first, and accepts connections. What was cut stays cut. */
@@ -52,6 +54,7 @@ export const acquire = Effect.fnUntraced(function*(
   let isBlackHole = false
   let delayMillis = 0
   let heldText: string | undefined
+  let answered: { readonly text: string; readonly error: string } | undefined
 
   const later = (forward: () => void) => {
     if (delayMillis === 0) forward()
@@ -61,6 +64,11 @@ export const acquire = Effect.fnUntraced(function*(
   const fromClient = (link: Link, data: Buffer) => {
     if (/\r\ns?subscribe\r\n/i.test(data.toString("latin1"))) link.isSubscriber = true
     if (isBlackHole) return
+    if (answered !== undefined && data.includes(answered.text)) {
+      link.client.write(`-${answered.error}\r\n`)
+      answered = undefined
+      return
+    }
     if (heldText !== undefined && data.includes(heldText)) link.held ??= []
     if (link.held !== undefined) {
       link.held.push(data)
@@ -135,13 +143,17 @@ export const acquire = Effect.fnUntraced(function*(
       Effect.sync(() => {
         heldText = text
       }),
+    answer: (text, error) =>
+      Effect.sync(() => {
+        answered = { text, error }
+      }),
     refuse: Effect.sync(() => {
       listener.close()
     }),
     pass: Effect.gen(function*() {
       isDooming = isBlackHole = false
       delayMillis = 0
-      heldText = undefined
+      heldText = answered = undefined
       for (const link of links) {
         link.held?.forEach((data) => link.server.write(data))
         link.held = undefined
