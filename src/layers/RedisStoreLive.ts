@@ -245,7 +245,7 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
   ) =>
     Effect.flatMap(connection.run(script, redisKey, args, argsAgain), (reply) => {
       const decoded = Codec.decode(key, reply)
-      if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMillis)
+      if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMicros)
       return Effect.fromResult(decoded)
     })
 
@@ -270,7 +270,7 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
       const { event, fence } = checked.success
       const args = Codec.encode(nextOperation(), checked.success)
       const script = Codec.takesClaim.has(event) ? scripts.claim : scripts.conclude
-      const since = serverClock.lastMillis * 1000
+      const since = serverClock.lastMicros
       return Effect.flatMap(
         run(script, redisKeyOf(key), key, [...args, ""], [...args, since]),
         (decoded) => toAnswer(fence, decoded)

@@ -104,23 +104,30 @@ it.live.each(Object.entries(cases))(
     })
 )
 
-it.live("a command that others have followed when it is sent again fails, and says that it may have been carried out", () =>
-  Effect.gen(function*() {
-    const server = yield* RedisServer.acquire()
-    const proxy = yield* Proxy.acquire(server)
-    const direct = yield* storeAt(server.url)
-    const store = yield* storeAt(proxy.url)
-    const key = yield* freshKey
-    // The time of the server is known here by now.
-    yield* store.read(key)
+it.live.each<[what: string, followed: ReadonlyArray<"Cancel" | "Reset" | "FinishReset">]>([
+  ["have followed", ["Cancel"]],
+  ["have followed, back to where it would be accepted again,", ["Cancel", "Reset", "FinishReset"]]
+])(
+  "a command that others %s when it is sent again fails, and says that it may have been carried out",
+  ([, followed]) =>
+    Effect.gen(function*() {
+      const server = yield* RedisServer.acquire()
+      const proxy = yield* Proxy.acquire(server)
+      const direct = yield* storeAt(server.url)
+      const store = yield* storeAt(proxy.url)
+      const key = yield* freshKey
+      // The time of the server is known here by now.
+      yield* store.read(key)
 
-    yield* Effect.all([proxy.cutBeforeReply, proxy.refuse])
-    const sent = yield* Effect.forkChild(Effect.flip(store.compareAndSet(key, { event: "Queue" })), {
-      startImmediately: true
+      yield* Effect.all([proxy.cutBeforeReply, proxy.refuse])
+      const sent = yield* Effect.forkChild(Effect.flip(store.compareAndSet(key, { event: "Queue" })), {
+        startImmediately: true
+      })
+      yield* Effect.repeat(Effect.delay(direct.read(key), 1), { until: ({ state }) => state._tag === "Queued" })
+      for (const event of followed) yield* direct.compareAndSet(key, { event })
+      const last = yield* direct.read(key)
+      yield* proxy.pass
+      assert.deepStrictEqual(told(yield* Fiber.join(sent)), { _tag: "ConnectionLost", operation: "Queue", key })
+      assert.deepStrictEqual(yield* store.read(key), last)
     })
-    yield* Effect.repeat(Effect.delay(direct.read(key), 1), { until: ({ state }) => state._tag === "Queued" })
-    yield* direct.compareAndSet(key, { event: "Cancel" })
-    yield* proxy.pass
-    assert.deepStrictEqual(told(yield* Fiber.join(sent)), { _tag: "ConnectionLost", operation: "Queue", key })
-    assert.strictEqual((yield* store.read(key)).state._tag, "Cancelled")
-  }))
+)

@@ -39,7 +39,7 @@ const decodeReason = Schema.decodeUnknownResult(reasonJson)
 
 export interface Decoded {
   readonly outcome: number
-  readonly nowMillis: number
+  readonly nowMicros: number
   readonly record: QueryRecord.QueryRecord
 }
 
@@ -53,7 +53,7 @@ export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, Re
     return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
   }
   const [outcome, now, s, v, t, h, x, r] = reply
-  const done = (record: QueryRecord.QueryRecord) => ({ outcome: Number(outcome), nowMillis: Number(now), record })
+  const done = (record: QueryRecord.QueryRecord) => ({ outcome: Number(outcome), nowMicros: Number(now), record })
   if (s === null && v === null) return Result.succeed(done(QueryRecord.absent(key)))
   const tag = QueryState.fromWireName(s)
   if (tag === undefined && typeof s === "string") return Result.fail(new RedisStoreError.UnknownState({ raw: s }))

@@ -8,7 +8,7 @@
  *     t  time of the change in ms,      x  when its lease lapses, in ms
  *        where it is not that of v      r  reason, as JSON
  *
- * Every script answers `{ outcome, now in ms, s, v, t, h, x, r }`: the record as it stands afterwards, `false` for what is
+ * Every script answers `{ outcome, now in µs, s, v, t, h, x, r }`: the record as it stands afterwards, `false` for what is
  * absent. Whenever a record moves on, `<version> <state>` is published on the channel with the name of its key.
  */
 import * as Duration from "effect/Duration"
@@ -61,7 +61,7 @@ local micros = time[1] * 1000000 + time[2]
 local millis = math.floor(micros / 1000)
 
 local s, v, t, h, x, r, o = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "o"))
-local function answer(outcome) return { outcome, millis, s, v, t, h, x, r } end
+local function answer(outcome) return { outcome, micros, s, v, t, h, x, r } end
 local function isWhole(n) return n ~= "" and not string.find(n, "%D") and tonumber(n) <= 8640000000000000 end
 if (s or v) and not (s and v and isWhole(v) and (not t or isWhole(t)) and (not x or isWhole(x))) then
   return answer(${outcomes.refused})
@@ -100,12 +100,12 @@ const compareAndSet = `
 local operation, event, fence, lease, holder, reason, since = unpack(ARGV)
 -- Sent again because the answer was lost: this version is its own work.
 if o == operation then return answer(${outcomes.changed}) end
--- Sent again, and the query has moved since it was first sent: perhaps by this very command, before others.
-local function no(outcome)
-  local moved = since ~= "" and (tonumber(v) or 0) >= tonumber(since)
-  return answer(moved and ${outcomes.unknown} or outcome)
+if fence == "" or fence ~= v then
+  -- Sent again, and the query has moved since it was first sent: perhaps by this very command, before others. They may
+  -- even have moved it back to where the command would be accepted once more.
+  if since ~= "" and (tonumber(v) or 0) > tonumber(since) then return answer(${outcomes.unknown}) end
+  if fence ~= "" then return answer(${outcomes.leaseLost}) end
 end
-if fence ~= "" and fence ~= v then return no(${outcomes.leaseLost}) end
 
 local function target(edge)
   ${edges}
@@ -114,7 +114,7 @@ end
 local to = target(event .. " " .. (s or "${known}"))
 if not to or (x and fence == "" and event ~= "${
   QueryEvent.wireNames[openEvent]
-}") then return no(${outcomes.refused}) end
+}") then return answer(${outcomes.refused}) end
 move(
   to,
   operation,
@@ -141,7 +141,8 @@ export interface Scripts {
    * Moves a query to where others must wait, if the lifecycle and its claim allow it.
    *
    * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none; last, where the
-   * command is sent again, a time in microseconds before it was first sent, else empty.
+   * command is sent again, a time in µs before it was first sent, and not before any version that was known then; else
+   * empty.
    */
   readonly claim: string
   /** Moves a query to where nobody need wait, likewise. */

@@ -8,12 +8,12 @@ import * as DateTime from "effect/DateTime"
 export class ServerClock {
   private aheadMillis: number | undefined
 
-  /** The newest time that the server told, in milliseconds: it was no later than now. */
-  lastMillis = 0
+  /** The newest time that the server told, in microseconds: no later than now, and no earlier than what it told with it. */
+  lastMicros = 0
 
-  set(serverMillis: number): void {
-    this.lastMillis = serverMillis
-    this.aheadMillis = serverMillis - performance.now()
+  set(serverMicros: number): void {
+    this.lastMicros = serverMicros
+    this.aheadMillis = serverMicros / 1000 - performance.now()
   }
 
   now(): DateTime.Utc {
