@@ -51,7 +51,9 @@ export interface StoreOptions {
  * **Details**
  *
  * - `url`: `redis://` or `rediss://`, with user, password and database number where needed.
- * - `redis`: the options of ioredis, instead of a URL.
+ * - `redis`: the options of ioredis, instead of a URL. With `sentinels` and `name` the primary is the one that the sentinels
+ *   name; the sentinels also tell when it was replaced (`failoverDetector`, which is on unless it is set to `false`), each
+ *   over one connection of the commands' and one of the notifications'.
  * - `connectTimeout`: how long the first connection may take before the layer fails. Default: 10 seconds.
  *
  * @category models
@@ -99,6 +101,11 @@ export interface ClusterOptions extends StoreOptions {
  * import { RedisStoreLive } from "effect-query-state"
  *
  * const StoreLayer = RedisStoreLive.layer({ url: Redacted.make("redis://localhost:6379") })
+ *
+ * // The primary that sentinels call "reports", whichever server that is.
+ * const SentinelLayer = RedisStoreLive.layer({
+ *   redis: { sentinels: [{ host: "sentinel-1", port: 26379 }, { host: "sentinel-2", port: 26379 }], name: "reports" }
+ * })
  * ```
  *
  * @category layers

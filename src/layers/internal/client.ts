@@ -66,6 +66,34 @@ const required = (connectTimeout: number) => ({
   replyMapping: "legacy" as const
 })
 
+/**
+ * What a client that finds its primary through sentinels is given besides.
+ *
+ * ioredis asks the sentinels again and again, and would wait for ever for one that is frozen. Here, a first connection
+ * asks each of them once, so that a wrong name or password is told at once, and within the time there is; later they are
+ * asked for as long as it takes.
+ */
+const forSentinels = (redis: RedisOptions, connectTimeout: number, isConnected: () => boolean): RedisOptions => {
+  const count = redis.sentinels?.length ?? 0
+  const strategy = redis.sentinelRetryStrategy ?? ((times: number) => Math.min(times * 10, 1000))
+  return count === 0 ? {} : {
+    // A primary that is cut off, and not dead, leaves its connections open: that it was replaced, only sentinels tell.
+    failoverDetector: redis.failoverDetector ?? true,
+    sentinelCommandTimeout: redis.sentinelCommandTimeout ?? Math.min(1000, Math.ceil(connectTimeout / (count + 1))),
+    sentinelRetryStrategy: (times) => isConnected() ? strategy(times) : null
+  }
+}
+
+const createFrom = (redis: RedisOptions, connectTimeout: number): Redis => {
+  let isConnected = false
+  const sentinels = forSentinels(redis, connectTimeout, () => isConnected)
+  const client = new Redis({ ...defaults, ...redis, ...sentinels, ...required(connectTimeout) })
+  client.once("ready", () => {
+    isConnected = true
+  })
+  return client
+}
+
 const orInvalid = <A>(create: () => A): Result.Result<A, RedisStoreError.Reason> =>
   Result.try({
     try: create,
@@ -74,7 +102,7 @@ const orInvalid = <A>(create: () => A): Result.Result<A, RedisStoreError.Reason>
 
 const create = (address: Address, connectTimeout: number): Result.Result<Redis, RedisStoreError.Reason> =>
   address.url === undefined
-    ? orInvalid(() => new Redis({ ...defaults, ...address.redis, ...required(connectTimeout) }))
+    ? orInvalid(() => createFrom(address.redis, connectTimeout))
     : Result.flatMap(
       validUrl(Redacted.value(address.url)),
       (url) => orInvalid(() => new Redis(url, { ...defaults, ...required(connectTimeout) }))

@@ -21,6 +21,18 @@ const isDeniedInScript = (message: string): boolean =>
 // What ioredis says of an answer that is not in the protocol of Redis.
 const isGibberish = (message: string): boolean => message.startsWith("Unknown RESP type")
 
+// What ioredis says when no sentinel told it where the primary is, and what the last of them said, if any had an error.
+const sentinelsFailed = /^All sentinels are unreachable.*?(?:Last error: (.*))?$/s
+
+const sentinelReason = (cause: Error, lastError: string | undefined): RedisStoreError.Reason => {
+  if (lastError === undefined || lastError.startsWith("ERR No such master")) {
+    return new RedisStoreError.InvalidInput({ issue: "the sentinels know no primary of that name" })
+  }
+  return byCode.get(codeOf(lastError))?.(cause) ?? new RedisStoreError.ConnectionLost({ cause })
+}
+
+const codeOf = (message: string): string => message.split(" ", 1)[0] ?? ""
+
 const byCode = new Map<string, (cause: Error) => RedisStoreError.Reason>([
   ["READONLY", (cause) => new RedisStoreError.ReadOnly({ cause })],
   ["OOM", (cause) => new RedisStoreError.OutOfMemory({ cause })],
@@ -38,7 +50,9 @@ export const isNoScript = (error: unknown): boolean => error instanceof Error &&
 /** The reason behind an error of ioredis; `redisKey` is the key that the command named, if any. */
 export const toReason = (error: unknown, redisKey?: string): RedisStoreError.Reason => {
   const cause = withoutCommand(error)
-  const code = cause.message.split(" ", 1)[0] ?? ""
+  const ofSentinels = sentinelsFailed.exec(cause.message)
+  if (ofSentinels !== null) return sentinelReason(cause, ofSentinels[1])
+  const code = codeOf(cause.message)
   if (code === "WRONGTYPE" && redisKey !== undefined) return new RedisStoreError.WrongType({ redisKey, cause })
   const known = byCode.get(code)
   if (known !== undefined) return known(cause)
