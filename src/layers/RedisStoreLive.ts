@@ -16,6 +16,7 @@ import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
 import { type Answer, type Command, type Listener, RedisStore } from "../services/RedisStore.ts"
 import * as RedisStoreError from "../services/RedisStoreError.ts"
+import * as Acknowledgements from "./internal/acknowledgements.ts"
 import * as Client from "./internal/client.ts"
 import * as Codec from "./internal/codec.ts"
 import { check, checkRenewal } from "./internal/command.ts"
@@ -36,6 +37,7 @@ import * as Topology from "./internal/topology.ts"
  * - `prefix`: what the names of all keys start with, without braces. Default: `query-state`.
  * - `commandTimeout`: how long a command may take before it fails with `TimedOut`, and for how long it is sent again to a
  *   server that loads its data, fails over or is out of reach. Default: 5 seconds.
+ * - `replicas`: how many replicas have to acknowledge a transition before it is answered. Default: none.
  *
  * @category models
  * @since 0.1.0
@@ -43,6 +45,42 @@ import * as Topology from "./internal/topology.ts"
 export interface StoreOptions {
   readonly prefix?: string | undefined
   readonly commandTimeout?: Duration.Input | undefined
+  readonly replicas?: Replicas | undefined
+}
+
+/**
+ * Replicas that have to acknowledge a transition before it is answered.
+ *
+ * **When to use**
+ *
+ * Redis replicates after it has answered: a failover loses what the replica that takes over did not have yet. With this a
+ * transition is answered when `count` replicas have it in memory. It fails with `NotReplicated` if they do not within
+ * `timeout`, and *is* recorded on the primary then.
+ *
+ * **Details**
+ *
+ * - `count`: how many replicas, of those of the primary that has the query; at least 1.
+ * - `timeout`: how long they are given, at most half of `commandTimeout`. Default: 1 second, or that half if it is shorter.
+ *
+ * `WAIT` is sent right behind the script, without a round trip more. Transitions that are under way at the same time share
+ * one. Only transitions that happened are waited for: not reads, nor a lapsed lease that a read settles, nor renewals; if
+ * those are lost, the lease lapses a little earlier, and is settled again.
+ *
+ * **Gotchas**
+ *
+ * - This makes the window smaller in which a failover loses something, and does not close it: no consensus is reached
+ *   about the transition, others see it before it is acknowledged, and a replica without it can still be the one that is
+ *   promoted. What holds in any case is said of the fence: nobody records anything under a claim that was lost.
+ * - While a `WAIT` is under way, Redis carries out no other command of its connection. Reads and renewals stand behind it,
+ *   for `timeout` where replicas are silent, so leases should be longer than three times that.
+ * - A claim that fails with `NotReplicated` holds the query until its lease lapses.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Replicas {
+  readonly count: number
+  readonly timeout?: Duration.Input | undefined
 }
 
 /**
@@ -170,13 +208,15 @@ export const layerConfig = (options: {
   readonly prefix?: Config.Config<string | undefined> | undefined
   readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
+  readonly replicas?: Config.Config<Replicas | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(
     Config.all({
       url: options.url,
       prefix: options.prefix ?? Config.succeed(undefined),
       commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
-      connectTimeout: options.connectTimeout ?? Config.succeed(undefined)
+      connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
+      replicas: options.replicas ?? Config.succeed(undefined)
     }),
     layer
   ))
@@ -222,12 +262,29 @@ const checkTimeout = (name: string, input: Duration.Input) => {
     : invalid(`${name} must be longer than zero and finite`)
 }
 
+const checkReplicas = (
+  topology: Topology.Topology,
+  replicas: Replicas | undefined,
+  commandTimeout: Duration.Duration
+): Effect.Effect<Acknowledgements.Replicas | undefined, RedisStoreError.RedisStoreError> => {
+  if (replicas === undefined) return Effect.undefined
+  // A WAIT that is sent again on another connection would answer for nothing that was written on the first.
+  return topology.resends
+    ? invalid("replicas need a client with autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
+    : Effect.mapError(
+      Effect.fromResult(Acknowledgements.check(replicas, commandTimeout)),
+      storeError("configure the store")
+    )
+}
+
 const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: StoreOptions) {
   const prefix = options.prefix ?? Keys.defaultPrefix
   if (/[{}]/.test(prefix)) return yield* invalid("prefix must hold no braces: they choose the slot in a cluster")
   const commandTimeout = yield* checkTimeout("commandTimeout", options.commandTimeout ?? Duration.seconds(5))
 
-  const connection = Connection.make(topology, commandTimeout)
+  const replicas = yield* checkReplicas(topology, options.replicas, commandTimeout)
+
+  const connection = Connection.make(topology, commandTimeout, replicas)
   const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
   const nextOperation = OperationIds.make()
   const serverClock = new ServerClock()
@@ -240,17 +297,14 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
     conclude: connection.load(lua.conclude),
     read: connection.load(lua.read),
     renew: connection.load(lua.renew)
-  }, { concurrency: "unbounded" }).pipe(Effect.mapError(storeError("prepare the store")))
+  }, { concurrency: "unbounded" }).pipe(
+    Effect.tap(connection.tryWait),
+    Effect.mapError(storeError("prepare the store"))
+  )
 
-  // Sends a script, and reads its answer.
-  const run = (
-    script: Connection.Script,
-    redisKey: string,
-    key: QueryKey,
-    args: Connection.Arguments,
-    argsAgain?: Connection.Arguments
-  ) =>
-    Effect.flatMap(connection.run(script, redisKey, args, argsAgain), (reply) => {
+  // Reads what a script answers.
+  const answerOf = (key: QueryKey, run: Effect.Effect<unknown, RedisStoreError.Reason>) =>
+    Effect.flatMap(run, (reply) => {
       const decoded = Codec.decode(key, reply)
       if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMicros)
       return Effect.fromResult(decoded)
@@ -279,14 +333,14 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
       const script = Codec.takesClaim.has(event) ? scripts.claim : scripts.conclude
       const since = serverClock.lastMicros
       return Effect.flatMap(
-        run(script, redisKeyOf(key), key, [...args, ""], [...args, since]),
+        answerOf(key, connection.move(script, redisKeyOf(key), [...args, ""], [...args, since])),
         (decoded) => toAnswer(fence, decoded)
       )
     }).pipe(Effect.mapError(orLeaseLost(command.event, key)))
 
   const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
     // Whoever waits for the query in this process need not look for itself.
-    Effect.tap(run(scripts.read, redisKey, key, []), ({ record }) =>
+    Effect.tap(answerOf(key, connection.run(scripts.read, redisKey, [])), ({ record }) =>
       Effect.sync(() => subscriptions.read(channelOf(redisKey), record.version)))
   )
   const read = (key: QueryKey) =>
@@ -302,7 +356,10 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
       lease: Duration.Input
     ): Effect.fn.Return<QueryRecord, RedisStoreError.Reason | LeaseLost> {
       const { leaseMillis } = yield* Effect.fromResult(checkRenewal(fence, lease))
-      const { outcome, record } = yield* run(scripts.renew, redisKeyOf(key), key, [fence, leaseMillis])
+      const { outcome, record } = yield* answerOf(
+        key,
+        connection.run(scripts.renew, redisKeyOf(key), [fence, leaseMillis])
+      )
       return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
     },
     (effect, key) => Effect.mapError(effect, orLeaseLost("renew the lease on", key))

@@ -23,6 +23,9 @@ export type Publish = "PUBLISH" | "SPUBLISH"
 
 export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } as const
 
+/** Whether a script answers that it moved the record on. */
+export const isChanged = (reply: unknown): boolean => Array.isArray(reply) && Number(reply[0]) === outcomes.changed
+
 const known = QueryState.wireNames.Known
 
 // Writes the body of a Lua function that finds what belongs to a name. It compares pointers, where a table would be built
@@ -98,8 +101,12 @@ end
 
 const compareAndSet = `
 local operation, event, fence, lease, holder, reason, since = unpack(ARGV)
--- Sent again because the answer was lost: this version is its own work.
-if o == operation then return answer(${outcomes.changed}) end
+-- Sent again because the answer was lost: this version is its own work. It is written again, so that whoever waits for
+-- the replicas on this connection waits for a write of this connection.
+if o == operation then
+  call("HSET", key, "o", o)
+  return answer(${outcomes.changed})
+end
 if fence == "" or fence ~= v then
   -- Sent again, and the query has moved since it was first sent: perhaps by this very command, before others. They may
   -- even have moved it back to where the command would be accepted once more.
