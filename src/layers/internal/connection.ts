@@ -60,6 +60,8 @@ const evaluate = <A>(
     throw error
   })
 
+const isSilence = ({ _tag }: RedisStoreError.Reason): boolean => _tag === "ConnectionLost" || _tag === "TimedOut"
+
 const perServer = <A>(make: (server: Server) => A): (server: Server) => A => {
   const made = new WeakMap<Server, A>()
   return (server) => {
@@ -151,9 +153,13 @@ export const make = (
             )
         )),
     load: (lua) => Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha) })),
-    tryWait: Effect.suspend(() => Effect.forEach(primaries(), (primary) => bounded(() => primary.wait(0, 1)))).pipe(
-      Effect.when(Effect.succeed(replicas !== undefined)),
-      Effect.asVoid
+    // A primary of a cluster that is out of reach is no reason to do without the others.
+    tryWait: Effect.suspend(() =>
+      Effect.forEach(
+        replicas === undefined ? [] : primaries(),
+        (primary) => Effect.catchIf(bounded(() => primary.wait(0, 1)), isSilence, () => Effect.void),
+        { concurrency: "unbounded", discard: true }
+      )
     )
   }
 }
