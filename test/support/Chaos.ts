@@ -3,7 +3,7 @@
  * and leases lapse, as a seed decides.
  */
 import { Context, Deferred, type Duration, Effect, Fiber, Layer, Random, Redacted } from "effect"
-import { QueryKey, QueryState, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
+import { QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { type Change, type Entry, Recorder, violations } from "./History.ts"
 import * as RedisAdmin from "./redisAdmin.ts"
@@ -14,6 +14,9 @@ type Store = RedisStore.RedisStore["Service"]
 export interface Report {
   readonly entries: ReadonlyArray<Entry>
   readonly changes: number
+  /** How many waits there were, and how many of them an outcome ended. */
+  readonly waits: number
+  readonly wakes: number
   readonly faults: Readonly<Record<string, number>>
   readonly violations: ReadonlyArray<string>
 }
@@ -59,6 +62,29 @@ const client = Effect.fnUntraced(
   }
 )
 
+/** Waits for one query after the other. What a wait answers was read while it lasted. */
+const waiter = Effect.fnUntraced(
+  function*(store: Store, recorder: Recorder, count: { waits: number; wakes: number }, over: Deferred.Deferred<void>) {
+    while (!(yield* Deferred.isDone(over))) {
+      const key = yield* choose(keys)
+      const query = yield* Effect.provideService(QueryStateMachine.make(key), RedisStore.RedisStore, store)
+      const wait = query.waitUntilComplete({ timeout: "1 second" }).pipe(
+        Effect.tap(() =>
+          Effect.sync(() => {
+            count.wakes += 1
+          })
+        ),
+        Effect.catchTag("StillPending", ({ record }) => Effect.succeed(record)),
+        Effect.map((record) => ({ record, changed: false }))
+      )
+      count.waits += 1
+      yield* recorder.note(key, { _tag: "Read" }, wait)
+      // There is nothing to wait for at once again.
+      yield* Effect.sleep(5)
+    }
+  }
+)
+
 /** Breaks something, now and then. */
 const faults = Effect.fnUntraced(function*(admin: Redis, spared: ReadonlyArray<number>, count: Record<string, number>) {
   while (true) {
@@ -100,11 +126,18 @@ export const runChaos = (
     const over = yield* Deferred.make<void>()
     const breaking = yield* Effect.forkChild(faults(admin, spared, count))
     yield* Effect.forkChild(Effect.andThen(Effect.sleep(options.duration), Deferred.succeed(over, undefined)))
+    const waiting = { waits: 0, wakes: 0 }
+    const waiters = yield* Effect.forkChild(Effect.forEach(
+      stores,
+      (store) => waiter(store, recorder, waiting, over),
+      { concurrency: "unbounded", discard: true }
+    ))
     yield* Effect.forEach(
       Array.from({ length: clients }, (_, index) => `client-${index}`),
       (holder) => Effect.flatMap(choose(stores), (store) => client(store, recorder, holder, over)),
       { concurrency: "unbounded" }
     )
+    yield* Fiber.join(waiters)
     yield* Fiber.interrupt(breaking)
     // What was published before this is heard before it is answered.
     yield* Effect.promise(() => listener.ping())
@@ -112,6 +145,7 @@ export const runChaos = (
       entries: recorder.entries,
       changes: [...logs.values()].flat().length,
       faults: count,
+      ...waiting,
       violations: keys.flatMap((key) =>
         violations(logs.get(redisKeyOf(key)) ?? [], recorder.entries.filter((entry) => entry.key === key))
       )
