@@ -11,6 +11,7 @@ import * as Idle from "./idle.ts"
 import * as ManyQueries from "./manyQueries.ts"
 import * as Memory from "./memory.ts"
 import * as OneQuery from "./oneQuery.ts"
+import * as Replicas from "./replicas.ts"
 import { table } from "./Row.ts"
 import * as RunOnce from "./runOnce.ts"
 import * as ScriptTime from "./scriptTime.ts"
@@ -34,6 +35,7 @@ const groups = {
   transitions: Transitions.rows,
   scriptTime: ScriptTime.rows,
   memory: Memory.rows,
+  replicas: Replicas.rows,
   runOnce: RunOnce.rows,
   cluster: ClusterLoad.rows
 }
