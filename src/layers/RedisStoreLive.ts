@@ -63,17 +63,22 @@ export interface StoreOptions {
  * - `timeout`: how long they are given, at most half of `commandTimeout`. Default: 1 second, or that half if it is shorter.
  *
  * `WAIT` is sent right behind the script, without a round trip more. Transitions that are under way at the same time share
- * one. Only transitions that happened are waited for: not reads, nor a lapsed lease that a read settles, nor renewals; if
+ * one. Only transitions that happened are kept waiting: not reads, nor a lapsed lease that a read settles, nor renewals; if
  * those are lost, the lease lapses a little earlier, and is settled again.
+ *
+ * The user of Redis needs the permission for `wait`, which is found when the layer is made. So is a client of the program's
+ * own that sends commands again by itself: it would wait on another connection than the one that wrote. Give `layerClient`
+ * one with `autoResendUnfulfilledCommands: false` and `maxRetriesPerRequest: 0`.
  *
  * **Gotchas**
  *
  * - This makes the window smaller in which a failover loses something, and does not close it: no consensus is reached
  *   about the transition, others see it before it is acknowledged, and a replica without it can still be the one that is
- *   promoted. What holds in any case is said of the fence: nobody records anything under a claim that was lost.
+ *   promoted.
  * - While a `WAIT` is under way, Redis carries out no other command of its connection. Reads and renewals stand behind it,
  *   for `timeout` where replicas are silent, so leases should be longer than three times that.
  * - A claim that fails with `NotReplicated` holds the query until its lease lapses.
+ * - In a cluster, a query whose slot is being moved, and which is on the other server already, is `Unavailable` meanwhile.
  *
  * @category models
  * @since 0.1.0
