@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
-import { Context, Effect, Layer, Result } from "effect"
+import { Context, type Duration, Effect, Layer, Result } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
-import { driveTo, freshKey } from "../support/queries.ts"
+import { driveTo, freshKey, told } from "../support/queries.ts"
 import * as RedisCluster from "../support/RedisCluster.ts"
 import * as Replicated from "../support/Replicated.ts"
 
@@ -9,11 +9,12 @@ class Cluster extends Context.Service<Cluster, RedisCluster.RedisCluster>()("tes
   static readonly layer = Layer.effect(Cluster, RedisCluster.acquire())
 }
 
-const storeWith = (timeout: RedisStoreLive.Replicas["timeout"]) =>
+const storeWith = (timeout: Duration.Input, commandTimeout?: Duration.Input) =>
   Layer.unwrap(Cluster.useSync(({ primaries }) =>
     RedisStoreLive.layerCluster({
       nodes: primaries.map(({ server: { host, port } }) => ({ host, port })),
-      replicas: { count: 1, timeout }
+      replicas: { count: 1, timeout },
+      commandTimeout
     })
   ))
 
@@ -79,6 +80,21 @@ it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
           assert.strictEqual(yield* stateOnReplica(key), "completed")
         }
       }).pipe(Effect.provide(storeWith("1 second"))))
+
+    it.effect("cannot serve a query that is on its way to another server, and does again when it is there", () =>
+      Effect.gen(function*() {
+        const cluster = yield* Cluster
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        yield* driveTo(key, "Executing")
+        const { handOver } = yield* RedisCluster.beginToMoveSlotOf(cluster, redisKeyOf(key))
+        const error = yield* Effect.flip(store.compareAndSet(key, { event: "Finish" }))
+        assert.deepStrictEqual(told(error), { _tag: "Unavailable", operation: "Finish", key })
+        assert.strictEqual((yield* store.read(key)).state._tag, "Executing")
+        yield* handOver
+        assert.isTrue((yield* store.compareAndSet(key, { event: "Finish" })).changed)
+        assert.strictEqual(yield* stateOnReplica(key), "completed")
+      }).pipe(Effect.provide(storeWith("500 millis", "1 second"))))
 
     it.effect("goes on with owned work when a primary has died and its replica has taken over", () =>
       Effect.gen(function*() {
