@@ -36,7 +36,8 @@ import * as Topology from "./internal/topology.ts"
  *
  * - `prefix`: what the names of all keys start with, without braces. Default: `query-state`.
  * - `commandTimeout`: how long a command may take before it fails with `TimedOut`, and for how long it is sent again to a
- *   server that loads its data, fails over or is out of reach. Default: 5 seconds.
+ *   server that loads its data, fails over or is out of reach; after so long in silence a connection is made anew.
+ *   Default: 5 seconds.
  * - `replicas`: how many replicas have to acknowledge a transition before it is answered. Default: none.
  *
  * @category models
@@ -158,8 +159,8 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const connectTimeout = yield* checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
-      const client = yield* Effect.mapError(Client.open(options, connectTimeout), storeError("connect"))
+      const timeouts = yield* checkTimeouts(options)
+      const client = yield* Effect.mapError(Client.open(options, timeouts), storeError("connect"))
       return yield* make(Topology.standalone(client), options)
     })
   )
@@ -187,8 +188,8 @@ export const layerCluster = (options: ClusterOptions): Layer.Layer<RedisStore, R
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const connectTimeout = yield* checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10))
-      const client = yield* Effect.mapError(Client.openCluster(options, connectTimeout), storeError("connect"))
+      const timeouts = yield* checkTimeouts(options)
+      const client = yield* Effect.mapError(Client.openCluster(options, timeouts), storeError("connect"))
       return yield* make(Topology.cluster(client), options)
     })
   )
@@ -267,6 +268,15 @@ const checkTimeout = (name: string, input: Duration.Input) => {
     : invalid(`${name} must be longer than zero and finite`)
 }
 
+const checkCommandTimeout = ({ commandTimeout }: StoreOptions) =>
+  checkTimeout("commandTimeout", commandTimeout ?? Duration.seconds(5))
+
+const checkTimeouts = (options: Options | ClusterOptions) =>
+  Effect.all({
+    connectTimeout: checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10)),
+    commandTimeout: checkCommandTimeout(options)
+  })
+
 const checkReplicas = (
   topology: Topology.Topology,
   replicas: Replicas | undefined,
@@ -285,7 +295,7 @@ const checkReplicas = (
 const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: StoreOptions) {
   const prefix = options.prefix ?? Keys.defaultPrefix
   if (/[{}]/.test(prefix)) return yield* invalid("prefix must hold no braces: they choose the slot in a cluster")
-  const commandTimeout = yield* checkTimeout("commandTimeout", options.commandTimeout ?? Duration.seconds(5))
+  const commandTimeout = yield* checkCommandTimeout(options)
 
   const replicas = yield* checkReplicas(topology, options.replicas, commandTimeout)
 

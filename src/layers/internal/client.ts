@@ -20,6 +20,12 @@ export interface ClusterAddress {
   readonly cluster?: ClusterOptions | undefined
 }
 
+/** How long to connect may take, and how long a command may. */
+export interface Timeouts {
+  readonly connectTimeout: Duration.Duration
+  readonly commandTimeout: Duration.Duration
+}
+
 const decodeUrl = Schema.decodeUnknownResult(
   Schema.URLFromString.check(
     Schema.makeFilter((url) =>
@@ -59,9 +65,15 @@ const defaults = {
  */
 export const disconnectTimeout = 1
 
-const required = (connectTimeout: number) => ({
+/**
+ * A connection on which nothing comes for as long as a command may take, though an answer is due, is given up and made
+ * anew. That the other side is gone, and could not say so, the system would find out a quarter of an hour later.
+ */
+const givenUpAfter = ({ commandTimeout }: Timeouts) => ({ socketTimeout: Duration.toMillis(commandTimeout) })
+
+const required = ({ connectTimeout }: Timeouts) => ({
   lazyConnect: true,
-  connectTimeout,
+  connectTimeout: Duration.toMillis(connectTimeout),
   disconnectTimeout,
   replyMapping: "legacy" as const
 })
@@ -84,10 +96,10 @@ const forSentinels = (redis: RedisOptions, connectTimeout: number, isConnected: 
   }
 }
 
-const createFrom = (redis: RedisOptions, connectTimeout: number): Redis => {
+const createFrom = (redis: RedisOptions, timeouts: Timeouts): Redis => {
   let isConnected = false
-  const sentinels = forSentinels(redis, connectTimeout, () => isConnected)
-  const client = new Redis({ ...defaults, ...redis, ...sentinels, ...required(connectTimeout) })
+  const sentinels = forSentinels(redis, Duration.toMillis(timeouts.connectTimeout), () => isConnected)
+  const client = new Redis({ ...defaults, ...givenUpAfter(timeouts), ...redis, ...sentinels, ...required(timeouts) })
   client.once("ready", () => {
     isConnected = true
   })
@@ -100,17 +112,17 @@ const orInvalid = <A>(create: () => A): Result.Result<A, RedisStoreError.Reason>
     catch: (error) => new RedisStoreError.InvalidInput({ issue: `ioredis refuses its options: ${error}` })
   })
 
-const create = (address: Address, connectTimeout: number): Result.Result<Redis, RedisStoreError.Reason> =>
+const create = (address: Address, timeouts: Timeouts): Result.Result<Redis, RedisStoreError.Reason> =>
   address.url === undefined
-    ? orInvalid(() => createFrom(address.redis, connectTimeout))
+    ? orInvalid(() => createFrom(address.redis, timeouts))
     : Result.flatMap(
       validUrl(Redacted.value(address.url)),
-      (url) => orInvalid(() => new Redis(url, { ...defaults, ...required(connectTimeout) }))
+      (url) => orInvalid(() => new Redis(url, { ...defaults, ...givenUpAfter(timeouts), ...required(timeouts) }))
     )
 
 const createCluster = (
   { cluster, nodes }: ClusterAddress,
-  connectTimeout: number
+  timeouts: Timeouts
 ): Result.Result<Cluster, RedisStoreError.Reason> =>
   orInvalid(() =>
     new Cluster(nodes.map((node) => ({ ...node })), {
@@ -118,7 +130,13 @@ const createCluster = (
       lazyConnect: true,
       shardedSubscribers: true,
       keyPrefix: "",
-      redisOptions: { ...defaults, ...cluster?.redisOptions, ...required(connectTimeout), keyPrefix: "" }
+      redisOptions: {
+        ...defaults,
+        ...givenUpAfter(timeouts),
+        ...cluster?.redisOptions,
+        ...required(timeouts),
+        keyPrefix: ""
+      }
     })
   )
 
@@ -134,11 +152,11 @@ export const close = (client: Redis | Cluster): Effect.Effect<void> =>
   })
 
 const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
-  create: (connectTimeout: number) => Result.Result<Client, RedisStoreError.Reason>,
-  connectTimeout: Duration.Duration
+  create: Result.Result<Client, RedisStoreError.Reason>,
+  { connectTimeout }: Timeouts
 ): Effect.fn.Return<Client, RedisStoreError.Reason, Scope.Scope> {
   const after = Duration.toMillis(connectTimeout)
-  const client = yield* Effect.acquireRelease(Effect.fromResult(create(after)), close)
+  const client = yield* Effect.acquireRelease(Effect.fromResult(create), close)
 
   // What `connect` rejects with is only that the connection is closed; why, is told by the event before it.
   let lastError: unknown
@@ -163,9 +181,9 @@ const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
 })
 
 /** Connects to Redis, or fails within `connectTimeout`; closing the scope closes the connection. */
-export const open = (address: Address, connectTimeout: Duration.Duration) =>
-  connect((timeout) => create(address, timeout), connectTimeout)
+export const open = (address: Address, timeouts: Timeouts) =>
+  Effect.suspend(() => connect(create(address, timeouts), timeouts))
 
 /** Connects to a cluster likewise. */
-export const openCluster = (address: ClusterAddress, connectTimeout: Duration.Duration) =>
-  connect((timeout) => createCluster(address, timeout), connectTimeout)
+export const openCluster = (address: ClusterAddress, timeouts: Timeouts) =>
+  Effect.suspend(() => connect(createCluster(address, timeouts), timeouts))
