@@ -29,7 +29,7 @@ const answering = <A, E>(error: string, test: Effect.Effect<A, E, RedisStore.Red
     const proxy = yield* Proxy.acquire(yield* RedisServer.acquire())
     return yield* Effect.provide(
       // The first command is to find the connection ready.
-      Effect.andThen(RedisStore.RedisStore.use(() => proxy.answer("evalsha", error)), test),
+      Effect.andThen(RedisStore.RedisStore.use(() => proxy.answer(`-${error}\r\n`)), test),
       RedisStoreLive.layer({ url: Redacted.make(proxy.url) })
     )
   })
