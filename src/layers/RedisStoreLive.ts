@@ -314,6 +314,7 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
     renew: connection.load(lua.renew)
   }, { concurrency: "unbounded" }).pipe(
     Effect.tap(connection.tryWait),
+    Effect.tap(Effect.map(connection.time, (micros) => serverClock.set(micros))),
     Effect.mapError(storeError("prepare the store"))
   )
 
@@ -346,7 +347,7 @@ const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: S
       const { event, fence } = checked.success
       const args = Codec.encode(nextOperation(), checked.success)
       const script = Codec.takesClaim.has(event) ? scripts.claim : scripts.conclude
-      const since = serverClock.lastMicros
+      const since = serverClock.reachedMicros()
       return Effect.flatMap(
         answerOf(key, connection.move(script, redisKeyOf(key), [...args, ""], [...args, since])),
         (decoded) => toAnswer(fence, decoded)

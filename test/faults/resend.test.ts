@@ -85,7 +85,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
         const { cutOff } = yield* World
         const key = yield* freshKey
         yield* driveTo(key, tag, { holder: "worker 1", lease })
-        // What moved since the store was last told the time may have been moved by the very command that is sent again.
+        // What moved but now may have been moved by the very command that is sent again.
         const record = yield* cutOff.read(key)
         const refused = yield* unanswered(key, (store) => store.compareAndSet(key, { event: "Queue" }))
         assert.deepStrictEqual(refused, {
@@ -168,8 +168,6 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
         const { announcements, cutOff, proxy } = yield* World
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
-        // So that the store has been told the time.
-        yield* cutOff.read(key)
         yield* proxy.refuse
         yield* proxy.cutBeforeReply
         const queueing = yield* Effect.forkChild(Effect.flip(cutOff.compareAndSet(key, { event: "Queue" })))
@@ -181,4 +179,26 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
         assert.deepStrictEqual(yield* store.read(key), record)
       })
   )
+
+  it.effect("is not taken for run where it never reached the server, though others moved the query just before", () =>
+    Effect.gen(function*() {
+      const { cutOff, proxy } = yield* World
+      yield* Effect.replicateEffect(
+        Effect.gen(function*() {
+          const key = yield* freshKey
+          yield* cutOff.read(yield* freshKey)
+          yield* driveTo(key, "Queued")
+          yield* proxy.blackHole
+          const executing = yield* Effect.forkChild(cutOff.compareAndSet(key, { event: "Execute" }), {
+            startImmediately: true
+          })
+          yield* Effect.sleep("5 millis")
+          // What was lost on the way takes the connection with it.
+          yield* proxy.pass
+          const { changed, record } = yield* Fiber.join(executing)
+          assert.deepStrictEqual([changed, record.state], [true, QueryState.make("Executing")])
+        }),
+        5
+      )
+    }))
 })

@@ -37,6 +37,8 @@ export interface Connection {
   readonly load: (lua: string) => Effect.Effect<Script, RedisStoreError.Reason>
   /** Finds out whether the servers may be told to wait for their replicas at all. */
   readonly tryWait: Effect.Effect<void, RedisStoreError.Reason>
+  /** Asks for the time of the server, in microseconds. */
+  readonly time: Effect.Effect<number, RedisStoreError.Reason>
 }
 
 // How many keys the server looks at in one go: it is not blocked for longer than a millisecond or so.
@@ -160,6 +162,7 @@ export const make = (
         (primary) => Effect.catchIf(bounded(() => primary.wait(0, 1)), isSilence, () => Effect.void),
         { concurrency: "unbounded", discard: true }
       )
-    )
+    ),
+    time: Effect.map(bounded(() => client.time()), ([seconds, micros]) => Number(seconds) * 1_000_000 + Number(micros))
   }
 }

@@ -148,8 +148,7 @@ export interface Scripts {
    * Moves a query to where others must wait, if the lifecycle and its claim allow it.
    *
    * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none; last, where the
-   * command is sent again, a time in µs before it was first sent, and not before any version that was known then; else
-   * empty.
+   * command is sent again, a time in µs that the server had reached when it was first sent, else empty.
    */
   readonly claim: string
   /** Moves a query to where nobody need wait, likewise. */
