@@ -1,53 +1,91 @@
 /**
- * Lets many clients loose on a Redis that keeps breaking, for as long as is wanted, and checks that all they are told can be
- * true: `npm run soak -- [--minutes 5] [--seed 1]`. Ctrl+C ends it after the round at hand.
+ * Lets a fleet work while everything around it breaks, for as long as it is told to, and tells what came of it:
+ * `npm run soak -- --minutes 15 --seed 7`. Ends with code 1 if anybody was told what cannot be true.
  */
-import { Effect } from "effect"
+import { Clock, Deferred, Effect, Random } from "effect"
 import { parseArgs } from "node:util"
-import { runChaos } from "../support/Chaos.ts"
+import * as Chaos from "../support/Chaos.ts"
+import * as Processes from "./processes.ts"
 
 const { values } = parseArgs({
-  options: { minutes: { type: "string", default: "5" }, seed: { type: "string", default: `${Date.now() % 1_000_000}` } }
+  options: {
+    minutes: { type: "string", default: "1" },
+    seed: { type: "string", default: `${Date.now() % 2 ** 31}` }
+  }
 })
 const minutes = Number(values.minutes)
-const firstSeed = Number(values.seed)
-if (!(minutes > 0) || !Number.isSafeInteger(firstSeed)) {
-  console.error("--minutes must be a number above zero, and --seed a whole number")
+const seed = Number(values.seed)
+if (!(minutes > 0 && minutes < 30_000) || !Number.isSafeInteger(seed)) {
+  console.error("Usage: npm run soak -- [--minutes N] [--seed S], with N greater than 0 and S a whole number")
   process.exit(2)
 }
 
-// The longer a round, the longer the log that its answers are compared with.
-const roundSeconds = Math.min(10, minutes * 60)
+// Queries are new in each round, so that what is known of the old ones can be checked and forgotten.
+const roundMillis = 10_000
 
-const counts = new Map<string, number>()
-const add = (what: string, count: number) => counts.set(what, (counts.get(what) ?? 0) + count)
-
-const ended = new AbortController()
-process.once("SIGINT", () => ended.abort())
-
-const until = performance.now() + minutes * 60_000
-let seed = firstSeed
+const total = { rounds: 0, operations: 0, changes: 0, runs: 0, waits: 0, wakes: 0 }
+const faults: Record<string, number> = {}
 const violations: Array<string> = []
-console.log(`soak: ${minutes} minutes, from seed ${firstSeed} on`)
 
-while (!ended.signal.aborted && performance.now() < until) {
-  // oxlint-disable-next-line no-await-in-loop -- a round has the machine for itself
-  const report = await Effect.runPromise(runChaos({ seed, duration: `${roundSeconds} seconds` }))
-  add("rounds", 1)
-  add("operations", report.entries.length)
-  add("of them without an answer", report.entries.filter(({ told }) => told._tag === "Unknown").length)
-  add("transitions", report.changes)
-  add("waits", report.waits)
-  add("of them ended by an outcome", report.wakes)
-  for (const [fault, count] of Object.entries(report.faults)) add(`fault: ${fault}`, count)
+const add = (
+  report: { readonly faults: Readonly<Record<string, number>>; readonly violations: ReadonlyArray<string> }
+) => {
+  for (const [kind, count] of Object.entries(report.faults)) faults[kind] = (faults[kind] ?? 0) + count
   for (const violation of report.violations) {
     violations.push(violation)
-    console.error(`violation in the round with seed ${seed}: ${violation}`)
+    console.error(`round ${total.rounds}: ${violation}`)
   }
-  seed += 1
 }
-add("violations", violations.length)
 
-const width = Math.max(...Array.from(counts.keys(), (what) => what.length))
-for (const [what, count] of counts) console.log(`${what.padEnd(width)}  ${count.toLocaleString("en").padStart(12)}`)
+const soak = (stop: Deferred.Deferred<void>) =>
+  Effect.gen(function*() {
+    const end = (yield* Clock.currentTimeMillis) + minutes * 60_000
+    const world = yield* Chaos.makeWorld
+    const crew = yield* Processes.spawn(world)
+    while (!(yield* Deferred.isDone(stop))) {
+      const left = end - (yield* Clock.currentTimeMillis)
+      if (left <= 0) break
+      const over = yield* Deferred.make<void>()
+      yield* Effect.forkChild(
+        Effect.sleep(Math.min(roundMillis, left)).pipe(
+          Effect.raceFirst(Deferred.await(stop)),
+          Effect.andThen(Deferred.succeed(over, undefined))
+        )
+      )
+      const [clients, processes] = yield* Effect.all([Chaos.play(world, over), Processes.play(world, crew, over)], {
+        concurrency: "unbounded"
+      })
+      total.rounds += 1
+      total.operations += clients.entries.length
+      total.changes += clients.changes
+      total.runs += processes.runs
+      total.waits += clients.waits
+      total.wakes += clients.wakes
+      add(clients)
+      add(processes)
+    }
+  }).pipe(Random.withSeed(seed), Effect.scoped)
+
+const printTable = () => {
+  const byKind = Object.entries(faults).toSorted(([left], [right]) => left.localeCompare(right))
+  const rows = [
+    ["operations", total.operations],
+    ["changes", total.changes],
+    ["runs told to processes", total.runs],
+    ["waits", total.waits],
+    ["wakes", total.wakes],
+    ["faults", byKind.reduce((sum, [, count]) => sum + count, 0)],
+    ...byKind.map(([kind, count]) => [`  ${kind}`, count] as const),
+    ["violations", violations.length]
+  ] as const
+  for (const [what, count] of rows) console.log(what.padEnd(26) + count.toLocaleString("en").padStart(10))
+}
+
+const stop = Deferred.makeUnsafe<void>()
+// Once: whoever presses again wants it to end now.
+process.once("SIGINT", () => Effect.runFork(Deferred.succeed(stop, undefined)))
+
+console.log(`Soaking for ${minutes} minutes, with seed ${seed}`)
+await Effect.runPromise(soak(stop))
+printTable()
 process.exitCode = violations.length === 0 ? 0 : 1
