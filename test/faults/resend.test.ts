@@ -186,8 +186,9 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
       yield* Effect.replicateEffect(
         Effect.gen(function*() {
           const key = yield* freshKey
-          yield* cutOff.read(yield* freshKey)
           yield* driveTo(key, "Queued")
+          // So the time of the server is known, which was not before what others did.
+          yield* cutOff.read(yield* freshKey)
           yield* proxy.blackHole
           const executing = yield* Effect.forkChild(cutOff.compareAndSet(key, { event: "Execute" }), {
             startImmediately: true
