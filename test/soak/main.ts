@@ -47,8 +47,8 @@ const soak = (stop: Deferred.Deferred<void>) =>
       if (left <= 0) break
       const over = yield* Deferred.make<void>()
       yield* Effect.forkChild(
-        Effect.sleep(Math.min(roundMillis, left)).pipe(
-          Effect.raceFirst(Deferred.await(stop)),
+        Deferred.await(stop).pipe(
+          Effect.timeoutOrElse({ duration: Math.min(roundMillis, left), orElse: () => Effect.void }),
           Effect.andThen(Deferred.succeed(over, undefined))
         )
       )
