@@ -4,29 +4,18 @@
  * @since 0.1.0
  */
 import * as Config from "effect/Config"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as Stream from "effect/Stream"
 import type { ClusterOptions as IoredisClusterOptions, Redis, RedisOptions } from "ioredis"
-import { LeaseLost } from "../domain/QueryError.ts"
-import type { DbId, QueryKey } from "../domain/QueryKey.ts"
-import type { QueryRecord } from "../domain/QueryRecord.ts"
-import { type Answer, type Command, type Listener, RedisStore } from "../services/RedisStore.ts"
-import * as RedisStoreError from "../services/RedisStoreError.ts"
-import * as Acknowledgements from "./internal/acknowledgements.ts"
+import { RedisStore } from "../services/RedisStore.ts"
+import type * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/client.ts"
-import * as Codec from "./internal/codec.ts"
-import { check, checkRenewal } from "./internal/command.ts"
-import * as Connection from "./internal/connection.ts"
 import * as Keys from "./internal/keys.ts"
-import * as OperationIds from "./internal/operationIds.ts"
 import * as Scripts from "./internal/scripts.ts"
-import { ServerClock } from "./internal/serverClock.ts"
-import * as SharedReads from "./internal/sharedReads.ts"
-import * as Subscriptions from "./internal/subscriptions.ts"
+import * as Store from "./internal/store.ts"
 import * as Topology from "./internal/topology.ts"
 
 /**
@@ -159,8 +148,8 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const timeouts = yield* checkTimeouts(options)
-      const client = yield* Effect.mapError(Client.open(options, timeouts), storeError("connect"))
+      const timeouts = yield* Store.checkTimeouts(options)
+      const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
       return yield* make(Topology.standalone(client), options)
     })
   )
@@ -188,8 +177,8 @@ export const layerCluster = (options: ClusterOptions): Layer.Layer<RedisStore, R
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const timeouts = yield* checkTimeouts(options)
-      const client = yield* Effect.mapError(Client.openCluster(options, timeouts), storeError("connect"))
+      const timeouts = yield* Store.checkTimeouts(options)
+      const client = yield* Effect.mapError(Client.openCluster(options, timeouts), Store.storeError("connect"))
       return yield* make(Topology.cluster(client), options)
     })
   )
@@ -245,163 +234,21 @@ export const layerClient = (
 ): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
   Layer.effect(RedisStore, make(Topology.standalone(client), options ?? {}))
 
-// How many commands are under way at once for a call with many: enough that the round trips do not count, few enough
-// that neither side buffers more than some hundred kilobytes.
-const pipelined = { concurrency: 500 }
-
-const storeError = (operation: string, key?: QueryKey) => (reason: RedisStoreError.Reason) =>
-  new RedisStoreError.RedisStoreError({ operation, reason, ...(key === undefined ? undefined : { key }) })
-
-const orLeaseLost = (operation: string, key: QueryKey) => (error: RedisStoreError.Reason | LeaseLost) =>
-  error._tag === "LeaseLost" ? error : storeError(operation, key)(error)
-
-const invalid = (issue: string) =>
-  Effect.fail(storeError("configure the store")(new RedisStoreError.InvalidInput({ issue })))
-
-// The timers of Node go no further, 24 days, and are over at once beyond.
-const longestTimeout = Duration.millis(2 ** 31 - 1)
-
-const checkTimeout = (name: string, input: Duration.Input) => {
-  const duration = Duration.fromInputUnsafe(input)
-  return Duration.isFinite(duration) && Duration.toMillis(duration) > 0
-    ? Effect.succeed(Duration.min(duration, longestTimeout))
-    : invalid(`${name} must be longer than zero and finite`)
-}
-
-const checkCommandTimeout = ({ commandTimeout }: StoreOptions) =>
-  checkTimeout("commandTimeout", commandTimeout ?? Duration.seconds(5))
-
-const checkTimeouts = (options: Options | ClusterOptions) =>
-  Effect.all({
-    connectTimeout: checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10)),
-    commandTimeout: checkCommandTimeout(options)
-  })
-
-const checkReplicas = (
-  topology: Topology.Topology,
-  replicas: Replicas | undefined,
-  commandTimeout: Duration.Duration
-): Effect.Effect<Acknowledgements.Replicas | undefined, RedisStoreError.RedisStoreError> => {
-  if (replicas === undefined) return Effect.undefined
-  // A WAIT that is sent again on another connection would answer for nothing that was written on the first.
-  return topology.resends
-    ? invalid("replicas need a client with autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
-    : Effect.mapError(
-      Effect.fromResult(Acknowledgements.check(replicas, commandTimeout)),
-      storeError("configure the store")
-    )
+const layoutOf = (topology: Topology.Topology, prefix: string): Store.Layout => {
+  const fullPrefix = `${topology.keyPrefix}${prefix}`
+  return {
+    scripts: Scripts.make(topology.publish),
+    keyOf: (key) => Result.succeed(Keys.record(prefix, key)),
+    movedWith: Store.nothingElse,
+    lookedAtWith: Store.nothingElse,
+    channelOf: (redisKey) => `${topology.keyPrefix}${redisKey}`,
+    patternOf: (db) => Result.succeed(Keys.pattern(fullPrefix, db)),
+    parse: (redisKey) => Keys.parse(fullPrefix, redisKey),
+    announcesAll: true
+  }
 }
 
 const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: StoreOptions) {
-  const prefix = options.prefix ?? Keys.defaultPrefix
-  if (/[{}]/.test(prefix)) return yield* invalid("prefix must hold no braces: they choose the slot in a cluster")
-  const commandTimeout = yield* checkCommandTimeout(options)
-
-  const replicas = yield* checkReplicas(topology, options.replicas, commandTimeout)
-
-  const connection = Connection.make(topology, commandTimeout, replicas)
-  const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
-  const nextOperation = OperationIds.make()
-  const serverClock = new ServerClock()
-  const fullPrefix = `${topology.keyPrefix}${prefix}`
-  const redisKeyOf = (key: QueryKey) => Keys.record(prefix, key)
-  const channelOf = (redisKey: string) => `${topology.keyPrefix}${redisKey}`
-  const lua = Scripts.make(topology.publish)
-  const scripts = yield* Effect.all({
-    claim: connection.load(lua.claim),
-    conclude: connection.load(lua.conclude),
-    read: connection.load(lua.read),
-    renew: connection.load(lua.renew)
-  }, { concurrency: "unbounded" }).pipe(
-    Effect.tap(connection.tryWait),
-    Effect.tap(Effect.map(connection.time, (micros) => serverClock.set(micros))),
-    Effect.mapError(storeError("prepare the store"))
-  )
-
-  // Reads what a script answers.
-  const answerOf = (key: QueryKey, run: Effect.Effect<unknown, RedisStoreError.Reason>) =>
-    Effect.flatMap(run, (reply) => {
-      const decoded = Codec.decode(key, reply)
-      if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMicros)
-      return Effect.fromResult(decoded)
-    })
-
-  const toAnswer = (
-    fence: number | undefined,
-    { outcome, record }: Codec.Decoded
-  ): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
-    switch (outcome) {
-      case Scripts.outcomes.unknown:
-        return Effect.fail(new RedisStoreError.ConnectionLost({}))
-      case Scripts.outcomes.leaseLost:
-        return Effect.fail(new LeaseLost({ fence: fence ?? record.version, record }))
-      default:
-        return Effect.succeed({ record, changed: outcome === Scripts.outcomes.changed })
-    }
-  }
-
-  const compareAndSet = (key: QueryKey, command: Command) =>
-    Effect.suspend((): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
-      const checked = check(command)
-      if (Result.isFailure(checked)) return Effect.fail(checked.failure)
-      const { event, fence } = checked.success
-      const args = Codec.encode(nextOperation(), checked.success)
-      const script = Codec.takesClaim.has(event) ? scripts.claim : scripts.conclude
-      const since = serverClock.reachedMicros()
-      return Effect.flatMap(
-        answerOf(key, connection.move(script, redisKeyOf(key), [...args, ""], [...args, since])),
-        (decoded) => toAnswer(fence, decoded)
-      )
-    }).pipe(Effect.mapError(orLeaseLost(command.event, key)))
-
-  const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
-    // Whoever waits for the query in this process need not look for itself.
-    Effect.tap(answerOf(key, connection.run(scripts.read, redisKey, [])), ({ record }) =>
-      Effect.sync(() => subscriptions.read(channelOf(redisKey), record.version)))
-  )
-  const read = (key: QueryKey) =>
-    sharedRead(redisKeyOf(key), key).pipe(
-      Effect.map(({ record }) => record),
-      Effect.mapError(storeError("read", key))
-    )
-
-  const renew = Effect.fnUntraced(
-    function*(
-      key: QueryKey,
-      fence: number,
-      lease: Duration.Input
-    ): Effect.fn.Return<QueryRecord, RedisStoreError.Reason | LeaseLost> {
-      const { leaseMillis } = yield* Effect.fromResult(checkRenewal(fence, lease))
-      const { outcome, record } = yield* answerOf(
-        key,
-        connection.run(scripts.renew, redisKeyOf(key), [fence, leaseMillis])
-      )
-      return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
-    },
-    (effect, key) => Effect.mapError(effect, orLeaseLost("renew the lease on", key))
-  )
-
-  const changes = (key: QueryKey, listener: Listener) =>
-    subscriptions.subscribe(channelOf(redisKeyOf(key)), listener).pipe(
-      Effect.as({ announcesAll: true }),
-      Effect.mapError(storeError("subscribe to", key))
-    )
-
-  const keys = (db: DbId) =>
-    connection.find(Keys.pattern(fullPrefix, db)).pipe(
-      Stream.filterMap((redisKey) => Keys.parse(fullPrefix, redisKey)),
-      Stream.mapError(storeError(`list the queries of ${db}`))
-    )
-
-  return RedisStore.of({
-    // Without a fence no script answers that a lease is lost.
-    compareAndSet: compareAndSet as RedisStore["Service"]["compareAndSet"],
-    compareAndSetMany: Effect.forEach(([key, command]) => Effect.result(compareAndSet(key, command)), pipelined),
-    read,
-    readMany: Effect.forEach((key) => Effect.result(read(key)), pipelined),
-    renew,
-    changes,
-    keys,
-    currentTime: Effect.sync(() => serverClock.now())
-  })
+  const prefix = yield* Store.checkPrefix(options.prefix)
+  return yield* Store.make(topology, layoutOf(topology, prefix), options)
 })

@@ -45,7 +45,12 @@ const installers: ReadonlyArray<{
   { manager: "brew", needsRoot: false, script: "brew install redis" }
 ]
 
-const run = (command: string, args: ReadonlyArray<string>, timeout = 10_000): Effect.Effect<string, RedisBinaryError> =>
+/** Runs a program to its end, and answers what it printed. */
+export const run = (
+  command: string,
+  args: ReadonlyArray<string>,
+  timeout = 10_000
+): Effect.Effect<string, RedisBinaryError> =>
   Effect.callback((resume) => {
     const child = execFile(command, args, { timeout }, (error, stdout, stderr) =>
       resume(

@@ -11,10 +11,11 @@ import { isElsewhere, isNoScript, isTransient, toReason } from "./failure.ts"
 import { isChanged } from "./scripts.ts"
 import type { Server, Topology } from "./topology.ts"
 
-/** A script that the server has been given, and the hash it goes by there. */
+/** A script that the server has been given, the hash it goes by there, and how many keys it takes. */
 export interface Script {
   readonly lua: string
   readonly sha: string
+  readonly keyCount: number
 }
 
 export type Arguments = ReadonlyArray<string | number>
@@ -28,13 +29,14 @@ export type Run = (
 ) => Effect.Effect<unknown, RedisStoreError.Reason>
 
 export interface Connection {
+  /** Further keys, where the script takes any, come first in the arguments. */
   readonly run: Run
   /** Runs a script that moves a record on; where it does, replicas have to acknowledge that, if this was asked for. */
   readonly move: Run
   /** Finds the keys that match a pattern, some at a time. */
   readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Reason>
   /** Puts a script into the server's cache, and so finds out whether it answers at all. */
-  readonly load: (lua: string) => Effect.Effect<Script, RedisStoreError.Reason>
+  readonly load: (lua: string, keyCount: number) => Effect.Effect<Script, RedisStoreError.Reason>
   /** Finds out whether the servers may be told to wait for their replicas at all. */
   readonly tryWait: Effect.Effect<void, RedisStoreError.Reason>
   /** Asks for the time of the server, in microseconds. */
@@ -51,14 +53,14 @@ type Send = (script: Script, redisKey: string, args: Arguments) => Effect.Effect
 /** Sends a script by its hash, and hands the answer that is to come to `follow` at once. */
 const evaluate = <A>(
   client: Pick<Server, "eval" | "evalsha">,
-  { lua, sha }: Script,
+  { keyCount, lua, sha }: Script,
   redisKey: string,
   args: Arguments,
   follow: (reply: Promise<unknown>) => Promise<A>
 ): Promise<A> =>
-  follow(client.evalsha(sha, 1, redisKey, ...args)).catch((error) => {
+  follow(client.evalsha(sha, keyCount, redisKey, ...args)).catch((error) => {
     // A server that lost its scripts, or a new one, is given the text, and keeps that.
-    if (isNoScript(error)) return follow(client.eval(lua, 1, redisKey, ...args))
+    if (isNoScript(error)) return follow(client.eval(lua, keyCount, redisKey, ...args))
     throw error
   })
 
@@ -154,7 +156,8 @@ export const make = (
               ([next, redisKeys]) => [redisKeys, next === "0" ? Option.none() : Option.some(next)]
             )
         )),
-    load: (lua) => Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha) })),
+    load: (lua, keyCount) =>
+      Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha), keyCount })),
     // A primary of a cluster that is out of reach is no reason to do without the others.
     tryWait: Effect.suspend(() =>
       Effect.forEach(

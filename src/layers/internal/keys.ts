@@ -18,7 +18,7 @@ export const record = (prefix: string, key: QueryKey): string =>
 export const pattern = (prefix: string, db: DbId): string => `${glob(prefix)}:{${glob(encodeURIComponent(db))}:*}`
 
 // Percent-encoding leaves "*" as it is, and a prefix may hold anything.
-const glob = (text: string): string => text.replaceAll(/[*?[\]\\^]/g, String.raw`\$&`)
+export const glob = (text: string): string => text.replaceAll(/[*?[\]\\^]/g, String.raw`\$&`)
 
 const decodeKey = Schema.decodeUnknownResult(QueryKey)
 

@@ -33,22 +33,56 @@ const known = QueryState.wireNames.Known
 const choose = (name: string, cases: ReadonlyArray<readonly [is: string, found: string]>): string =>
   cases.map(([is, found]) => `if ${name} == "${is}" then return "${found}" end`).join("\n  ")
 
+/** Writes a Lua table. */
+export const table = (entries: ReadonlyArray<readonly [key: string, value: string]>): string =>
+  `{ ${entries.map(([key, value]) => `["${key}"] = "${value}"`).join(", ")} }`
+
 // "<event> <state>" -> the state it leads to.
-const edges = choose(
-  "edge",
-  Transition.edges.map(({ event, from, to }) => [
-    `${QueryEvent.wireNames[event]} ${QueryState.wireNames[from]}`,
-    QueryState.wireNames[to]
+const targets = (edges: ReadonlyArray<Transition.Edge>): string =>
+  choose(
+    "edge",
+    edges.map(({ event, from, to }) => [
+      `${QueryEvent.wireNames[event]} ${QueryState.wireNames[from]}`,
+      QueryState.wireNames[to]
+    ])
+  )
+
+// Pending state -> the event that ends it when its lease lapses.
+const lapses = choose(
+  "state",
+  Object.entries(Transition.lapseEvents).map(([state, event]) => [
+    QueryState.wireNames[state as keyof typeof Transition.lapseEvents],
+    QueryEvent.wireNames[event]
   ])
 )
 
-// Pending state -> the state it ends in when its lease lapses.
-const lapses = choose(
-  "state",
-  Transition.edges
-    .filter(({ event, from }) => Transition.lapseEvents[from as keyof typeof Transition.lapseEvents] === event)
-    .map(({ from, to }) => [QueryState.wireNames[from], QueryState.wireNames[to]])
-)
+/** What differs where a record is not all there is of a query. */
+export interface Variant {
+  /** The place among KEYS of the record. */
+  readonly recordKey: number
+  /** The lifecycle, or what can be had of it. */
+  readonly edges: ReadonlyArray<Transition.Edge>
+  /** Lua for when a record has been read, before anything is decided. */
+  readonly onRead: string
+  /** Lua for when all that is needed to move a record on is defined, before a lapsed lease is settled. */
+  readonly onSettle: string
+  /** Lua for before a record moves on to the state `to`. */
+  readonly onMove: string
+  /** Lua for after it has. */
+  readonly onMoved: string
+  /** Lua for before a claim is renewed. */
+  readonly onRenew: string
+}
+
+const plain: Variant = {
+  recordKey: 1,
+  edges: Transition.edges,
+  onRead: "",
+  onSettle: "",
+  onMove: "",
+  onMoved: "",
+  onRenew: ""
+}
 
 // What a script may do when Redis has reached its maxmemory: what frees a query, or keeps its claim, must still work.
 const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
@@ -57,8 +91,8 @@ const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
 //
 // A record whose s, v, t or x cannot be right is left alone and answered as it is. Versions and times are written with
 // "%.0f", since Lua prints a large number with an exponent; they are exact as far as a Date of JavaScript reaches.
-const prelude = (publish: Publish) => `
-local call, key = redis.call, KEYS[1]
+const prelude = (publish: Publish, { edges, onMove, onMoved, onRead, onSettle, recordKey }: Variant) => `
+local call, key = redis.call, KEYS[${recordKey}]
 local time = call("TIME")
 local micros = time[1] * 1000000 + time[2]
 local millis = math.floor(micros / 1000)
@@ -69,10 +103,15 @@ local function isWhole(n) return n ~= "" and not string.find(n, "%D") and tonumb
 if (s or v) and not (s and v and isWhole(v) and (not t or isWhole(t)) and (not x or isWhole(x))) then
   return answer(${outcomes.refused})
 end
+${onRead}
+local function choose(edge)
+  ${targets(edges)}
+end
+local function target(event) return choose(event .. " " .. (s or "${known}")) end
 
 local function int(n) return string.format("%.0f", n) end
 
-local function move(to, operation, holder, expiry, reason)
+local function move(to, operation, holder, expiry, reason)${onMove}
   if t or h or x or r then call("HDEL", key, "t", "h", "x", "r") end
   if s == "${known}" then call("PERSIST", key) end
   local version = math.max((tonumber(v) or 0) + 1, micros)
@@ -86,7 +125,7 @@ local function move(to, operation, holder, expiry, reason)
   if r then set[size + 1], set[size + 2] = "r", r end
   call("HSET", unpack(set))
   if s == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
-  -- A hint, and no more: it must not fail what has just been written.
+${onMoved}  -- A hint, and no more: it must not fail what has just been written.
   redis.pcall("${publish}", key, v .. " " .. s)
 end
 
@@ -94,8 +133,11 @@ local function lapsed(state)
   ${lapses}
 end
 
+${onSettle}
 if x and tonumber(x) <= millis and lapsed(s) then
-  move(lapsed(s), "", false, false, cjson.encode({ _tag = "LeaseExpired", holder = h or nil }))
+  local to = target(lapsed(s))
+  -- Where the lifecycle does not have that step, all that ends is the claim.
+  move(to or s, "", false, false, to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }) or false)
 end
 `
 
@@ -114,11 +156,7 @@ if fence == "" or fence ~= v then
   if fence ~= "" then return answer(${outcomes.leaseLost}) end
 end
 
-local function target(edge)
-  ${edges}
-end
-
-local to = target(event .. " " .. (s or "${known}"))
+local to = target(event)
 if not to or (x and fence == "" and event ~= "${
   QueryEvent.wireNames[openEvent]
 }") then return answer(${outcomes.refused}) end
@@ -136,8 +174,9 @@ const read = `
 return answer(${outcomes.refused})
 `
 
-const renew = `
+const renew = ({ onRenew }: Variant) => `
 if v ~= ARGV[1] or not lapsed(s) then return answer(${outcomes.leaseLost}) end
+${onRenew}
 x = int(millis + ARGV[2])
 call("HSET", key, "x", x)
 return answer(${outcomes.changed})
@@ -164,9 +203,12 @@ export interface Scripts {
 }
 
 /** Writes the scripts, with the command by which they publish. */
-export const make = (publish: Publish): Scripts => ({
-  claim: `${header.claims}${prelude(publish)}${compareAndSet}`,
-  conclude: `${header.frees}${prelude(publish)}${compareAndSet}`,
-  read: `${header.frees}${prelude(publish)}${read}`,
-  renew: `${header.frees}${prelude(publish)}${renew}`
-})
+export const make = (publish: Publish, variant: Variant = plain): Scripts => {
+  const shared = prelude(publish, variant)
+  return {
+    claim: `${header.claims}${shared}${compareAndSet}`,
+    conclude: `${header.frees}${shared}${compareAndSet}`,
+    read: `${header.frees}${shared}${read}`,
+    renew: `${header.frees}${shared}${renew(variant)}`
+  }
+}

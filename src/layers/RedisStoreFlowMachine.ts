@@ -1,0 +1,198 @@
+/**
+ * Store in a Redis that is shared with FlowMachine: processes of both kinds share one lifecycle.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import type { Redis } from "ioredis"
+import { RedisStore } from "../services/RedisStore.ts"
+import * as RedisStoreError from "../services/RedisStoreError.ts"
+import * as Client from "./internal/client.ts"
+import { toReason } from "./internal/failure.ts"
+import * as Keys from "./internal/flowMachineKeys.ts"
+import * as FlowMachineScripts from "./internal/flowMachineScripts.ts"
+import * as Scripts from "./internal/scripts.ts"
+import * as Store from "./internal/store.ts"
+import * as Topology from "./internal/topology.ts"
+import type * as RedisStoreLive from "./RedisStoreLive.ts"
+
+/**
+ * Which FlowMachine the Redis is shared with.
+ *
+ * **Details**
+ *
+ * - `released`: one of seven states. Nothing is written that it could not read: no query becomes ResetFailed. An `Error` is
+ *   refused for a query that is Resetting, so that a purge which fails leaves it Resetting, as it does in FlowMachine; and
+ *   where the lease of a purge lapses, the claim ends and the query stays Resetting, until somebody finishes resetting it.
+ * - `reset-failed`: a development version, of eight states. A released one fails to read a query that is ResetFailed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Dialect = FlowMachineScripts.Dialect
+
+/**
+ * Options of the store, whatever it is connected through.
+ *
+ * **Details**
+ *
+ * - `dialect`: which FlowMachine the Redis is shared with. Default: `released`.
+ * - `prefix`: what the names of the keys start with that this library has beside those of FlowMachine. Default:
+ *   `query-state`.
+ *
+ * The others are those of `RedisStoreLive`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoreOptions extends RedisStoreLive.StoreOptions {
+  readonly dialect?: Dialect | undefined
+}
+
+/**
+ * Options of a store that makes its own connection: those of `RedisStoreLive`, and the dialect.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Options = RedisStoreLive.Options & StoreOptions
+
+/**
+ * Provides a `RedisStore` in the Redis that FlowMachine uses: give it the same server, and the same database number.
+ *
+ * **When to use**
+ *
+ * While processes of both kinds work on the same queries. With none of FlowMachine left, use `RedisStoreLive`.
+ *
+ * **Details**
+ *
+ * State and transition hashes are FlowMachine's own, and are made by the first transition, in one step, as FlowMachine
+ * makes them. What this library knows besides is in one key more, and is disregarded as soon as FlowMachine has moved the
+ * query on: claims and reasons go, and the version is a new one, given by whoever looks first. Changes that are made
+ * through this layer are announced; those that FlowMachine makes are seen by looking, so waits poll with
+ * `QueryStateMachine.pollingSchedule`, and a holder learns of them with its next renewal.
+ *
+ * It fails with `InvalidInput` for a database whose id holds a ":", a client with a `keyPrefix`, and a cluster, in which
+ * the keys that FlowMachine has for one query are on several servers.
+ *
+ * **Gotchas**
+ *
+ * FlowMachine knows neither fences nor leases: it can finish, fail or cancel what is claimed here. The holder is told so by
+ * `LeaseLost` or `QueryCancelled`. Work of FlowMachine never lapses.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Redacted } from "effect"
+ * import { RedisStoreFlowMachine } from "effect-query-state"
+ *
+ * const StoreLayer = RedisStoreFlowMachine.layer({ url: Redacted.make("redis://localhost:6379/0") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
+  Layer.effect(
+    RedisStore,
+    Effect.gen(function*() {
+      const timeouts = yield* Store.checkTimeouts(options)
+      const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
+      return yield* make(client, options)
+    })
+  )
+
+/**
+ * Provides a `RedisStore` whose options are read from configuration.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Config } from "effect"
+ * import { RedisStoreFlowMachine } from "effect-query-state"
+ *
+ * const StoreLayer = RedisStoreFlowMachine.layerConfig({ url: Config.Redacted("REDIS_URL") })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (options: {
+  readonly url: Config.Config<Redacted.Redacted<string>>
+  readonly dialect?: Config.Config<Dialect | undefined> | undefined
+  readonly prefix?: Config.Config<string | undefined> | undefined
+  readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
+  readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
+}): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(
+    Config.all({
+      url: options.url,
+      dialect: options.dialect ?? Config.succeed(undefined),
+      prefix: options.prefix ?? Config.succeed(undefined),
+      commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
+      connectTimeout: options.connectTimeout ?? Config.succeed(undefined)
+    }),
+    layer
+  ))
+
+/**
+ * Provides a `RedisStore` that sends its commands through a client that the program already has; see
+ * `RedisStoreLive.layerClient`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerClient = (
+  client: Redis,
+  options?: StoreOptions
+): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> => Layer.effect(RedisStore, make(client, options ?? {}))
+
+const refusedCluster = Store.invalid(
+  "a Redis Cluster cannot be shared with FlowMachine, whose keys for one query fall into different slots: "
+    + "use a standalone Redis or Sentinel, or a cluster without FlowMachine by RedisStoreLive.layerCluster"
+)
+
+/** A server by itself can be one of a cluster, too. */
+const refuseCluster = (client: Redis, commandTimeout: Duration.Input) =>
+  Effect.tryPromise({ try: () => client.info("cluster"), catch: (error) => toReason(error) }).pipe(
+    Effect.timeoutOrElse({
+      duration: commandTimeout,
+      orElse: () =>
+        Effect.fail(
+          new RedisStoreError.TimedOut({ after: Duration.toMillis(Duration.fromInputUnsafe(commandTimeout)) })
+        )
+    }),
+    Effect.mapError(Store.storeError("prepare the store")),
+    Effect.flatMap((info) => info.includes("cluster_enabled:1") ? refusedCluster : Effect.void)
+  )
+
+const layoutOf = (prefix: string, dialect: Dialect): Store.Layout => {
+  const channelOf = (stateKey: string) => Keys.record(prefix, stateKey)
+  return {
+    scripts: Scripts.make("PUBLISH", FlowMachineScripts.variant(dialect)),
+    keyOf: Keys.state,
+    movedWith: { count: 8, of: (stateKey) => [channelOf(stateKey), ...Keys.hashes(stateKey)] },
+    lookedAtWith: { count: 1, of: (stateKey) => [channelOf(stateKey)] },
+    channelOf,
+    patternOf: Keys.pattern,
+    parse: Keys.parse,
+    announcesAll: false
+  }
+}
+
+const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
+  const prefix = yield* Store.checkPrefix(options.prefix)
+  if (prefix.startsWith(Keys.reserved)) return yield* Store.invalid(`prefix must not start with "${Keys.reserved}"`)
+  if (client.isCluster) return yield* refusedCluster
+  if ((client.options.keyPrefix ?? "") !== "") {
+    return yield* Store.invalid("a client with a keyPrefix would keep the states where FlowMachine does not look")
+  }
+  const layout = layoutOf(prefix, options.dialect ?? "released")
+  const store = yield* Store.make(Topology.standalone(client), layout, options)
+  yield* refuseCluster(client, options.commandTimeout ?? Duration.seconds(5))
+  return store
+})

@@ -1,0 +1,228 @@
+/** The store in Redis, whatever the queries are laid out in there. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import { LeaseLost } from "../../domain/QueryError.ts"
+import type { DbId, QueryKey } from "../../domain/QueryKey.ts"
+import type { QueryRecord } from "../../domain/QueryRecord.ts"
+import { type Answer, type Command, type Listener, RedisStore } from "../../services/RedisStore.ts"
+import * as RedisStoreError from "../../services/RedisStoreError.ts"
+import * as Acknowledgements from "./acknowledgements.ts"
+import * as Codec from "./codec.ts"
+import { check, checkRenewal } from "./command.ts"
+import * as Connection from "./connection.ts"
+import * as Keys from "./keys.ts"
+import * as OperationIds from "./operationIds.ts"
+import * as Scripts from "./scripts.ts"
+import { ServerClock } from "./serverClock.ts"
+import * as SharedReads from "./sharedReads.ts"
+import * as Subscriptions from "./subscriptions.ts"
+import type { Topology } from "./topology.ts"
+
+/** The keys that a script is given behind the first one. */
+export interface FurtherKeys {
+  readonly count: number
+  readonly of: (redisKey: string) => ReadonlyArray<string>
+}
+
+export const nothingElse: FurtherKeys = { count: 0, of: () => [] }
+
+/** Where in Redis a query is kept, and the scripts that know. */
+export interface Layout {
+  readonly scripts: Scripts.Scripts
+  /** The key that a query is found by, or why it can have none. */
+  readonly keyOf: (key: QueryKey) => Result.Result<string, RedisStoreError.Reason>
+  /** What the scripts `claim` and `conclude` are given besides. */
+  readonly movedWith: FurtherKeys
+  /** What the scripts `read` and `renew` are given besides. */
+  readonly lookedAtWith: FurtherKeys
+  /** The channel on which is told that a query moved on. */
+  readonly channelOf: (redisKey: string) => string
+  /** The pattern that finds the queries of a database. */
+  readonly patternOf: (db: DbId) => Result.Result<string, RedisStoreError.Reason>
+  /** The query that is found by a key, if there is one. */
+  readonly parse: (redisKey: string) => Result.Result<QueryKey, unknown>
+  /** Whether all that moves a query on tells so on its channel. */
+  readonly announcesAll: boolean
+}
+
+// How many commands are under way at once for a call with many: enough that the round trips do not count, few enough
+// that neither side buffers more than some hundred kilobytes.
+const pipelined = { concurrency: 500 }
+
+export const storeError = (operation: string, key?: QueryKey) => (reason: RedisStoreError.Reason) =>
+  new RedisStoreError.RedisStoreError({ operation, reason, ...(key === undefined ? undefined : { key }) })
+
+const orLeaseLost = (operation: string, key: QueryKey) => (error: RedisStoreError.Reason | LeaseLost) =>
+  error._tag === "LeaseLost" ? error : storeError(operation, key)(error)
+
+export const invalid = (issue: string) =>
+  Effect.fail(storeError("configure the store")(new RedisStoreError.InvalidInput({ issue })))
+
+// The timers of Node go no further, 24 days, and are over at once beyond.
+const longestTimeout = Duration.millis(2 ** 31 - 1)
+
+const checkTimeout = (name: string, input: Duration.Input) => {
+  const duration = Duration.fromInputUnsafe(input)
+  return Duration.isFinite(duration) && Duration.toMillis(duration) > 0
+    ? Effect.succeed(Duration.min(duration, longestTimeout))
+    : invalid(`${name} must be longer than zero and finite`)
+}
+
+interface TimeoutOptions {
+  readonly commandTimeout?: Duration.Input | undefined
+  readonly connectTimeout?: Duration.Input | undefined
+}
+
+const checkCommandTimeout = ({ commandTimeout }: TimeoutOptions) =>
+  checkTimeout("commandTimeout", commandTimeout ?? Duration.seconds(5))
+
+/** How long the first connection may take, and how long a command; 10 and 5 seconds where nothing else is said. */
+export const checkTimeouts = (options: TimeoutOptions) =>
+  Effect.all({
+    connectTimeout: checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10)),
+    commandTimeout: checkCommandTimeout(options)
+  })
+
+interface Replicas {
+  readonly count: number
+  readonly timeout?: Duration.Input | undefined
+}
+
+const checkReplicas = (
+  topology: Topology,
+  replicas: Replicas | undefined,
+  commandTimeout: Duration.Duration
+): Effect.Effect<Acknowledgements.Replicas | undefined, RedisStoreError.RedisStoreError> => {
+  if (replicas === undefined) return Effect.undefined
+  // A WAIT that is sent again on another connection would answer for nothing that was written on the first.
+  return topology.resends
+    ? invalid("replicas need a client with autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
+    : Effect.mapError(
+      Effect.fromResult(Acknowledgements.check(replicas, commandTimeout)),
+      storeError("configure the store")
+    )
+}
+
+/** What the names of all keys of this library start with. */
+export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
+  /[{}]/.test(prefix)
+    ? invalid("prefix must hold no braces: they choose the slot in a cluster")
+    : Effect.succeed(prefix)
+
+/** Makes a store of queries that are laid out in one way, over connections of one kind. */
+export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layout, options: {
+  readonly commandTimeout?: Duration.Input | undefined
+  readonly replicas?: Replicas | undefined
+}) {
+  const commandTimeout = yield* checkCommandTimeout(options)
+  const replicas = yield* checkReplicas(topology, options.replicas, commandTimeout)
+
+  const connection = Connection.make(topology, commandTimeout, replicas)
+  const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
+  const nextOperation = OperationIds.make()
+  const serverClock = new ServerClock()
+  const { announcesAll, channelOf, lookedAtWith, movedWith, parse, patternOf } = layout
+  const { keyOf } = layout
+  const scripts = yield* Effect.all({
+    claim: connection.load(layout.scripts.claim, 1 + movedWith.count),
+    conclude: connection.load(layout.scripts.conclude, 1 + movedWith.count),
+    read: connection.load(layout.scripts.read, 1 + lookedAtWith.count),
+    renew: connection.load(layout.scripts.renew, 1 + lookedAtWith.count)
+  }, { concurrency: "unbounded" }).pipe(
+    Effect.tap(connection.tryWait),
+    Effect.tap(Effect.map(connection.time, (micros) => serverClock.set(micros))),
+    Effect.mapError(storeError("prepare the store"))
+  )
+
+  // Reads what a script answers.
+  const answerOf = (key: QueryKey, run: Effect.Effect<unknown, RedisStoreError.Reason>) =>
+    Effect.flatMap(run, (reply) => {
+      const decoded = Codec.decode(key, reply)
+      if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMicros)
+      return Effect.fromResult(decoded)
+    })
+
+  const toAnswer = (
+    fence: number | undefined,
+    { outcome, record }: Codec.Decoded
+  ): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
+    switch (outcome) {
+      case Scripts.outcomes.unknown:
+        return Effect.fail(new RedisStoreError.ConnectionLost({}))
+      case Scripts.outcomes.leaseLost:
+        return Effect.fail(new LeaseLost({ fence: fence ?? record.version, record }))
+      default:
+        return Effect.succeed({ record, changed: outcome === Scripts.outcomes.changed })
+    }
+  }
+
+  const compareAndSet = (key: QueryKey, command: Command) =>
+    Effect.suspend((): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
+      const checked = check(command)
+      if (Result.isFailure(checked)) return Effect.fail(checked.failure)
+      const found = keyOf(key)
+      if (Result.isFailure(found)) return Effect.fail(found.failure)
+      const redisKey = found.success
+      const { event, fence } = checked.success
+      const args = [...movedWith.of(redisKey), ...Codec.encode(nextOperation(), checked.success)]
+      const script = Codec.takesClaim.has(event) ? scripts.claim : scripts.conclude
+      const since = serverClock.reachedMicros()
+      return Effect.flatMap(
+        answerOf(key, connection.move(script, redisKey, [...args, ""], [...args, since])),
+        (decoded) => toAnswer(fence, decoded)
+      )
+    }).pipe(Effect.mapError(orLeaseLost(command.event, key)))
+
+  const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
+    // Whoever waits for the query in this process need not look for itself.
+    Effect.tap(answerOf(key, connection.run(scripts.read, redisKey, lookedAtWith.of(redisKey))), ({ record }) =>
+      Effect.sync(() => subscriptions.read(channelOf(redisKey), record.version)))
+  )
+  const read = (key: QueryKey) =>
+    Effect.flatMap(Effect.fromResult(keyOf(key)), (redisKey) => sharedRead(redisKey, key)).pipe(
+      Effect.map(({ record }) => record),
+      Effect.mapError(storeError("read", key))
+    )
+
+  const renew = Effect.fnUntraced(
+    function*(
+      key: QueryKey,
+      fence: number,
+      lease: Duration.Input
+    ): Effect.fn.Return<QueryRecord, RedisStoreError.Reason | LeaseLost> {
+      const { leaseMillis } = yield* Effect.fromResult(checkRenewal(fence, lease))
+      const redisKey = yield* Effect.fromResult(keyOf(key))
+      const args = [...lookedAtWith.of(redisKey), fence, leaseMillis]
+      const { outcome, record } = yield* answerOf(key, connection.run(scripts.renew, redisKey, args))
+      return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
+    },
+    (effect, key) => Effect.mapError(effect, orLeaseLost("renew the lease on", key))
+  )
+
+  const changes = (key: QueryKey, listener: Listener) =>
+    Effect.flatMap(Effect.fromResult(keyOf(key)), (redisKey) => subscriptions.subscribe(channelOf(redisKey), listener))
+      .pipe(
+        Effect.as({ announcesAll }),
+        Effect.mapError(storeError("subscribe to", key))
+      )
+
+  const keys = (db: DbId) =>
+    Stream.unwrap(Effect.map(Effect.fromResult(patternOf(db)), connection.find)).pipe(
+      Stream.filterMap(parse),
+      Stream.mapError(storeError(`list the queries of ${db}`))
+    )
+
+  return RedisStore.of({
+    // Without a fence no script answers that a lease is lost.
+    compareAndSet: compareAndSet as RedisStore["Service"]["compareAndSet"],
+    compareAndSetMany: Effect.forEach(([key, command]) => Effect.result(compareAndSet(key, command)), pipelined),
+    read,
+    readMany: Effect.forEach((key) => Effect.result(read(key)), pipelined),
+    renew,
+    changes,
+    keys,
+    currentTime: Effect.sync(() => serverClock.now())
+  })
+})

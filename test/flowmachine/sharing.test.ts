@@ -1,0 +1,355 @@
+/** Queries that processes of both kinds move, step by step. */
+import { assert, it } from "@effect/vitest"
+import { Effect, Fiber, Redacted, Result, Schedule, Stream } from "effect"
+import {
+  QueryEvent,
+  QueryRecord,
+  QueryState,
+  QueryStateMachine,
+  Reason,
+  RedisStore,
+  RedisStoreFlowMachine,
+  Transition
+} from "effect-query-state"
+import { inject } from "vitest"
+import * as Hints from "../support/hints.ts"
+import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveReference, makeReference, members, recordKey, stateKey, stored, withAdmin } from "../support/shared.ts"
+
+const url = inject("redisUrl")
+
+const StoreLayer = RedisStoreFlowMachine.layer({ url: Redacted.make(url) })
+
+const released = Transition.edges.filter(({ from, to }) => from !== "ResetFailed" && to !== "ResetFailed")
+const tags = QueryState.tags.filter((tag) => tag !== "ResetFailed")
+
+it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
+  "A query that is shared with FlowMachine",
+  (it) => {
+    it.effect("is found by nobody, and nothing is written, while it is only looked at, or refused an event", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const query = yield* QueryStateMachine.make(key)
+        assert.deepStrictEqual(yield* store.read(key), QueryRecord.absent(key))
+        assert.deepStrictEqual((yield* query.waitUntilComplete()).state, QueryState.known)
+        for (const event of QueryEvent.all.filter((event) => event !== "Queue")) {
+          assert.deepStrictEqual(yield* query.trigger(event), { state: QueryState.known, changed: false })
+        }
+        assert.deepStrictEqual(yield* stored(key), [])
+        assert.strictEqual(yield* withAdmin((admin) => admin.exists(recordKey(key))), 0)
+      }))
+
+    it.effect("has the keys that the reference would have given it, to the byte, in every state", () =>
+      Effect.gen(function*() {
+        for (const tag of tags.filter((tag) => tag !== "Known")) {
+          const [ours, theirs] = yield* Effect.all([freshKey, freshKey])
+          yield* driveTo(ours, tag)
+          yield* driveReference(yield* makeReference(theirs), tag)
+          assert.deepStrictEqual(yield* stored(ours), yield* stored(theirs), tag)
+        }
+      }))
+
+    it.effect("has exactly eight keys of FlowMachine's, and one of ours", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        yield* store.compareAndSet(key, { event: "Queue" })
+        assert.deepStrictEqual(yield* stored(key), [
+          ["", "queued", -1],
+          [":QueryEvent.CANCEL", { executing: "cancelled", queued: "cancelled" }, -1],
+          [":QueryEvent.ERROR", { executing: "errored" }, -1],
+          [":QueryEvent.EXECUTE", { queued: "executing" }, -1],
+          [":QueryEvent.FINISH", { executing: "completed" }, -1],
+          [":QueryEvent.FINISH_RESET", { resetting: "known" }, -1],
+          [":QueryEvent.QUEUE", { known: "queued" }, -1],
+          [":QueryEvent.RESET", { cancelled: "resetting", completed: "resetting", errored: "resetting" }, -1]
+        ])
+        const fields = yield* withAdmin((admin) => admin.hgetall(recordKey(key)))
+        assert.deepStrictEqual(Object.keys(fields).toSorted(), ["o", "s", "v"])
+        assert.strictEqual(fields["s"], "queued")
+      }))
+
+    it.effect("has a time to live that is never over while it is claimed here, and none in any other state", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const expiry = withAdmin((admin) => admin.call("PEXPIRETIME", stateKey(key)))
+        const { record: { version } } = yield* store.compareAndSet(key, { event: "Queue", lease: "1 hour" })
+        assert.strictEqual(yield* expiry, version)
+        assert.isAbove(version, Date.parse("9999-12-31"))
+        const { record } = yield* store.compareAndSet(key, { event: "Execute", fence: version, holder: "worker 1" })
+        assert.strictEqual(yield* expiry, record.version)
+        yield* store.renew(key, record.version, "1 hour")
+        assert.strictEqual(yield* expiry, record.version)
+        yield* store.compareAndSet(key, { event: "Finish", fence: record.version })
+        assert.strictEqual(yield* expiry, -1)
+      }))
+
+    it.effect.each(released)(
+      "can be moved by $event from $from to $to, by either side after the other",
+      ({ event, from, to }) =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const [key, other] = yield* Effect.all([freshKey, freshKey])
+
+          const machine = yield* makeReference(key)
+          yield* driveReference(machine, from)
+          const before = yield* store.read(key)
+          assert.deepStrictEqual(before.state, QueryState.make(from))
+          const { changed, record } = yield* store.compareAndSet(key, { event })
+          assert.deepStrictEqual([changed, record.state], [true, QueryState.make(to)])
+          assert.isAbove(record.version, before.version)
+          assert.strictEqual(yield* machine.currentState, QueryState.wireNames[to])
+
+          const driven = yield* driveTo(other, from)
+          const theirs = yield* makeReference(other)
+          assert.deepStrictEqual(yield* theirs.trigger(members[event]), {
+            state: QueryState.wireNames[to],
+            changed: true
+          })
+          const after = yield* store.read(other)
+          assert.deepStrictEqual(after.state, QueryState.make(to))
+          assert.isAbove(after.version, driven.version)
+        })
+    )
+
+    it.effect("has one record for each move of the reference that is looked at, the same for all who look", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const machine = yield* makeReference(key)
+        const life = ["QUEUE", "EXECUTE", "FINISH", "RESET", "FINISH_RESET"] as const
+        const versions = [0]
+        for (const event of [...life, ...life, ...life]) {
+          yield* machine.trigger(event)
+          const records = yield* Effect.all(Array.from({ length: 5 }, () => store.read(key)), { concurrency: 5 })
+          const [record = QueryRecord.absent(key)] = records
+          assert.deepStrictEqual(records, records.map(() => record))
+          assert.strictEqual(QueryState.wireNames[record.state._tag], yield* machine.currentState)
+          assert.isAbove(record.version, versions.at(-1) ?? 0)
+          versions.push(record.version)
+        }
+      }))
+
+    it.effect("loses claim and reason as soon as the reference has moved it, even where it comes back to the same state", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const machine = yield* makeReference(key)
+        const { version } = yield* driveTo(key, "Executing", { holder: "worker 1", lease: "1 hour" })
+        for (const event of ["CANCEL", "RESET", "FINISH_RESET", "QUEUE", "EXECUTE"] as const) {
+          assert.isTrue((yield* machine.trigger(event)).changed)
+        }
+        const record = yield* store.read(key)
+        assert.deepStrictEqual(record.state, QueryState.make("Executing"))
+        assert.isAbove(record.version, version)
+        assert.deepStrictEqual(
+          told(yield* Effect.flip(Effect.mapError(store.renew(key, version, "1 hour"), (e) => e))),
+          {
+            _tag: "LeaseLost",
+            fence: version,
+            record
+          }
+        )
+
+        const failed = yield* freshKey
+        yield* driveTo(failed, "Errored", { reason: Reason.failed({ error: "SqlError", message: "deadlock" }) })
+        const other = yield* makeReference(failed)
+        for (const event of ["RESET", "FINISH_RESET", "QUEUE", "EXECUTE", "FINISH"] as const) {
+          yield* other.trigger(event)
+        }
+        assert.deepStrictEqual((yield* store.read(failed)).state, QueryState.completed)
+      }))
+
+    it.effect("is announced when it is moved here, and when a move of the reference is first seen here", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const hints = yield* Hints.subscribe(key)
+        assert.isFalse(hints.announcesAll)
+        const { record } = yield* store.compareAndSet(key, { event: "Queue" })
+        assert.strictEqual(yield* hints.next, record.version)
+        const machine = yield* makeReference(key)
+        yield* machine.trigger("EXECUTE")
+        const { version } = yield* store.read(key)
+        assert.strictEqual(yield* hints.next, version)
+      }).pipe(Effect.scoped))
+
+    it.effect("can be waited for by either side, whichever of them decides it", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const query = yield* QueryStateMachine.make(key)
+        const machine = yield* makeReference(key)
+        yield* query.enqueue
+        const ours = yield* Effect.forkChild(query.waitUntilComplete(), { startImmediately: true })
+        const theirs = yield* Effect.forkChild(machine.waitUntilComplete, { startImmediately: true })
+        yield* query.execute
+        yield* machine.trigger("FINISH")
+        assert.deepStrictEqual((yield* Fiber.join(ours)).state, QueryState.completed)
+        yield* Fiber.join(theirs)
+
+        yield* machine.trigger("RESET")
+        const again = yield* Effect.forkChild(query.waitUntilComplete(), { startImmediately: true })
+        const theirAgain = yield* Effect.forkChild(machine.waitUntilComplete, { startImmediately: true })
+        yield* query.finishResetting
+        assert.deepStrictEqual((yield* Fiber.join(again)).state, QueryState.known)
+        yield* Fiber.join(theirAgain)
+      }))
+
+    it.effect("that is executing here is interrupted by a cancel of the reference, with the next renewal", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const query = yield* QueryStateMachine.make(key)
+        const machine = yield* makeReference(key)
+        yield* query.enqueue
+        const work = machine.trigger("CANCEL").pipe(Effect.andThen(Effect.never))
+        const error = yield* Effect.flip(query.executing(() => work, { lease: "600 millis" }))
+        assert.strictEqual(error._tag, "QueryCancelled")
+      }))
+
+    it.effect("is run once by run, or joined, if the reference has it", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const query = yield* QueryStateMachine.make(key)
+        const machine = yield* makeReference(key)
+        yield* machine.trigger("QUEUE")
+        yield* machine.trigger("EXECUTE")
+        const run = query.run({ execute: () => Effect.succeed("executed"), onCompleted: Effect.succeed("fetched") })
+        const joined = yield* Effect.forkChild(run, { startImmediately: true })
+        yield* machine.trigger("FINISH")
+        assert.strictEqual(yield* Fiber.join(joined), "fetched")
+        yield* machine.trigger("RESET")
+        yield* machine.trigger("FINISH_RESET")
+        assert.strictEqual(yield* run, "executed")
+        assert.strictEqual(yield* machine.currentState, "completed")
+      }))
+
+    it.effect("is listed whoever made it, and by its database alone", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const { db } = yield* freshKey
+        const [ours, theirs] = yield* Effect.all([freshKey, freshKey])
+        yield* driveTo(ours, "Queued")
+        yield* makeReference(theirs)
+        const found = yield* store.keys(db).pipe(Stream.runCollect)
+        const names = found.map(({ query }) => query)
+        assert.includeMembers(names, [ours.query, theirs.query])
+        assert.isTrue(found.every((key) => key.db === db))
+        assert.isFalse(names.some((name) => name.includes("QueryEvent")))
+      }))
+
+    it.effect("in a state that nobody here knows is an UnknownState to every operation, and stays as it is", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        for (const claim of [{}, { lease: "1 hour" }] as const) {
+          const key = yield* freshKey
+          const { version } = yield* driveTo(key, "Executing", claim)
+          yield* withAdmin((admin) => admin.set(stateKey(key), "paused"))
+          const fields = yield* withAdmin((admin) => admin.hgetall(recordKey(key)))
+          const operations: ReadonlyArray<Effect.Effect<unknown, Parameters<typeof told>[0]>> = [
+            store.read(key),
+            store.renew(key, version, "1 hour"),
+            ...QueryEvent.all.map((event) => store.compareAndSet(key, { event }))
+          ]
+          for (const operation of operations) {
+            assert.strictEqual(told(yield* Effect.flip(operation))["_tag"], "UnknownState")
+          }
+          assert.strictEqual(yield* withAdmin((admin) => admin.get(stateKey(key))), "paused")
+          assert.deepStrictEqual(yield* withAdmin((admin) => admin.hgetall(recordKey(key))), fields)
+        }
+      }))
+
+    it.effect("whose state is no string is a WrongType, named by its key", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        yield* withAdmin((admin) => admin.hset(stateKey(key), "s", "queued"))
+        const { reason } = yield* Effect.flip(store.read(key))
+        assert.strictEqual(reason._tag === "WrongType" && reason.redisKey, stateKey(key))
+      }))
+  }
+)
+
+it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("With a released FlowMachine", (it) => {
+  it.effect("a purge that fails reports its failure, and leaves the query Resetting", () =>
+    Effect.gen(function*() {
+      const key = yield* freshKey
+      const query = yield* QueryStateMachine.make(key)
+      yield* driveTo(key, "Completed")
+      const failure = yield* Effect.flip(query.resetting(() => Effect.fail("the table is locked")))
+      assert.strictEqual(failure, "the table is locked")
+      const machine = yield* makeReference(key)
+      assert.strictEqual(yield* machine.currentState, "resetting")
+      assert.isTrue(yield* query.isResetting)
+      assert.deepStrictEqual(yield* machine.trigger("ERROR"), { state: "resetting", changed: false })
+    }))
+
+  it.effect("the lease of a purge lapses to a query that is Resetting and that anybody may finish resetting", () =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const key = yield* freshKey
+      const { version } = yield* driveTo(key, "Resetting", { holder: "worker 1", lease: "20 millis" })
+      const record = yield* Effect.repeat(store.read(key), {
+        schedule: Schedule.spaced("5 millis"),
+        until: (record) => record.version > version
+      })
+      assert.deepStrictEqual(record.state, QueryState.make("Resetting"))
+      const late = yield* Effect.flip(store.compareAndSet(key, { event: "FinishReset", fence: version }))
+      assert.deepStrictEqual(told(late), { _tag: "LeaseLost", fence: version, record })
+      const other = yield* freshKey
+      yield* driveReference(yield* makeReference(other), "Resetting")
+      assert.deepStrictEqual(yield* stored(key), yield* stored(other))
+      const answer = yield* store.compareAndSet(key, { event: "FinishReset" })
+      assert.deepStrictEqual([answer.changed, answer.record.state], [true, QueryState.known])
+    }))
+
+  it.effect("a query that a development version left ResetFailed is read, and can be reset", () =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const key = yield* freshKey
+      yield* withAdmin((admin) => admin.set(stateKey(key), "reset_failed"))
+      assert.deepStrictEqual(
+        (yield* store.read(key)).state,
+        QueryState.make("ResetFailed", { reason: Reason.unrecorded })
+      )
+      assert.deepStrictEqual((yield* store.compareAndSet(key, { event: "Reset" })).record.state._tag, "Resetting")
+    }))
+})
+
+it.layer(RedisStoreFlowMachine.layer({ url: Redacted.make(url), dialect: "reset-failed" }), {
+  excludeTestServices: true,
+  timeout: "30 seconds"
+})("With a FlowMachine that has ResetFailed", (it) => {
+  it.effect("the hashes have what that makes, also where a released one has made them before", () =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const [fresh, made] = yield* Effect.all([freshKey, freshKey])
+      yield* makeReference(made)
+      for (const key of [fresh, made]) {
+        yield* store.compareAndSet(key, { event: "Queue" })
+        const contents = new Map((yield* stored(key)).map(([name, content]) => [name, content]))
+        assert.deepStrictEqual(contents.get(":QueryEvent.ERROR"), {
+          executing: "errored",
+          resetting: "reset_failed"
+        })
+        assert.deepStrictEqual(contents.get(":QueryEvent.RESET"), {
+          cancelled: "resetting",
+          completed: "resetting",
+          errored: "resetting",
+          reset_failed: "resetting"
+        })
+        assert.strictEqual(contents.size, 8)
+      }
+    }))
+
+  it.effect("a purge that fails is ResetFailed, with its cause", () =>
+    Effect.gen(function*() {
+      const key = yield* freshKey
+      const query = yield* QueryStateMachine.make(key)
+      yield* driveTo(key, "Completed")
+      const result = yield* Effect.result(query.resetting(() => Effect.fail("the table is locked")))
+      assert.deepStrictEqual(result, Result.fail("the table is locked"))
+      assert.isTrue(yield* query.isResetFailed)
+    }))
+})

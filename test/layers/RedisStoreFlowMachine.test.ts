@@ -1,0 +1,17 @@
+/** What every store does, where the Redis is shared with FlowMachine. */
+import { Effect, Layer, Redacted } from "effect"
+import { RedisStoreFlowMachine } from "effect-query-state"
+import * as RedisServer from "../support/RedisServer.ts"
+import { suite } from "../support/storeConformance.ts"
+
+// A server each: the names of FlowMachine's keys are what they are, and some tests use the same ids each time.
+const storeOf = (dialect?: RedisStoreFlowMachine.Dialect) =>
+  Layer.unwrap(
+    Effect.map(RedisServer.acquire(), ({ url }) => RedisStoreFlowMachine.layer({ url: Redacted.make(url), dialect }))
+  )
+
+const refusesDb = (id: string) => id.includes(":")
+
+suite("FlowMachine's Redis", storeOf(), { time: "real", refusesDb, without: "ResetFailed" })
+
+suite("FlowMachine's Redis, with eight states", storeOf("reset-failed"), { time: "real", refusesDb })
