@@ -1,15 +1,16 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted, Stream } from "effect"
-import { QueryFleet, QueryKey, QueryStateMachine, RedisStoreLive } from "effect-query-state"
+import { QueryFleet, QueryKey, QueryStateMachine, RedisStoreFlowMachine, RedisStoreLive } from "effect-query-state"
 import { Redis } from "ioredis"
 import { readFileSync } from "node:fs"
 import * as RedisServer from "../support/RedisServer.ts"
 
-/** The rules of access that the README names. */
-const rules = Array.from(
-  readFileSync("README.md", "utf8").split("The user of Redis needs")[1]?.split("\n\n")[0]?.matchAll(/`([^`]*)`/g) ?? [],
-  ([, rule = ""]) => rule.split(/\s+/)
-).flat().filter((rule) => /^[~&+]/.test(rule))
+/** The rules of access that a page names, behind some words. */
+const rulesIn = (page: string, words: string) =>
+  Array.from(
+    readFileSync(page, "utf8").split(words)[1]?.split(/\n\n|\n\d/)[0]?.matchAll(/`([^`]*)`/g) ?? [],
+    ([, rule = ""]) => rule.split(/\s+/)
+  ).flat().filter((rule) => /^[~&+]/.test(rule))
 
 const key = QueryKey.makeUnsafe({ db: "warehouse", query: "stock" })
 
@@ -28,15 +29,25 @@ const everything = Effect.gen(function*() {
   return [state._tag, lapsed._tag, listed.map(({ key }) => key)]
 })
 
-it.live("a user with the permissions that the README names can do everything", () =>
-  Effect.gen(function*() {
-    const { host, port, url } = yield* RedisServer.acquire()
-    const admin = yield* Effect.acquireRelease(
-      Effect.sync(() => new Redis(url)),
-      (admin) => Effect.sync(() => admin.disconnect())
-    )
-    yield* Effect.promise(() => admin.call("ACL", "SETUSER", "app", "on", ">secret", ...rules))
-    const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(`redis://app:secret@${host}:${port}`) })
-    assert.deepStrictEqual(yield* Effect.provide(everything, StoreLayer), ["Completed", "Cancelled", [key]])
-    assert.deepStrictEqual(yield* Effect.promise(() => admin.call("ACL", "LOG")), [])
-  }))
+it.live.each([
+  { page: "README.md", words: "The user of Redis needs", layer: RedisStoreLive.layer },
+  {
+    page: "docs/flowmachine.md",
+    words: "The user of Redis for the TypeScript process needs",
+    layer: RedisStoreFlowMachine.layer
+  }
+])(
+  "a user with the permissions that $page names can do everything",
+  ({ layer, page, words }) =>
+    Effect.gen(function*() {
+      const { host, port, url } = yield* RedisServer.acquire()
+      const admin = yield* Effect.acquireRelease(
+        Effect.sync(() => new Redis(url)),
+        (admin) => Effect.sync(() => admin.disconnect())
+      )
+      yield* Effect.promise(() => admin.call("ACL", "SETUSER", "app", "on", ">secret", ...rulesIn(page, words)))
+      const StoreLayer = layer({ url: Redacted.make(`redis://app:secret@${host}:${port}`) })
+      assert.deepStrictEqual(yield* Effect.provide(everything, StoreLayer), ["Completed", "Cancelled", [key]])
+      assert.deepStrictEqual(yield* Effect.promise(() => admin.call("ACL", "LOG")), [])
+    })
+)
