@@ -1,6 +1,9 @@
 /** One line of the benchmark's table. */
 
 export interface Row {
+  /** What the row is called in the JSON file; its figures stand under it, without units. */
+  readonly name: string
+  readonly figures: Readonly<Record<string, number>>
   readonly what: string
   readonly measured: string
   /** What has to be reached, or with what it is compared; empty where there is nothing to reach. */

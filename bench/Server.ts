@@ -14,6 +14,8 @@ export class Server extends Context.Service<Server, {
   readonly commands: Effect.Effect<number>
   /** How many channels are subscribed to. */
   readonly channels: Effect.Effect<number>
+  /** How many connections there are. */
+  readonly connections: Effect.Effect<number>
   /** How many connections are in subscriber mode. */
   readonly subscribers: Effect.Effect<number>
 }>()("bench/Server") {
@@ -30,6 +32,7 @@ export class Server extends Context.Service<Server, {
           calls: (command) => Effect.map(info("commandstats"), callsOf((name) => name === command)),
           commands: Effect.map(info("commandstats"), callsOf((name) => !notCounted.has(name))),
           channels: Effect.map(info("stats"), (text) => Number(/^pubsub_channels:(\d+)/m.exec(text)?.[1])),
+          connections: Effect.map(info("clients"), (text) => Number(/^connected_clients:(\d+)/m.exec(text)?.[1])),
           subscribers: Effect.map(
             Effect.promise(() => raw.client("LIST", "TYPE", "PUBSUB")),
             (clients) => `${clients}`.split("\n").filter((line) => line !== "").length

@@ -5,23 +5,55 @@
  */
 import { Effect, Redacted } from "effect"
 import { QueryKey, QueryStateMachine, type RedisStore, RedisStoreLive } from "effect-query-state"
+import * as Bull from "./bull.ts"
 import { connect } from "./Server.ts"
 
 export interface Order {
-  readonly what: "complete" | "publish"
+  readonly what: "complete" | "job" | "publish" | "script"
   readonly name: string
 }
+
+// The least that a completion can be which others are told of.
+const completeByHand = `
+if redis.call("GET", KEYS[1]) == "queued" then
+  redis.call("SET", KEYS[1], "completed")
+  redis.call("PUBLISH", KEYS[1], "completed")
+end
+`
 
 const [url = ""] = process.argv.slice(2)
 
 const serve = Effect.gen(function*() {
   const raw = yield* connect(url)
+  const sha = `${yield* Effect.promise(() => raw.script("LOAD", completeByHand))}`
   const context = yield* Effect.context<RedisStore.RedisStore>()
 
   const publish = (name: string) =>
     Effect.promise(async () => {
       const begun = process.hrtime.bigint()
       await raw.publish(name, "")
+      return begun
+    })
+
+  // A worker with one job, which ends when that is ordered.
+  let endJob = () => {}
+  yield* Effect.promise(() =>
+    Bull.worker(url, 1, () =>
+      new Promise<void>((resolve) => {
+        endJob = resolve
+      }))
+  )
+  const job = () =>
+    Effect.sync(() => {
+      const begun = process.hrtime.bigint()
+      endJob()
+      return begun
+    })
+
+  const script = (name: string) =>
+    Effect.promise(async () => {
+      const begun = process.hrtime.bigint()
+      await raw.evalsha(sha, 1, name)
       return begun
     })
 
@@ -34,8 +66,9 @@ const serve = Effect.gen(function*() {
     })
 
   process.on("message", ({ name, what }: Order) => {
-    const order = what === "publish" ? publish(name) : complete(name)
-    void Effect.runPromiseWith(context)(order).then((begun) => process.send?.(`${begun}`))
+    void Effect.runPromiseWith(context)({ complete, job, publish, script }[what](name)).then((begun) =>
+      process.send?.(`${begun}`)
+    )
   })
   process.send?.("ready")
   yield* Effect.callback<void>((resume) => {

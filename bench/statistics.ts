@@ -1,13 +1,16 @@
 /** What is told of many samples. */
+import { median, quantile } from "simple-statistics"
 
-/** The value below which a part of the samples lies; 0.5 is the median. */
-export const quantile = (samples: ReadonlyArray<number>, part: number): number => {
-  const sorted = samples.toSorted((left, right) => left - right)
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN
+export { median, quantile }
+
+export type Pair = readonly [ours: number, theirs: number]
+
+/** The median of what pairs of samples, taken one after the other, are to each other; and between what most of them are. */
+export const ratioOf = (pairs: ReadonlyArray<Pair>) => {
+  const ratios = pairs.map(([ours, theirs]) => ours / theirs)
+  return { ratio: median(ratios), low: quantile(ratios, 0.1), high: quantile(ratios, 0.9) }
 }
 
-export const median = (samples: ReadonlyArray<number>): number => quantile(samples, 0.5)
-
-/** The median of what pairs of samples, taken one after the other, are to each other. */
-export const medianRatio = (pairs: ReadonlyArray<readonly [number, number]>): number =>
-  median(pairs.map(([left, right]) => left / right))
+export const show = (ratio: number): string => `${ratio.toFixed(2)} x`
+export const count = (number: number): string => Math.round(number).toLocaleString("en")
+export const millis = (number: number): string => `${number.toFixed(2)} ms`

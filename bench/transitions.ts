@@ -1,37 +1,16 @@
 /** Transitions a second, compared with ioredis sending the very same commands, and what a claim adds to one. */
 import { Duration, Effect } from "effect"
-import { QueryKey, RedisStore, RedisStoreLive } from "effect-query-state"
+import { QueryFleet, type QueryKey, RedisStore, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
+import { alternate, freshKeys, type Side } from "./alternate.ts"
+import * as Reference from "./reference.ts"
 import type { Row, Scale } from "./Row.ts"
 import { connect, Server, StoreLayer } from "./Server.ts"
-import { median, medianRatio } from "./statistics.ts"
+import { count, show } from "./statistics.ts"
 
-const concurrency = 256
+const many = 256
 const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
 const claim = { holder: "bench:1", lease: Duration.seconds(30) }
-
-type Send = (key: QueryKey.QueryKey) => Effect.Effect<unknown, unknown>
-
-let count = 0
-const freshKey = () => QueryKey.makeUnsafe({ db: "bench", query: `transition ${count++}` })
-
-/** Milliseconds that many calls take, so many at a time. */
-const measure = Effect.fnUntraced(function*(send: Send, calls: number) {
-  const keys = Array.from({ length: calls }, freshKey)
-  const begun = performance.now()
-  yield* Effect.forEach(keys, send, { concurrency, discard: true })
-  return performance.now() - begun
-})
-
-/** Measures two by turns, after both have been warmed up. */
-const alternate = Effect.fnUntraced(function*(left: Send, right: Send, rounds: number, calls: number) {
-  const pairs: Array<readonly [left: number, right: number]> = []
-  for (let round = -2; round < rounds; round++) {
-    const pair = [yield* measure(left, calls), yield* measure(right, calls)] as const
-    if (round >= 0) pairs.push(pair)
-  }
-  return pairs
-})
 
 type Sent = readonly [sha: string, redisKey: string, operation: string, ...rest: ReadonlyArray<string | number>]
 
@@ -44,7 +23,8 @@ const recordLife = Effect.fnUntraced(function*(url: string) {
     sent.push([sha, redisKey, operation, ...rest])
     return evalsha(sha, keys, redisKey, operation, ...rest)
   }) as Redis["evalsha"]
-  const key = freshKey()
+  const [key] = freshKeys(1)
+  if (key === undefined) return sent
   yield* RedisStore.RedisStore.use((store) =>
     Effect.forEach(life, (event) => store.compareAndSet(key, { event }), { discard: true })
   ).pipe(Effect.provide(RedisStoreLive.layerClient(client)))
@@ -52,42 +32,91 @@ const recordLife = Effect.fnUntraced(function*(url: string) {
 }, Effect.scoped)
 
 export const rows = Effect.fnUntraced(function*({ isQuick }: Scale) {
-  const [rounds, calls] = isQuick ? [3, 500] : [15, 3_000]
   const { raw, url } = yield* Server
   const store = yield* RedisStore.RedisStore
-
-  const throughLibrary: Send = (key) =>
-    Effect.forEach(life, (event) => store.compareAndSet(key, { event }), { discard: true })
+  const fleet = yield* QueryFleet.make
+  const rounds = isQuick ? 3 : 15
+  const sized = (queries: number) => isQuick ? Math.ceil(queries / 10) : queries
 
   const recorded = yield* recordLife(url)
   let operations = 1_000_000_000_000_000_000n
-  const throughIoredis: Send = (key) =>
+  const operation = () => `${operations += 1n}`
+  const each = <E>(
+    concurrency: number,
+    send: (key: QueryKey.QueryKey) => Effect.Effect<unknown, E>
+  ): Side<E, never> => ({
+    run: (keys) => Effect.forEach(keys, send, { concurrency, discard: true })
+  })
+  const oneLife = (key: QueryKey.QueryKey) =>
+    Effect.forEach(life, (event) => store.compareAndSet(key, { event }), { discard: true })
+  const rawLife = (key: QueryKey.QueryKey) =>
     Effect.promise(async () => {
       for (const [sha, , , ...rest] of recorded) {
-        operations += 1n
         // oxlint-disable-next-line no-await-in-loop -- each step follows from the one before
-        await raw.evalsha(sha, 1, `raw:{${key.query}}`, `${operations}`, ...rest)
+        await raw.evalsha(sha, 1, `raw:{${key.query}}`, operation(), ...rest)
       }
     })
 
-  const lives = yield* alternate(throughIoredis, throughLibrary, rounds, calls)
-  const aSecond = (times: ReadonlyArray<number>) =>
-    Math.round(calls * life.length * 1000 / median(times)).toLocaleString("en")
+  const atOnce = yield* alternate(each(many, oneLife), each(many, rawLife), {
+    rounds,
+    queries: sized(3_000),
+    steps: life.length
+  })
+  const oneByOne = yield* alternate(each(1, oneLife), each(1, rawLife), {
+    rounds,
+    queries: sized(300),
+    steps: life.length
+  })
 
-  const queue = (options: object): Send => (key) => store.compareAndSet(key, { event: "Queue", ...options })
-  const claims = yield* alternate(queue(claim), queue({}), rounds, calls * life.length)
+  const [queue] = recorded
+  const pipelined: Side<never, never> = {
+    run: (keys) =>
+      Effect.promise(() => {
+        const pipeline = raw.pipeline()
+        const [sha = "", , , ...rest] = queue ?? []
+        for (const key of keys) pipeline.evalsha(sha, 1, `raw:{${key.query}}`, operation(), ...rest)
+        return pipeline.exec()
+      })
+  }
+  const fleetWide = yield* alternate({ run: (keys) => fleet.triggerMany("Queue", keys) }, pipelined, {
+    rounds,
+    queries: sized(10_000),
+    steps: 1
+  })
 
+  const toCompleted = ["Queue", "Execute", "Finish"] as const
+  const wholeLife = yield* alternate(
+    each(many, (key) => Effect.forEach(toCompleted, (event) => store.compareAndSet(key, { event }), { discard: true })),
+    each(many, (key) => Effect.promise(() => Reference.live(raw, key))),
+    { rounds, queries: sized(3_000), steps: 1 }
+  )
+
+  const queued = (options: object) => each(many, (key) => store.compareAndSet(key, { event: "Queue", ...options }))
+  const claims = yield* alternate(queued({}), queued(claim), { rounds, queries: sized(10_000), steps: 1 })
+
+  const row = (
+    name: string,
+    what: string,
+    { high, low, ours, ratio, theirs }: Effect.Success<ReturnType<typeof alternate>>,
+    atLeast: number
+  ): Row => ({
+    name,
+    figures: { ratio, low, high, ours, theirs },
+    what,
+    measured: `${show(ratio)} (${count(ours)} against ${count(theirs)}; ${low.toFixed(2)} to ${high.toFixed(2)})`,
+    toReach: `at least ${atLeast} x`,
+    met: ratio >= atLeast
+  })
   return [
+    row("transitions", `transitions a second, ${many} at a time, against ioredis sending the same`, atOnce, 0.9),
+    row("sequential", "transitions a second, one by one, against ioredis sending the same", oneByOne, 0.9),
+    row("triggerMany", "triggerMany of 10,000 queries, against a pipeline of ioredis with the same", fleetWide, 0.9),
+    row("life", "lives a second, known to completed, new queries, against the reference's protocol", wholeLife, 3),
     {
-      what: "transitions a second, 256 at a time, against ioredis sending the same",
-      measured: `${medianRatio(lives).toFixed(2)} x (${aSecond(lives.map(([, ours]) => ours))} against ${
-        aSecond(lives.map(([theirs]) => theirs))
-      })`,
-      toReach: ""
-    },
-    {
+      name: "claim",
+      figures: { ratio: claims.ratio },
       what: "cost of a transition that claims, with lease and holder, against one that does not",
-      measured: `${medianRatio(claims).toFixed(2)} x`,
+      measured: show(claims.ratio),
       toReach: ""
     }
   ] satisfies ReadonlyArray<Row>

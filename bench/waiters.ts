@@ -30,7 +30,7 @@ export const begin = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey.Qu
 })
 
 /** Goes on once nothing has been sent for a while. */
-const quiet = Effect.gen(function*() {
+export const quiet = Effect.gen(function*() {
   const server = yield* Server
   let before = yield* server.commands
   yield* Effect.repeat(

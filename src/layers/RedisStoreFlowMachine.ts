@@ -100,8 +100,8 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const connectTimeout = yield* Store.checkConnectTimeout(options.connectTimeout)
-      const client = yield* Effect.mapError(Client.open(options, connectTimeout), Store.storeError("connect"))
+      const timeouts = yield* Store.checkTimeouts(options)
+      const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
       return yield* make(client, options)
     })
   )

@@ -25,7 +25,9 @@ import * as Topology from "./internal/topology.ts"
  *
  * - `prefix`: what the names of all keys start with, without braces. Default: `query-state`.
  * - `commandTimeout`: how long a command may take before it fails with `TimedOut`, and for how long it is sent again to a
- *   server that loads its data, fails over or is out of reach. Default: 5 seconds.
+ *   server that loads its data, fails over or is out of reach; after so long in silence a connection is made anew.
+ *   Default: 5 seconds.
+ * - `replicas`: how many replicas have to acknowledge a transition before it is answered. Default: none.
  *
  * @category models
  * @since 0.1.0
@@ -33,6 +35,47 @@ import * as Topology from "./internal/topology.ts"
 export interface StoreOptions {
   readonly prefix?: string | undefined
   readonly commandTimeout?: Duration.Input | undefined
+  readonly replicas?: Replicas | undefined
+}
+
+/**
+ * Replicas that have to acknowledge a transition before it is answered.
+ *
+ * **When to use**
+ *
+ * Redis replicates after it has answered: a failover loses what the replica that takes over did not have yet. With this a
+ * transition is answered when `count` replicas have it in memory. It fails with `NotReplicated` if they do not within
+ * `timeout`, and *is* recorded on the primary then.
+ *
+ * **Details**
+ *
+ * - `count`: how many replicas, of those of the primary that has the query; at least 1.
+ * - `timeout`: how long they are given, at most half of `commandTimeout`. Default: 1 second, or that half if it is shorter.
+ *
+ * `WAIT` is sent right behind the script, without a round trip more. Transitions that are under way at the same time share
+ * one. Only transitions that happened are kept waiting: not reads, nor a lapsed lease that a read settles, nor renewals; if
+ * those are lost, the lease lapses a little earlier, and is settled again.
+ *
+ * The user of Redis needs the permission for `wait`, which is found when the layer is made. So is a client of the program's
+ * own that sends commands again by itself: it would wait on another connection than the one that wrote. Give `layerClient`
+ * one with `autoResendUnfulfilledCommands: false` and `maxRetriesPerRequest: 0`.
+ *
+ * **Gotchas**
+ *
+ * - This makes the window smaller in which a failover loses something, and does not close it: no consensus is reached
+ *   about the transition, others see it before it is acknowledged, and a replica without it can still be the one that is
+ *   promoted.
+ * - While a `WAIT` is under way, Redis carries out no other command of its connection. Reads and renewals stand behind it,
+ *   for `timeout` where replicas are silent, so leases should be longer than three times that.
+ * - A claim that fails with `NotReplicated` holds the query until its lease lapses.
+ * - In a cluster, a query whose slot is being moved, and which is on the other server already, is `Unavailable` meanwhile.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Replicas {
+  readonly count: number
+  readonly timeout?: Duration.Input | undefined
 }
 
 /**
@@ -41,7 +84,9 @@ export interface StoreOptions {
  * **Details**
  *
  * - `url`: `redis://` or `rediss://`, with user, password and database number where needed.
- * - `redis`: the options of ioredis, instead of a URL.
+ * - `redis`: the options of ioredis, instead of a URL. With `sentinels` and `name` the primary is the one that the sentinels
+ *   name; the sentinels also tell when it was replaced (`failoverDetector`, which is on unless it is set to `false`), each
+ *   over one connection of the commands' and one of the notifications'.
  * - `connectTimeout`: how long the first connection may take before the layer fails. Default: 10 seconds.
  *
  * @category models
@@ -89,6 +134,11 @@ export interface ClusterOptions extends StoreOptions {
  * import { RedisStoreLive } from "effect-query-state"
  *
  * const StoreLayer = RedisStoreLive.layer({ url: Redacted.make("redis://localhost:6379") })
+ *
+ * // The primary that sentinels call "reports", whichever server that is.
+ * const SentinelLayer = RedisStoreLive.layer({
+ *   redis: { sentinels: [{ host: "sentinel-1", port: 26379 }, { host: "sentinel-2", port: 26379 }], name: "reports" }
+ * })
  * ```
  *
  * @category layers
@@ -98,8 +148,8 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const connectTimeout = yield* Store.checkConnectTimeout(options.connectTimeout)
-      const client = yield* Effect.mapError(Client.open(options, connectTimeout), Store.storeError("connect"))
+      const timeouts = yield* Store.checkTimeouts(options)
+      const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
       return yield* make(Topology.standalone(client), options)
     })
   )
@@ -127,8 +177,8 @@ export const layerCluster = (options: ClusterOptions): Layer.Layer<RedisStore, R
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const connectTimeout = yield* Store.checkConnectTimeout(options.connectTimeout)
-      const client = yield* Effect.mapError(Client.openCluster(options, connectTimeout), Store.storeError("connect"))
+      const timeouts = yield* Store.checkTimeouts(options)
+      const client = yield* Effect.mapError(Client.openCluster(options, timeouts), Store.storeError("connect"))
       return yield* make(Topology.cluster(client), options)
     })
   )
@@ -153,13 +203,15 @@ export const layerConfig = (options: {
   readonly prefix?: Config.Config<string | undefined> | undefined
   readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
+  readonly replicas?: Config.Config<Replicas | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(
     Config.all({
       url: options.url,
       prefix: options.prefix ?? Config.succeed(undefined),
       commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
-      connectTimeout: options.connectTimeout ?? Config.succeed(undefined)
+      connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
+      replicas: options.replicas ?? Config.succeed(undefined)
     }),
     layer
   ))

@@ -261,7 +261,8 @@ export const pollingSchedule: Schedule.Schedule<unknown> = Schedule.min([
 
 /**
  * Schedule of a wait that is woken by notifications: it looks every 30 seconds, with jitter of 20 % either way, for ever,
- * so that a notification that got lost costs no more than that.
+ * so that a notification that got lost costs no more than that. Many waits of one query in one process look once, and then
+ * it costs no more than twice that.
  *
  * @category constants
  * @since 0.1.0

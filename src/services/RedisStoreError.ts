@@ -94,6 +94,27 @@ export class AccessDenied extends Schema.TaggedError<AccessDenied>(id("AccessDen
 }
 
 /**
+ * Reason for a transition that fewer replicas than `wanted` have acknowledged in time: `acknowledged` of them have.
+ *
+ * **Details**
+ *
+ * The transition is recorded on the primary, and others see it. It is lost if the primary is lost before a replica that
+ * takes over has it.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class NotReplicated extends Schema.TaggedError<NotReplicated>(id("NotReplicated"))("NotReplicated", {
+  wanted: Schema.Finite,
+  acknowledged: Schema.Finite
+}) {
+  override get message(): string {
+    return `it is recorded on the primary, but only ${this.acknowledged} of the ${this.wanted} replicas asked for have ` +
+      "acknowledged it in time. Do not repeat it: read the record, and check the replicas"
+  }
+}
+
+/**
  * Reason for a key of Redis that holds something that is not a record: another type, put there by something else.
  *
  * @category reasons
@@ -179,6 +200,7 @@ export const Reason = Schema.Union([
   ReadOnly,
   OutOfMemory,
   AccessDenied,
+  NotReplicated,
   WrongType,
   UnknownState,
   InvalidRecord,

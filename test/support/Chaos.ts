@@ -1,11 +1,21 @@
 /**
- * Many clients on many connections which all want the same few queries, while connections break, scripts are forgotten
- * and leases lapse, as a seed decides.
+ * Many clients on many connections which all want the same few queries, and others who wait for them, while connections
+ * break, scripts are forgotten and leases lapse, as a seed decides.
  */
-import { Context, Deferred, type Duration, Effect, Fiber, Layer, Random, Redacted } from "effect"
-import { QueryKey, QueryState, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
-import type { Redis } from "ioredis"
+import { Context, Deferred, type Duration, Effect, Fiber, Layer, Random, Redacted, Schedule, type Scope } from "effect"
+import {
+  QueryKey,
+  QueryState,
+  QueryStateMachine,
+  RedisStore,
+  type RedisStoreError,
+  RedisStoreLive,
+  Transition
+} from "effect-query-state"
+import { randomUUID } from "node:crypto"
+import { type Breakable, breakThings, choose } from "./chaosFaults.ts"
 import { type Change, type Entry, Recorder, violations } from "./History.ts"
+import * as Proxy from "./Proxy.ts"
 import * as RedisAdmin from "./redisAdmin.ts"
 import * as RedisServer from "./RedisServer.ts"
 
@@ -15,24 +25,76 @@ export interface Report {
   readonly entries: ReadonlyArray<Entry>
   readonly changes: number
   readonly faults: Readonly<Record<string, number>>
+  /** How many waits ended, and how many of those had been pending and ended with an outcome. */
+  readonly waits: number
+  readonly wakes: number
   readonly violations: ReadonlyArray<string>
 }
 
 const connections = 4
 const clients = 16
-const keys = ["a", "b", "c"].map((query) => QueryKey.makeUnsafe({ db: "chaos", query }))
-const redisKeyOf = (key: QueryKey.QueryKey) => `query-state:{${key.db}:${key.query}}`
+const waiters = 8
 
-const choose = <A>(choices: ReadonlyArray<A>): Effect.Effect<A> =>
-  Effect.map(Random.nextIntBetween(0, choices.length - 1), (index) => {
-    const chosen = choices[index]
-    if (chosen === undefined) throw new Error("nothing to choose from")
-    return chosen
+/** A server behind a proxy, stores that are connected through it, and an ear that nothing disturbs. */
+export interface World extends Breakable {
+  readonly stores: ReadonlyArray<Store>
+  /** What is published of the queries of a database, by query, while the scope is open; complete once `heard` has ended. */
+  readonly listen: (
+    db: QueryKey.QueryKey["db"]
+  ) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<Change>>, never, Scope.Scope>
+  readonly heard: Effect.Effect<unknown>
+}
+
+export const makeWorld: Effect.Effect<
+  World,
+  RedisServer.RedisServerError | RedisStoreError.RedisStoreError,
+  Scope.Scope
+> = Effect.gen(function*() {
+  const server = yield* RedisServer.acquire()
+  const proxy = yield* Proxy.acquire(server)
+  const admin = yield* RedisAdmin.connect(server.url)
+  const ear = yield* RedisAdmin.connect(server.url)
+  const spared = yield* Effect.promise(() => Promise.all([admin.client("ID"), ear.client("ID")]))
+  const logs = new Map<string, Map<string, Array<Change>>>()
+  ear.on("pmessage", (_pattern: string, channel: string, message: string) => {
+    const [, db = "", query = ""] = /\{(.*):(.*)\}/.exec(channel) ?? []
+    const [version = "", name = ""] = message.split(" ")
+    const log = logs.get(db)
+    const changes = log?.get(query) ?? []
+    log?.set(query, [...changes, { version: Number(version), tag: QueryState.fromWireName(name) ?? "Known" }])
   })
+  yield* Effect.promise(() => ear.psubscribe("query-state:*"))
+
+  const build = Layer.build(RedisStoreLive.layer({ url: Redacted.make(proxy.url), commandTimeout: "1 second" }))
+  return {
+    server,
+    proxy,
+    admin,
+    spared,
+    stores: yield* Effect.replicateEffect(Effect.map(build, Context.get(RedisStore.RedisStore)), connections),
+    listen: (db) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const log = new Map<string, Array<Change>>()
+          logs.set(db, log)
+          return log
+        }),
+        () => Effect.sync(() => logs.delete(db))
+      ),
+    // What was published before this is heard before it is answered.
+    heard: Effect.promise(() => ear.ping())
+  }
+})
 
 /** Does what a confused program might do to a query, again and again until it is over. */
 const client = Effect.fnUntraced(
-  function*(store: Store, recorder: Recorder, holder: string, over: Deferred.Deferred<void>) {
+  function*(
+    store: Store,
+    keys: ReadonlyArray<QueryKey.QueryKey>,
+    recorder: Recorder,
+    holder: string,
+    over: Deferred.Deferred<void>
+  ) {
     const fences = new Map<QueryKey.QueryKey, number>()
     const seen = new Map<QueryKey.QueryKey, QueryState.Tag>()
     while (!(yield* Deferred.isDone(over))) {
@@ -59,61 +121,94 @@ const client = Effect.fnUntraced(
   }
 )
 
-/** Breaks something, now and then. */
-const faults = Effect.fnUntraced(function*(admin: Redis, spared: ReadonlyArray<number>, count: Record<string, number>) {
-  while (true) {
-    yield* Effect.sleep(yield* Random.nextIntBetween(1, 60))
-    const kind = yield* choose(["cut", "cut", "cut", "scripts flushed", "server paused"] as const)
-    count[kind] = (count[kind] ?? 0) + 1
-    if (kind === "scripts flushed") yield* Effect.promise(() => admin.script("FLUSH"))
-    else if (kind === "server paused") yield* Effect.promise(() => admin.call("CLIENT", "PAUSE", 20, "WRITE"))
-    else {
-      const list = yield* Effect.promise(() => admin.client("LIST") as Promise<string>)
-      const ids = Array.from(list.matchAll(/^id=(\d+)/gm), ([, id]) => Number(id)).filter((id) => !spared.includes(id))
-      if (ids.length === 0) continue
-      const id = yield* choose(ids)
-      yield* Effect.promise(() => admin.client("KILL", "ID", id).catch(() => 0))
+/** Waits for one query after the other. What a wait ends with was read meanwhile, and so is noted as what was read. */
+const waiter = Effect.fnUntraced(
+  function*(
+    store: Store,
+    keys: ReadonlyArray<QueryKey.QueryKey>,
+    recorder: Recorder,
+    count: { waits: number; wakes: number; hung: number },
+    over: Deferred.Deferred<void>
+  ) {
+    while (!(yield* Deferred.isDone(over))) {
+      const key = yield* choose(keys)
+      const query = yield* Effect.provideService(QueryStateMachine.make(key), RedisStore.RedisStore, store)
+      let wasPending = false
+      const schedule = Schedule.spaced("200 millis").pipe(
+        Schedule.setInputType<unknown>(),
+        Schedule.tap(() =>
+          Effect.sync(() => {
+            wasPending = true
+          })
+        )
+      )
+      const wait = query.waitUntilComplete({ schedule, timeout: yield* Random.nextIntBetween(10, 1_000) }).pipe(
+        Effect.map((record) => ({ record, hasEnded: true })),
+        Effect.catchTag("StillPending", ({ record }) => Effect.succeed({ record, hasEnded: false })),
+        Effect.map(({ hasEnded, record }) => {
+          if (hasEnded !== QueryState.isDeterminate(record.state)) count.hung += 1
+          if (hasEnded && wasPending) count.wakes += 1
+          return { record, changed: false }
+        })
+      )
+      yield* recorder.note(key, { _tag: "Read" }, wait).pipe(
+        Effect.timeoutOrElse({ duration: "30 seconds", orElse: () => Effect.sync(() => count.hung += 1) })
+      )
+      count.waits += 1
     }
   }
-})
+)
+
+/** Lets the clients loose on queries of their own until it is over, and checks what they were told. */
+export const play = Effect.fnUntraced(function*(
+  world: World,
+  over: Deferred.Deferred<void>
+): Effect.fn.Return<Report, never, Scope.Scope> {
+  const db = QueryKey.DbId.make(randomUUID())
+  const keys = ["a", "b", "c"].map((query) => QueryKey.makeUnsafe({ db, query }))
+  const logs = yield* world.listen(db)
+  const recorder = new Recorder()
+  const faults: Record<string, number> = {}
+  const count = { waits: 0, wakes: 0, hung: 0 }
+  const breaking = yield* Effect.forkChild(breakThings(world, faults))
+  const holders = Array.from({ length: clients }, (_, index) => `client-${index}`)
+  yield* Effect.all([
+    Effect.forEach(
+      holders,
+      (holder) => Effect.flatMap(choose(world.stores), (store) => client(store, keys, recorder, holder, over)),
+      { concurrency: "unbounded" }
+    ),
+    Effect.replicateEffect(
+      Effect.flatMap(choose(world.stores), (store) => waiter(store, keys, recorder, count, over)),
+      waiters,
+      { concurrency: "unbounded" }
+    )
+  ], { concurrency: "unbounded" })
+  yield* Fiber.interrupt(breaking)
+  yield* world.proxy.pass
+  yield* world.heard
+  return {
+    entries: recorder.entries,
+    changes: [...logs.values()].flat().length,
+    faults,
+    waits: count.waits,
+    wakes: count.wakes,
+    violations: [
+      ...Array.from({ length: count.hung }, () => "a wait did not end, or ended with a query that is pending"),
+      ...keys.flatMap((key) =>
+        violations(logs.get(key.query) ?? [], recorder.entries.filter((entry) => entry.key === key))
+      )
+    ]
+  }
+}, Effect.scoped)
 
 /** Lets the clients loose for some time, and checks what they were told. */
 export const runChaos = (
   options: { readonly seed: number; readonly duration: Duration.Input }
 ): Effect.Effect<Report, unknown> =>
   Effect.gen(function*() {
-    const server = yield* RedisServer.acquire()
-    const admin = yield* RedisAdmin.connect(server.url)
-    const listener = yield* RedisAdmin.connect(server.url)
-    const spared = yield* Effect.promise(() => Promise.all([admin.client("ID"), listener.client("ID")]))
-    const logs = new Map(keys.map((key) => [redisKeyOf(key), Array<Change>()]))
-    listener.on("pmessage", (_pattern: string, channel: string, message: string) => {
-      const [version = "", name = ""] = message.split(" ")
-      logs.get(channel)?.push({ version: Number(version), tag: QueryState.fromWireName(name) ?? "Known" })
-    })
-    yield* Effect.promise(() => listener.psubscribe("query-state:*"))
-
-    const build = Layer.build(RedisStoreLive.layer({ url: Redacted.make(server.url), commandTimeout: "1 second" }))
-    const stores = yield* Effect.replicateEffect(Effect.map(build, Context.get(RedisStore.RedisStore)), connections)
-    const recorder = new Recorder()
-    const count: Record<string, number> = {}
+    const world = yield* makeWorld
     const over = yield* Deferred.make<void>()
-    const breaking = yield* Effect.forkChild(faults(admin, spared, count))
     yield* Effect.forkChild(Effect.andThen(Effect.sleep(options.duration), Deferred.succeed(over, undefined)))
-    yield* Effect.forEach(
-      Array.from({ length: clients }, (_, index) => `client-${index}`),
-      (holder) => Effect.flatMap(choose(stores), (store) => client(store, recorder, holder, over)),
-      { concurrency: "unbounded" }
-    )
-    yield* Fiber.interrupt(breaking)
-    // What was published before this is heard before it is answered.
-    yield* Effect.promise(() => listener.ping())
-    return {
-      entries: recorder.entries,
-      changes: [...logs.values()].flat().length,
-      faults: count,
-      violations: keys.flatMap((key) =>
-        violations(logs.get(redisKeyOf(key)) ?? [], recorder.entries.filter((entry) => entry.key === key))
-      )
-    }
+    return yield* play(world, over)
   }).pipe(Random.withSeed(options.seed), Effect.scoped)

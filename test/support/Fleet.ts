@@ -37,11 +37,14 @@ export interface Worker {
   readonly kill: Effect.Effect<void>
 }
 
-/** Starts a worker, and waits until it is connected to a Redis. */
-export const spawn = (redisUrl: string): Effect.Effect<Worker, never, Scope.Scope> =>
+/** Starts a worker, and waits until it is connected to a Redis. What its work stores can be kept elsewhere. */
+export const spawn = (redisUrl: string, storageUrl = redisUrl): Effect.Effect<Worker, never, Scope.Scope> =>
   Effect.gen(function*() {
     const program = yield* Effect.promise(() => bundle)
-    const worker = yield* Effect.acquireRelease(Effect.sync(() => launch(program, redisUrl)), ({ kill }) => kill)
+    const worker = yield* Effect.acquireRelease(
+      Effect.sync(() => launch(program, redisUrl, storageUrl)),
+      ({ kill }) => kill
+    )
     yield* worker.until((reports) => reports.find(({ tells }) => tells === "ready"))
     return worker
   })
@@ -57,9 +60,9 @@ const bundle: Promise<string> = build({
   logLevel: "error"
 }).then(({ outputFiles: [output] }) => output?.text ?? "")
 
-const launch = (program: string, redisUrl: string): Worker => {
+const launch = (program: string, redisUrl: string, storageUrl: string): Worker => {
   const child = spawnProcess(process.execPath, ["-"], {
-    env: { ...process.env, REDIS_URL: redisUrl },
+    env: { ...process.env, REDIS_URL: redisUrl, STORAGE_URL: storageUrl },
     stdio: ["pipe", "inherit", "inherit", "ipc", "pipe"]
   })
   const unblocking = child.stdio[unblockingFd] as Writable

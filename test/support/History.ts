@@ -72,19 +72,24 @@ const isChange = ({ told }: Entry) => told._tag === "Answer" && told.changed
 const isLapse = (from: QueryState.Tag, to: QueryState.Tag) =>
   Object.entries(Transition.lapseEvents).some(([tag, event]) => tag === from && Transition.next(from, event) === to)
 
+/** Lists all changes of a query that its lifecycle does not have. */
+export const unlawful = (log: ReadonlyArray<Change>): ReadonlyArray<string> =>
+  log.flatMap(({ tag, version }, index) => {
+    const previous = log[index - 1]
+    const from = previous?.tag ?? "Known"
+    return [
+      ...(previous !== undefined && version <= previous.version ? [`version ${version} is not a new one`] : []),
+      ...(Transition.edges.some((edge) => edge.from === from && edge.to === tag)
+        ? []
+        : [`version ${version}: no event leads from ${from} to ${tag}`])
+    ]
+  })
+
 /** Lists all that cannot be true about one query. */
 export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<Entry>): ReadonlyArray<string> => {
-  const found: Array<string> = []
+  const found = [...unlawful(log)]
   const byVersion = new Map(log.map((change, index) => [change.version, { ...change, index }]))
   const before = (index: number): QueryState.Tag => log[index - 1]?.tag ?? "Known"
-
-  log.forEach(({ tag, version }, index) => {
-    const previous = log[index - 1]
-    if (previous !== undefined && version <= previous.version) found.push(`version ${version} is not a new one`)
-    if (!Transition.edges.some(({ from, to }) => from === before(index) && to === tag)) {
-      found.push(`version ${version}: no event leads from ${before(index)} to ${tag}`)
-    }
-  })
 
   const winners = new Map<number, Entry>()
   for (const entry of entries) {

@@ -21,66 +21,139 @@ export interface Proxy {
   readonly halfOpen: (which?: Which) => Effect.Effect<void>
   /** Reads nothing more from the server, so that what it sends piles up there. */
   readonly pause: (which?: Which) => Effect.Effect<void>
-  /** Forwards nothing from now on, in either direction, on new connections too. What comes is lost. */
+  /**
+   * Forwards nothing from now on, in either direction, on new connections too. What comes is lost, and so is a connection
+   * that lost something, once everything passes again.
+   */
   readonly blackHole: Effect.Effect<void>
-  /** Forwards all that comes from now on so much later, in both directions. */
+  /** Forwards all that comes from now on so much later, in both directions, and in its order. */
   readonly delay: (duration: Duration.Input) => Effect.Effect<void>
+  /** Forwards all that comes from now on at no more than so many bytes a second, in each direction of a connection. */
+  readonly throttle: (bytesPerSecond: number) => Effect.Effect<void>
+  /** Answers the next script that a client calls with a line of its own, in the place of the server. */
+  readonly answer: (line: string) => Effect.Effect<void>
+  /** Connects clients that come from now on to another server. */
+  readonly redirect: (to: Address) => Effect.Effect<void>
   /** Holds back, from now on, what a client sends that contains a text, and all that it sends after that. */
   readonly hold: (text: string) => Effect.Effect<void>
   /** Refuses new connections. */
   readonly refuse: Effect.Effect<void>
-  /** Forwards everything again, what was held back first, and accepts connections. What was cut stays cut. */
+  /** Forwards everything again, what was held back or delayed first, and accepts connections. What was cut stays cut. */
   readonly pass: Effect.Effect<void>
 }
 
 const host = "127.0.0.1"
 
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/** One direction of a connection: what comes later is never forwarded sooner. */
+class Pipe {
+  private readonly waiting: Array<{ readonly data: Buffer; readonly atMillis: number }> = []
+  private lastMillis = 0
+  private timer: NodeJS.Timeout | undefined
+  private readonly forward: (data: Buffer) => void
+
+  constructor(forward: (data: Buffer) => void) {
+    this.forward = forward
+  }
+
+  write(data: Buffer, delayMillis: number, bytesPerMilli: number): void {
+    const now = performance.now()
+    const takes = data.length / bytesPerMilli
+    const atMillis = Math.max(now + delayMillis, this.lastMillis) + takes
+    this.lastMillis = atMillis
+    if (this.waiting.length === 0 && atMillis <= now) return this.forward(data)
+    this.waiting.push({ data, atMillis })
+    if (this.waiting.length === 1) this.schedule()
+  }
+
+  /** Forwards what waits now. */
+  flush(): void {
+    clearTimeout(this.timer)
+    this.lastMillis = 0
+    for (const { data } of this.waiting.splice(0)) this.forward(data)
+  }
+
+  private schedule(): void {
+    const [first] = this.waiting
+    if (first === undefined) return
+    this.timer = setTimeout(() => {
+      this.waiting.shift()
+      this.forward(first.data)
+      this.schedule()
+    }, first.atMillis - performance.now()).unref()
+  }
+}
+
 interface Link {
   readonly client: Net.Socket
   readonly server: Net.Socket
+  readonly toClient: Pipe
+  readonly toServer: Pipe
   isSubscriber: boolean
   isDoomed: boolean
   isForgotten: boolean
+  hasLost: boolean
   held: Array<Buffer> | undefined
 }
 
 export const acquire = Effect.fnUntraced(function*(
-  to: { readonly host: string; readonly port: number }
+  server: Address
 ): Effect.fn.Return<Proxy, never, Scope.Scope> {
   const links = new Set<Link>()
+  let to: Address = server
   let isDooming = false
   let isBlackHole = false
   let delayMillis = 0
+  let bytesPerMilli = Number.POSITIVE_INFINITY
   let heldText: string | undefined
-
-  const later = (forward: () => void) => {
-    if (delayMillis === 0) forward()
-    else setTimeout(forward, delayMillis)
-  }
+  let ownAnswer: string | undefined
 
   const fromClient = (link: Link, data: Buffer) => {
     if (/\r\ns?subscribe\r\n/i.test(data.toString("latin1"))) link.isSubscriber = true
-    if (isBlackHole) return
+    if (isBlackHole) {
+      link.hasLost = true
+      return
+    }
     if (heldText !== undefined && data.includes(heldText)) link.held ??= []
     if (link.held !== undefined) {
       link.held.push(data)
+      return
+    }
+    if (ownAnswer !== undefined && /\r\nevalsha\r\n/i.test(data.toString("latin1"))) {
+      link.client.write(`${ownAnswer}\r\n`)
+      ownAnswer = undefined
       return
     }
     if (isDooming) {
       isDooming = false
       link.isDoomed = true
     }
-    later(() => link.server.write(data))
+    link.toServer.write(data, delayMillis, bytesPerMilli)
   }
 
   const fromServer = (link: Link, data: Buffer) => {
     if (link.isDoomed) link.client.destroy()
-    else if (!isBlackHole) later(() => link.client.write(data))
+    else if (isBlackHole) link.hasLost = true
+    else link.toClient.write(data, delayMillis, bytesPerMilli)
   }
 
   const accept = (client: Net.Socket) => {
     const server = Net.connect({ host: to.host, port: to.port, noDelay: true })
-    const link: Link = { client, server, isSubscriber: false, isDoomed: false, isForgotten: false, held: undefined }
+    const link: Link = {
+      client,
+      server,
+      toClient: new Pipe((data) => client.write(data)),
+      toServer: new Pipe((data) => server.write(data)),
+      isSubscriber: false,
+      isDoomed: false,
+      isForgotten: false,
+      hasLost: false,
+      held: undefined
+    }
     links.add(link)
     client.setNoDelay(true).on("data", (data) => fromClient(link, data)).on("error", () => {}).on("close", () => {
       links.delete(link)
@@ -131,6 +204,18 @@ export const acquire = Effect.fnUntraced(function*(
       Effect.sync(() => {
         delayMillis = Duration.toMillis(Duration.fromInputUnsafe(duration))
       }),
+    throttle: (bytesPerSecond) =>
+      Effect.sync(() => {
+        bytesPerMilli = bytesPerSecond / 1000
+      }),
+    answer: (line) =>
+      Effect.sync(() => {
+        ownAnswer = line
+      }),
+    redirect: (other) =>
+      Effect.sync(() => {
+        to = other
+      }),
     hold: (text) =>
       Effect.sync(() => {
         heldText = text
@@ -141,8 +226,12 @@ export const acquire = Effect.fnUntraced(function*(
     pass: Effect.gen(function*() {
       isDooming = isBlackHole = false
       delayMillis = 0
-      heldText = undefined
+      bytesPerMilli = Number.POSITIVE_INFINITY
+      heldText = ownAnswer = undefined
       for (const link of links) {
+        if (link.hasLost) link.client.destroy()
+        link.toServer.flush()
+        link.toClient.flush()
         link.held?.forEach((data) => link.server.write(data))
         link.held = undefined
         link.server.resume()

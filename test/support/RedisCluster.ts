@@ -86,19 +86,32 @@ export const replicated = ({ admin }: Node): Effect.Effect<unknown> =>
     return /^slave0:.*offset=(\d+)/m.exec(info)?.[1] === offset
   })
 
-/** Moves the slot of a key, and all that is in it, to another primary. */
-export const moveSlotOf = (cluster: RedisCluster, redisKey: string): Effect.Effect<void> =>
+/**
+ * Moves what is in the slot of a key to another primary, and answers what hands over the slot itself. Until then the first
+ * one is responsible for it, and refers to the other.
+ */
+export const beginToMoveSlotOf = (
+  cluster: RedisCluster,
+  redisKey: string
+): Effect.Effect<{ readonly handOver: Effect.Effect<void> }> =>
   Effect.gen(function*() {
     const from = yield* primaryOf(cluster, redisKey)
     const to = cluster.primaries.find((node) => node !== from)
-    if (to === undefined) return
+    if (to === undefined) return { handOver: Effect.void }
+    const slot = yield* Effect.promise(() => from.admin.cluster("KEYSLOT", redisKey))
     yield* Effect.promise(async () => {
-      const slot = await from.admin.cluster("KEYSLOT", redisKey)
       await to.admin.call("CLUSTER", "SETSLOT", slot, "IMPORTING", from.id)
       await from.admin.call("CLUSTER", "SETSLOT", slot, "MIGRATING", to.id)
       const keys = await from.admin.cluster("GETKEYSINSLOT", slot, 1_000)
       await from.admin.call("MIGRATE", to.server.host, to.server.port, "", 0, 5_000, "KEYS", ...keys)
+    })
+    const handOver = Effect.promise(async () => {
       await to.admin.call("CLUSTER", "SETSLOT", slot, "NODE", to.id)
       await from.admin.call("CLUSTER", "SETSLOT", slot, "NODE", to.id)
     })
+    return { handOver }
   })
+
+/** Moves the slot of a key, and all that is in it, to another primary. */
+export const moveSlotOf = (cluster: RedisCluster, redisKey: string): Effect.Effect<void> =>
+  Effect.flatMap(beginToMoveSlotOf(cluster, redisKey), ({ handOver }) => handOver)

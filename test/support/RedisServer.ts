@@ -32,6 +32,8 @@ export interface Options {
   readonly args?: ReadonlyArray<string> | undefined
   /** The port of a stopped server, to start another in its place. The default is a free port. */
   readonly port?: number | undefined
+  /** Starts a sentinel, which watches other servers, instead of a server that keeps data. */
+  readonly isSentinel?: boolean | undefined
 }
 
 /**
@@ -67,7 +69,11 @@ const launch = Effect.fnUntraced(
     const output = Fs.openSync(log, "a")
     const listening = ["--bind", host, "--port", `${port}`, "--cluster-port", `${busPort}`, "--unixsocket", socket]
     const volatile = ["--dir", dir, "--save", "", "--appendonly", "no"]
-    const child = spawn(program, [...listening, ...volatile, ...options.args ?? []], {
+    // A sentinel insists on a file of its own, to note there what it learns.
+    const note = Path.join(dir, "sentinel.conf")
+    if (options.isSentinel === true) Fs.writeFileSync(note, "")
+    const mode = options.isSentinel === true ? [note, "--sentinel"] : []
+    const child = spawn(program, [...mode, ...listening, ...volatile, ...options.args ?? []], {
       detached: true,
       stdio: ["ignore", output, output]
     })

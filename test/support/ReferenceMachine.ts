@@ -7,7 +7,7 @@ import type { QueryKey } from "effect-query-state"
 import type { Redis } from "ioredis"
 
 /** Event, from-state, to-state. */
-const edges = [
+export const edges = [
   ["QUEUE", "known", "queued"],
   ["EXECUTE", "queued", "executing"],
   ["FINISH", "executing", "completed"],
@@ -23,7 +23,7 @@ const edges = [
 export type Event = (typeof edges)[number][0]
 
 // KEYS: state, hash of the event. Answers the state, and 1 where this call led to it.
-const triggerScript = `
+export const triggerScript = `
 local state = redis.call("GET", KEYS[1])
 local next = redis.call("HGET", KEYS[2], state)
 if not next then return { state, false } end

@@ -20,6 +20,12 @@ export interface ClusterAddress {
   readonly cluster?: ClusterOptions | undefined
 }
 
+/** How long to connect may take, and how long a command may. */
+export interface Timeouts {
+  readonly connectTimeout: Duration.Duration
+  readonly commandTimeout: Duration.Duration
+}
+
 const decodeUrl = Schema.decodeUnknownResult(
   Schema.URLFromString.check(
     Schema.makeFilter((url) =>
@@ -59,12 +65,46 @@ const defaults = {
  */
 export const disconnectTimeout = 1
 
-const required = (connectTimeout: number) => ({
+/**
+ * A connection on which nothing comes for as long as a command may take, though an answer is due, is given up and made
+ * anew. That the other side is gone, and could not say so, the system would find out a quarter of an hour later.
+ */
+const givenUpAfter = ({ commandTimeout }: Timeouts) => ({ socketTimeout: Duration.toMillis(commandTimeout) })
+
+const required = ({ connectTimeout }: Timeouts) => ({
   lazyConnect: true,
-  connectTimeout,
+  connectTimeout: Duration.toMillis(connectTimeout),
   disconnectTimeout,
   replyMapping: "legacy" as const
 })
+
+/**
+ * What a client that finds its primary through sentinels is given besides.
+ *
+ * ioredis asks the sentinels again and again, and would wait for ever for one that is frozen. Here, a first connection
+ * asks each of them once, so that a wrong name or password is told at once, and within the time there is; later they are
+ * asked for as long as it takes.
+ */
+const forSentinels = (redis: RedisOptions, connectTimeout: number, isConnected: () => boolean): RedisOptions => {
+  const count = redis.sentinels?.length ?? 0
+  const strategy = redis.sentinelRetryStrategy ?? ((times: number) => Math.min(times * 10, 1000))
+  return count === 0 ? {} : {
+    // A primary that is cut off, and not dead, leaves its connections open: that it was replaced, only sentinels tell.
+    failoverDetector: redis.failoverDetector ?? true,
+    sentinelCommandTimeout: redis.sentinelCommandTimeout ?? Math.min(1000, Math.ceil(connectTimeout / (count + 1))),
+    sentinelRetryStrategy: (times) => isConnected() ? strategy(times) : null
+  }
+}
+
+const createFrom = (redis: RedisOptions, timeouts: Timeouts): Redis => {
+  let isConnected = false
+  const sentinels = forSentinels(redis, Duration.toMillis(timeouts.connectTimeout), () => isConnected)
+  const client = new Redis({ ...defaults, ...givenUpAfter(timeouts), ...redis, ...sentinels, ...required(timeouts) })
+  client.once("ready", () => {
+    isConnected = true
+  })
+  return client
+}
 
 const orInvalid = <A>(create: () => A): Result.Result<A, RedisStoreError.Reason> =>
   Result.try({
@@ -72,17 +112,17 @@ const orInvalid = <A>(create: () => A): Result.Result<A, RedisStoreError.Reason>
     catch: (error) => new RedisStoreError.InvalidInput({ issue: `ioredis refuses its options: ${error}` })
   })
 
-const create = (address: Address, connectTimeout: number): Result.Result<Redis, RedisStoreError.Reason> =>
+const create = (address: Address, timeouts: Timeouts): Result.Result<Redis, RedisStoreError.Reason> =>
   address.url === undefined
-    ? orInvalid(() => new Redis({ ...defaults, ...address.redis, ...required(connectTimeout) }))
+    ? orInvalid(() => createFrom(address.redis, timeouts))
     : Result.flatMap(
       validUrl(Redacted.value(address.url)),
-      (url) => orInvalid(() => new Redis(url, { ...defaults, ...required(connectTimeout) }))
+      (url) => orInvalid(() => new Redis(url, { ...defaults, ...givenUpAfter(timeouts), ...required(timeouts) }))
     )
 
 const createCluster = (
   { cluster, nodes }: ClusterAddress,
-  connectTimeout: number
+  timeouts: Timeouts
 ): Result.Result<Cluster, RedisStoreError.Reason> =>
   orInvalid(() =>
     new Cluster(nodes.map((node) => ({ ...node })), {
@@ -90,7 +130,13 @@ const createCluster = (
       lazyConnect: true,
       shardedSubscribers: true,
       keyPrefix: "",
-      redisOptions: { ...defaults, ...cluster?.redisOptions, ...required(connectTimeout), keyPrefix: "" }
+      redisOptions: {
+        ...defaults,
+        ...givenUpAfter(timeouts),
+        ...cluster?.redisOptions,
+        ...required(timeouts),
+        keyPrefix: ""
+      }
     })
   )
 
@@ -106,11 +152,11 @@ export const close = (client: Redis | Cluster): Effect.Effect<void> =>
   })
 
 const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
-  create: (connectTimeout: number) => Result.Result<Client, RedisStoreError.Reason>,
-  connectTimeout: Duration.Duration
+  create: Result.Result<Client, RedisStoreError.Reason>,
+  { connectTimeout }: Timeouts
 ): Effect.fn.Return<Client, RedisStoreError.Reason, Scope.Scope> {
   const after = Duration.toMillis(connectTimeout)
-  const client = yield* Effect.acquireRelease(Effect.fromResult(create(after)), close)
+  const client = yield* Effect.acquireRelease(Effect.fromResult(create), close)
 
   // What `connect` rejects with is only that the connection is closed; why, is told by the event before it.
   let lastError: unknown
@@ -135,9 +181,9 @@ const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
 })
 
 /** Connects to Redis, or fails within `connectTimeout`; closing the scope closes the connection. */
-export const open = (address: Address, connectTimeout: Duration.Duration) =>
-  connect((timeout) => create(address, timeout), connectTimeout)
+export const open = (address: Address, timeouts: Timeouts) =>
+  Effect.suspend(() => connect(create(address, timeouts), timeouts))
 
 /** Connects to a cluster likewise. */
-export const openCluster = (address: ClusterAddress, connectTimeout: Duration.Duration) =>
-  connect((timeout) => createCluster(address, timeout), connectTimeout)
+export const openCluster = (address: ClusterAddress, timeouts: Timeouts) =>
+  Effect.suspend(() => connect(createCluster(address, timeouts), timeouts))

@@ -35,58 +35,65 @@ export const encode = (operation: string, command: Checked): Array<string | numb
   ]
 }
 
-const Digits = Schema.String.check(Schema.isPattern(/^\d+$/))
-const WholeNumber = Digits.pipe(Schema.decodeTo(Schema.FiniteFromString)).check(Schema.isInt())
-const Millis = WholeNumber.check(Schema.isLessThanOrEqualTo(8.64e15))
-
-// The fields of a record as they are stored; `t` is there only where `v` does not tell the time.
-const Stored = Schema.Struct({
-  s: Schema.String,
-  v: WholeNumber,
-  t: Schema.NullOr(Millis),
-  h: Schema.NullOr(Schema.String),
-  x: Schema.NullOr(Millis),
-  r: Schema.NullOr(reasonJson)
-})
-
-const decodeStored = Schema.decodeUnknownResult(Stored)
+const decodeReason = Schema.decodeUnknownResult(reasonJson)
 
 export interface Decoded {
   readonly outcome: number
-  readonly nowMillis: number
+  readonly nowMicros: number
   readonly record: QueryRecord.QueryRecord
 }
 
-/** Reads the answer of any script. */
+/**
+ * Reads the answer of any script.
+ *
+ * By hand but for the reason, since it is done for every command: a schema takes ten times as long.
+ */
 export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, RedisStoreError.Reason> => {
   if (!Array.isArray(reply) || reply.length !== 8) {
     return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
   }
   const [outcome, now, s, v, t, h, x, r] = reply
-  const done = (record: QueryRecord.QueryRecord) => ({ outcome: Number(outcome), nowMillis: Number(now), record })
+  const done = (record: QueryRecord.QueryRecord) => ({ outcome: Number(outcome), nowMicros: Number(now), record })
   if (s === null && v === null) return Result.succeed(done(QueryRecord.absent(key)))
   const tag = QueryState.fromWireName(s)
   if (tag === undefined && typeof s === "string") return Result.fail(new RedisStoreError.UnknownState({ raw: s }))
-  return Result.mapBoth(decodeStored({ s, v, t, h, x, r }), {
-    onFailure: (error) => new RedisStoreError.InvalidRecord({ issue: error.message }),
-    onSuccess: (stored) => done(fromStored(key, tag ?? "Known", stored))
+  const version = wholeNumber(v, Number.MAX_SAFE_INTEGER)
+  const changedMillis = t === null ? Math.floor(version / 1000) : wholeNumber(t, maxMillis)
+  const expiresMillis = x === null ? undefined : wholeNumber(x, maxMillis)
+  if (tag === undefined) return invalid("s", "the name of a state", s)
+  if (Number.isNaN(version)) return invalid("v", "a version", v)
+  if (Number.isNaN(changedMillis)) return invalid("t", "a time in milliseconds", t)
+  if (Number.isNaN(expiresMillis)) return invalid("x", "a time in milliseconds", x)
+  const record = (reason: Reason | undefined) =>
+    done({
+      key,
+      state: QueryState.make(tag, {
+        reason,
+        claim: h === null && expiresMillis === undefined ? undefined : {
+          fence: version,
+          ...(h === null ? undefined : { holder: String(h) }),
+          ...(expiresMillis === undefined ? undefined : { expiresAt: DateTime.makeUnsafe(expiresMillis) })
+        }
+      }),
+      version,
+      changedAt: DateTime.makeUnsafe(changedMillis)
+    })
+  return r === null ? Result.succeed(record(undefined)) : Result.mapBoth(decodeReason(r), {
+    onFailure: (error) => new RedisStoreError.InvalidRecord({ issue: `["r"] ${error.message}` }),
+    onSuccess: record
   })
 }
 
-const fromStored = (
-  key: QueryKey,
-  tag: QueryState.Tag,
-  { h, r, t, v, x }: typeof Stored.Type
-): QueryRecord.QueryRecord => ({
-  key,
-  state: QueryState.make(tag, {
-    reason: r ?? undefined,
-    claim: h === null && x === null ? undefined : {
-      fence: v,
-      ...(h === null ? undefined : { holder: h }),
-      ...(x === null ? undefined : { expiresAt: DateTime.makeUnsafe(x) })
-    }
-  }),
-  version: v,
-  changedAt: DateTime.makeUnsafe(t ?? Math.floor(v / 1000))
-})
+// What a Date can hold.
+const maxMillis = 8.64e15
+
+/** `NaN` where that is none. */
+const wholeNumber = (text: unknown, most: number): number => {
+  const number = typeof text === "string" && /^\d+$/.test(text) ? Number(text) : Number.NaN
+  return number <= most ? number : Number.NaN
+}
+
+const invalid = (field: string, expected: string, actual: unknown) =>
+  Result.fail(
+    new RedisStoreError.InvalidRecord({ issue: `["${field}"] must be ${expected}, and is "${String(actual)}"` })
+  )

@@ -2,11 +2,14 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
-import { isNoScript, isTransient, toReason } from "./failure.ts"
-import type { Topology } from "./topology.ts"
+import { Acknowledgements, type Replicas } from "./acknowledgements.ts"
+import { isElsewhere, isNoScript, isTransient, toReason } from "./failure.ts"
+import { isChanged } from "./scripts.ts"
+import type { Server, Topology } from "./topology.ts"
 
 /** A script that the server has been given, the hash it goes by there, and how many keys it takes. */
 export interface Script {
@@ -17,28 +20,67 @@ export interface Script {
 
 export type Arguments = ReadonlyArray<string | number>
 
+/** Runs a script on one key, with `argsAgain` where it may have been run before and the answer was lost. */
+export type Run = (
+  script: Script,
+  redisKey: string,
+  args: Arguments,
+  argsAgain?: Arguments
+) => Effect.Effect<unknown, RedisStoreError.Reason>
+
 export interface Connection {
-  /**
-   * Runs a script on a key, with `argsAgain` where it may have been run before and the answer was lost. Further keys, where
-   * the script takes any, come first in the arguments.
-   */
-  readonly run: (
-    script: Script,
-    redisKey: string,
-    args: Arguments,
-    argsAgain?: Arguments
-  ) => Effect.Effect<unknown, RedisStoreError.Reason>
+  /** Further keys, where the script takes any, come first in the arguments. */
+  readonly run: Run
+  /** Runs a script that moves a record on; where it does, replicas have to acknowledge that, if this was asked for. */
+  readonly move: Run
   /** Finds the keys that match a pattern, some at a time. */
   readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Reason>
   /** Puts a script into the server's cache, and so finds out whether it answers at all. */
   readonly load: (lua: string, keyCount: number) => Effect.Effect<Script, RedisStoreError.Reason>
+  /** Finds out whether the servers may be told to wait for their replicas at all. */
+  readonly tryWait: Effect.Effect<void, RedisStoreError.Reason>
+  /** Asks for the time of the server, in microseconds. */
+  readonly time: Effect.Effect<number, RedisStoreError.Reason>
 }
 
 // How many keys the server looks at in one go: it is not blocked for longer than a millisecond or so.
 const scanCount = 1000
 
+type Answer = Result.Result<unknown, RedisStoreError.Reason>
+
+type Send = (script: Script, redisKey: string, args: Arguments) => Effect.Effect<unknown, RedisStoreError.Reason>
+
+/** Sends a script by its hash, and hands the answer that is to come to `follow` at once. */
+const evaluate = <A>(
+  client: Pick<Server, "eval" | "evalsha">,
+  { keyCount, lua, sha }: Script,
+  redisKey: string,
+  args: Arguments,
+  follow: (reply: Promise<unknown>) => Promise<A>
+): Promise<A> =>
+  follow(client.evalsha(sha, keyCount, redisKey, ...args)).catch((error) => {
+    // A server that lost its scripts, or a new one, is given the text, and keeps that.
+    if (isNoScript(error)) return follow(client.eval(lua, keyCount, redisKey, ...args))
+    throw error
+  })
+
+const isSilence = ({ _tag }: RedisStoreError.Reason): boolean => _tag === "ConnectionLost" || _tag === "TimedOut"
+
+const perServer = <A>(make: (server: Server) => A): (server: Server) => A => {
+  const made = new WeakMap<Server, A>()
+  return (server) => {
+    const one = made.get(server) ?? make(server)
+    made.set(server, one)
+    return one
+  }
+}
+
 /** Sends scripts through a client of ioredis that somebody else owns. */
-export const make = ({ client, primaries }: Topology, commandTimeout: Duration.Duration): Connection => {
+export const make = (
+  { beforeCommand, client, primaries, refresh, serverOf }: Topology,
+  commandTimeout: Duration.Duration,
+  replicas: Replicas | undefined
+): Connection => {
   const after = Duration.toMillis(commandTimeout)
 
   // One timer of Node a command, and no fiber to race against it: Node keeps the timers of one duration in a linked list.
@@ -59,13 +101,34 @@ export const make = ({ client, primaries }: Topology, commandTimeout: Duration.D
       return Effect.sync(() => clearTimeout(timer))
     })
 
-  const send = ({ keyCount, lua, sha }: Script, redisKey: string, args: Arguments) =>
-    bounded(() =>
-      client.evalsha(sha, keyCount, redisKey, ...args).catch((error) => {
-        // A server that lost its scripts, or a new one, is given the text, and keeps that.
-        if (isNoScript(error)) return client.eval(lua, keyCount, redisKey, ...args)
-        throw error
-      }), redisKey)
+  const send: Send = (script, redisKey, args) =>
+    bounded(() => {
+      beforeCommand()
+      return evaluate(client, script, redisKey, args, (reply) => reply)
+    }, redisKey)
+
+  // It is the connection that wrote which waits for the replicas, so the server is chosen here, and not by ioredis.
+  const sendAndWait = (replicas: Replicas): Send => {
+    const acknowledgementsOf = perServer((server) => new Acknowledgements(server, replicas))
+    const elsewhere = (error: Error): Answer => {
+      refresh()
+      return Result.fail(new RedisStoreError.Unavailable({ cause: error }))
+    }
+    return (script, redisKey, args) =>
+      Effect.suspend(() => {
+        const server = serverOf(redisKey)
+        if (server === undefined) return Effect.fromResult(elsewhere(new Error("no server is known to have the key")))
+        const wait = (reply: Promise<unknown>) => acknowledgementsOf(server).of(reply, isChanged)
+        const answer = bounded((): Promise<Answer> => {
+          beforeCommand()
+          return evaluate(server, script, redisKey, args, wait).catch((error) => {
+            if (isElsewhere(error)) return elsewhere(error)
+            throw error
+          })
+        }, redisKey)
+        return Effect.flatMap(answer, Effect.fromResult)
+      })
+  }
 
   // A server that starts, fails over or is out of reach is asked again for as long as a command may take.
   const whileTransient = Schedule.exponential("50 millis").pipe(
@@ -73,13 +136,16 @@ export const make = ({ client, primaries }: Topology, commandTimeout: Duration.D
     Schedule.upTo({ duration: commandTimeout })
   )
 
+  const runBy = (send: Send): Run => (script, redisKey, args, argsAgain = args) =>
+    Effect.catchIf(send(script, redisKey, args), isTransient, () =>
+      send(script, redisKey, argsAgain).pipe(
+        Effect.delay("25 millis"),
+        Effect.retry({ schedule: whileTransient, while: isTransient })
+      ))
+
   return {
-    run: (script, redisKey, args, argsAgain = args) =>
-      Effect.catchIf(send(script, redisKey, args), isTransient, () =>
-        send(script, redisKey, argsAgain).pipe(
-          Effect.delay("25 millis"),
-          Effect.retry({ schedule: whileTransient, while: isTransient })
-        )),
+    run: runBy(send),
+    move: runBy(replicas === undefined ? send : sendAndWait(replicas)),
     find: (pattern) =>
       Stream.flatMap(Stream.suspend(() => Stream.fromIterable(primaries())), (primary) =>
         Stream.paginate(
@@ -91,6 +157,15 @@ export const make = ({ client, primaries }: Topology, commandTimeout: Duration.D
             )
         )),
     load: (lua, keyCount) =>
-      Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha), keyCount }))
+      Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha), keyCount })),
+    // A primary of a cluster that is out of reach is no reason to do without the others.
+    tryWait: Effect.suspend(() =>
+      Effect.forEach(
+        replicas === undefined ? [] : primaries(),
+        (primary) => Effect.catchIf(bounded(() => primary.wait(0, 1)), isSilence, () => Effect.void),
+        { concurrency: "unbounded", discard: true }
+      )
+    ),
+    time: Effect.map(bounded(() => client.time()), ([seconds, micros]) => Number(seconds) * 1_000_000 + Number(micros))
   }
 }

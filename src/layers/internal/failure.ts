@@ -18,8 +18,23 @@ const withoutCommand = (error: unknown): Error => {
 const isDeniedInScript = (message: string): boolean =>
   /^ERR (The user executing the script can't|ACL failure in script)/.test(message)
 
+// What Redis says when a replica is to wait for replicas.
+const isForReplica = (message: string): boolean => message.startsWith("ERR WAIT cannot be used with replica")
+
 // What ioredis says of an answer that is not in the protocol of Redis.
 const isGibberish = (message: string): boolean => message.startsWith("Unknown RESP type")
+
+// What ioredis says when no sentinel told it where the primary is, and what the last of them said, if any had an error.
+const sentinelsFailed = /^All sentinels are unreachable.*?(?:Last error: (.*))?$/s
+
+const sentinelReason = (cause: Error, lastError: string | undefined): RedisStoreError.Reason => {
+  if (lastError === undefined || lastError.startsWith("ERR No such master")) {
+    return new RedisStoreError.InvalidInput({ issue: "the sentinels know no primary of that name" })
+  }
+  return byCode.get(codeOf(lastError))?.(cause) ?? new RedisStoreError.ConnectionLost({ cause })
+}
+
+const codeOf = (message: string): string => message.split(" ", 1)[0] ?? ""
 
 const byCode = new Map<string, (cause: Error) => RedisStoreError.Reason>([
   ["READONLY", (cause) => new RedisStoreError.ReadOnly({ cause })],
@@ -35,13 +50,19 @@ const byCode = new Map<string, (cause: Error) => RedisStoreError.Reason>([
 /** Whether Redis answered that it does not have the script. */
 export const isNoScript = (error: unknown): boolean => error instanceof Error && error.message.startsWith("NOSCRIPT")
 
+/** Whether a server of a cluster answered that another one has the key. */
+export const isElsewhere = (error: unknown): boolean => error instanceof Error && /^(MOVED|ASK) /.test(error.message)
+
 /** The reason behind an error of ioredis; `redisKey` is the key that the command named, if any. */
 export const toReason = (error: unknown, redisKey?: string): RedisStoreError.Reason => {
   const cause = withoutCommand(error)
-  const code = cause.message.split(" ", 1)[0] ?? ""
+  const ofSentinels = sentinelsFailed.exec(cause.message)
+  if (ofSentinels !== null) return sentinelReason(cause, ofSentinels[1])
+  const code = codeOf(cause.message)
   if (code === "WRONGTYPE" && redisKey !== undefined) return new RedisStoreError.WrongType({ redisKey, cause })
   const known = byCode.get(code)
   if (known !== undefined) return known(cause)
+  if (isForReplica(cause.message)) return new RedisStoreError.ReadOnly({ cause })
   if (isDeniedInScript(cause.message)) return new RedisStoreError.AccessDenied({ cause })
   return cause.name === "ReplyError" || isGibberish(cause.message)
     ? new RedisStoreError.UnexpectedReply({ reply: cause.message, cause })

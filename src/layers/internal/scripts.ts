@@ -8,7 +8,7 @@
  *     t  time of the change in ms,      x  when its lease lapses, in ms
  *        where it is not that of v      r  reason, as JSON
  *
- * Every script answers `{ outcome, now in ms, s, v, t, h, x, r }`: the record as it stands afterwards, `false` for what is
+ * Every script answers `{ outcome, now in µs, s, v, t, h, x, r }`: the record as it stands afterwards, `false` for what is
  * absent. Whenever a record moves on, `<version> <state>` is published on the channel with the name of its key.
  */
 import * as Duration from "effect/Duration"
@@ -23,7 +23,15 @@ export type Publish = "PUBLISH" | "SPUBLISH"
 
 export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } as const
 
+/** Whether a script answers that it moved the record on. */
+export const isChanged = (reply: unknown): boolean => Array.isArray(reply) && Number(reply[0]) === outcomes.changed
+
 const known = QueryState.wireNames.Known
+
+// Writes the body of a Lua function that finds what belongs to a name. It compares pointers, where a table would be built
+// anew for every call.
+const choose = (name: string, cases: ReadonlyArray<readonly [is: string, found: string]>): string =>
+  cases.map(([is, found]) => `if ${name} == "${is}" then return "${found}" end`).join("\n  ")
 
 /** Writes a Lua table. */
 export const table = (entries: ReadonlyArray<readonly [key: string, value: string]>): string =>
@@ -31,7 +39,8 @@ export const table = (entries: ReadonlyArray<readonly [key: string, value: strin
 
 // "<event> <state>" -> the state it leads to.
 const targets = (edges: ReadonlyArray<Transition.Edge>): string =>
-  table(
+  choose(
+    "edge",
     edges.map(({ event, from, to }) => [
       `${QueryEvent.wireNames[event]} ${QueryState.wireNames[from]}`,
       QueryState.wireNames[to]
@@ -39,7 +48,8 @@ const targets = (edges: ReadonlyArray<Transition.Edge>): string =>
   )
 
 // Pending state -> the event that ends it when its lease lapses.
-const lapses = table(
+const lapses = choose(
+  "state",
   Object.entries(Transition.lapseEvents).map(([state, event]) => [
     QueryState.wireNames[state as keyof typeof Transition.lapseEvents],
     QueryEvent.wireNames[event]
@@ -82,41 +92,50 @@ const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
 // A record whose s, v, t or x cannot be right is left alone and answered as it is. Versions and times are written with
 // "%.0f", since Lua prints a large number with an exponent; they are exact as far as a Date of JavaScript reaches.
 const prelude = (publish: Publish, { edges, onMove, onMoved, onRead, onSettle, recordKey }: Variant) => `
-local key = KEYS[${recordKey}]
-local time = redis.call("TIME")
+local call, key = redis.call, KEYS[${recordKey}]
+local time = call("TIME")
 local micros = time[1] * 1000000 + time[2]
 local millis = math.floor(micros / 1000)
-local function int(n) return string.format("%.0f", n) end
 
-local s, v, t, h, x, r, o = unpack(redis.call("HMGET", key, "s", "v", "t", "h", "x", "r", "o"))
-local function answer(outcome) return { outcome, int(millis), s, v, t, h, x, r } end
-local function isWhole(n) return string.find(n, "^%d+$") and tonumber(n) <= 8640000000000000 end
-if (s or v) and not (s and v and isWhole(v) and isWhole(t or "0") and isWhole(x or "0")) then
+local s, v, t, h, x, r, o = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "o"))
+local function answer(outcome) return { outcome, micros, s, v, t, h, x, r } end
+local function isWhole(n) return n ~= "" and not string.find(n, "%D") and tonumber(n) <= 8640000000000000 end
+if (s or v) and not (s and v and isWhole(v) and (not t or isWhole(t)) and (not x or isWhole(x))) then
   return answer(${outcomes.refused})
 end
 ${onRead}
-local function target(event) return (${targets(edges)})[event .. " " .. (s or "${known}")] end
+local function choose(edge)
+  ${targets(edges)}
+end
+local function target(event) return choose(event .. " " .. (s or "${known}")) end
+
+local function int(n) return string.format("%.0f", n) end
 
 local function move(to, operation, holder, expiry, reason)${onMove}
-  if t or h or x or r then redis.call("HDEL", key, "t", "h", "x", "r") end
-  if s == "${known}" then redis.call("PERSIST", key) end
+  if t or h or x or r then call("HDEL", key, "t", "h", "x", "r") end
+  if s == "${known}" then call("PERSIST", key) end
   local version = math.max((tonumber(v) or 0) + 1, micros)
   s, v, o, h, x, r = to, int(version), operation, holder, expiry, reason
   t = version ~= micros and int(millis)
-  local set = { "s", s, "v", v, "o", o }
-  for field, value in pairs({ t = t, h = h, x = x, r = r }) do
-    if value then set[#set + 1] = field set[#set + 1] = value end
-  end
-  redis.call("HSET", key, unpack(set))
-  if s == "${known}" then redis.call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
+  local set = { key, "s", s, "v", v, "o", o }
+  local size = 7
+  if t then set[size + 1], set[size + 2], size = "t", t, size + 2 end
+  if h then set[size + 1], set[size + 2], size = "h", h, size + 2 end
+  if x then set[size + 1], set[size + 2], size = "x", x, size + 2 end
+  if r then set[size + 1], set[size + 2] = "r", r end
+  call("HSET", unpack(set))
+  if s == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
 ${onMoved}  -- A hint, and no more: it must not fail what has just been written.
   redis.pcall("${publish}", key, v .. " " .. s)
 end
 
-local lapses = ${lapses}
+local function lapsed(state)
+  ${lapses}
+end
+
 ${onSettle}
-if x and lapses[s] and tonumber(x) <= millis then
-  local to = target(lapses[s])
+if x and tonumber(x) <= millis and lapsed(s) then
+  local to = target(lapsed(s))
   -- Where the lifecycle does not have that step, all that ends is the claim.
   move(to or s, "", false, false, to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }) or false)
 end
@@ -124,18 +143,23 @@ end
 
 const compareAndSet = `
 local operation, event, fence, lease, holder, reason, since = unpack(ARGV)
--- Sent again because the answer was lost: this version is its own work.
-if o == operation then return answer(${outcomes.changed}) end
--- Sent again, and the query has moved since it was first sent: perhaps by this very command, before others.
-local function no(outcome)
-  local moved = since ~= "" and (tonumber(v) or 0) >= tonumber(since)
-  return answer(moved and ${outcomes.unknown} or outcome)
+-- Sent again because the answer was lost: this version is its own work. It is written again, so that whoever waits for
+-- the replicas on this connection waits for a write of this connection.
+if o == operation then
+  call("HSET", key, "o", o)
+  return answer(${outcomes.changed})
 end
-if fence ~= "" and fence ~= v then return no(${outcomes.leaseLost}) end
+if fence == "" or fence ~= v then
+  -- Sent again, and the query has moved since it was first sent: perhaps by this very command, before others. They may
+  -- even have moved it back to where the command would be accepted once more.
+  if since ~= "" and (tonumber(v) or 0) > tonumber(since) then return answer(${outcomes.unknown}) end
+  if fence ~= "" then return answer(${outcomes.leaseLost}) end
+end
+
 local to = target(event)
 if not to or (x and fence == "" and event ~= "${
   QueryEvent.wireNames[openEvent]
-}") then return no(${outcomes.refused}) end
+}") then return answer(${outcomes.refused}) end
 move(
   to,
   operation,
@@ -151,10 +175,10 @@ return answer(${outcomes.refused})
 `
 
 const renew = ({ onRenew }: Variant) => `
-if v ~= ARGV[1] or not lapses[s] then return answer(${outcomes.leaseLost}) end
+if v ~= ARGV[1] or not lapsed(s) then return answer(${outcomes.leaseLost}) end
 ${onRenew}
 x = int(millis + ARGV[2])
-redis.call("HSET", key, "x", x)
+call("HSET", key, "x", x)
 return answer(${outcomes.changed})
 `
 
@@ -163,7 +187,7 @@ export interface Scripts {
    * Moves a query to where others must wait, if the lifecycle and its claim allow it.
    *
    * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none; last, where the
-   * command is sent again, a time in microseconds before it was first sent, else empty.
+   * command is sent again, a time in µs that the server had reached when it was first sent, else empty.
    */
   readonly claim: string
   /** Moves a query to where nobody need wait, likewise. */

@@ -6,17 +6,27 @@ import * as DateTime from "effect/DateTime"
  * this machine changes nothing. It errs by no more than the time an answer was on its way.
  */
 export class ServerClock {
-  private aheadMillis: number | undefined
+  private toldMicros = 0
+  private toldAtMillis = 0
 
-  /** The newest time that the server told, in milliseconds: it was no later than now. */
-  lastMillis = 0
-
-  set(serverMillis: number): void {
-    this.lastMillis = serverMillis
-    this.aheadMillis = serverMillis - performance.now()
+  set(serverMicros: number): void {
+    this.toldMicros = serverMicros
+    this.toldAtMillis = performance.now()
   }
 
   now(): DateTime.Utc {
-    return DateTime.makeUnsafe((this.aheadMillis ?? performance.timeOrigin) + performance.now())
+    return DateTime.makeUnsafe(this.toldMicros / 1000 + this.sinceToldMillis)
+  }
+
+  /**
+   * A time in microseconds that the server has reached for certain, since no clock goes wrong by a hundredth. It is no
+   * earlier than the version of any record that was told.
+   */
+  reachedMicros(): number {
+    return Math.floor(this.toldMicros + this.sinceToldMillis * 990)
+  }
+
+  private get sinceToldMillis(): number {
+    return performance.now() - this.toldAtMillis
   }
 }

@@ -8,6 +8,7 @@ import type { DbId, QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import { type Answer, type Command, type Listener, RedisStore } from "../../services/RedisStore.ts"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
+import * as Acknowledgements from "./acknowledgements.ts"
 import * as Codec from "./codec.ts"
 import { check, checkRenewal } from "./command.ts"
 import * as Connection from "./connection.ts"
@@ -69,9 +70,40 @@ const checkTimeout = (name: string, input: Duration.Input) => {
     : invalid(`${name} must be longer than zero and finite`)
 }
 
-/** How long the first connection may take; 10 seconds where nothing else is said. */
-export const checkConnectTimeout = (connectTimeout: Duration.Input | undefined) =>
-  checkTimeout("connectTimeout", connectTimeout ?? Duration.seconds(10))
+interface TimeoutOptions {
+  readonly commandTimeout?: Duration.Input | undefined
+  readonly connectTimeout?: Duration.Input | undefined
+}
+
+const checkCommandTimeout = ({ commandTimeout }: TimeoutOptions) =>
+  checkTimeout("commandTimeout", commandTimeout ?? Duration.seconds(5))
+
+/** How long the first connection may take, and how long a command; 10 and 5 seconds where nothing else is said. */
+export const checkTimeouts = (options: TimeoutOptions) =>
+  Effect.all({
+    connectTimeout: checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10)),
+    commandTimeout: checkCommandTimeout(options)
+  })
+
+interface Replicas {
+  readonly count: number
+  readonly timeout?: Duration.Input | undefined
+}
+
+const checkReplicas = (
+  topology: Topology,
+  replicas: Replicas | undefined,
+  commandTimeout: Duration.Duration
+): Effect.Effect<Acknowledgements.Replicas | undefined, RedisStoreError.RedisStoreError> => {
+  if (replicas === undefined) return Effect.undefined
+  // A WAIT that is sent again on another connection would answer for nothing that was written on the first.
+  return topology.resends
+    ? invalid("replicas need a client with autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
+    : Effect.mapError(
+      Effect.fromResult(Acknowledgements.check(replicas, commandTimeout)),
+      storeError("configure the store")
+    )
+}
 
 /** What the names of all keys of this library start with. */
 export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
@@ -82,59 +114,74 @@ export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
 /** Makes a store of queries that are laid out in one way, over connections of one kind. */
 export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layout, options: {
   readonly commandTimeout?: Duration.Input | undefined
+  readonly replicas?: Replicas | undefined
 }) {
-  const commandTimeout = yield* checkTimeout("commandTimeout", options.commandTimeout ?? Duration.seconds(5))
+  const commandTimeout = yield* checkCommandTimeout(options)
+  const replicas = yield* checkReplicas(topology, options.replicas, commandTimeout)
 
-  const connection = Connection.make(topology, commandTimeout)
+  const connection = Connection.make(topology, commandTimeout, replicas)
   const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
   const nextOperation = OperationIds.make()
   const serverClock = new ServerClock()
   const { announcesAll, channelOf, lookedAtWith, movedWith, parse, patternOf } = layout
-  const keyOf = (key: QueryKey) => Effect.fromResult(layout.keyOf(key))
+  const { keyOf } = layout
   const scripts = yield* Effect.all({
     claim: connection.load(layout.scripts.claim, 1 + movedWith.count),
     conclude: connection.load(layout.scripts.conclude, 1 + movedWith.count),
     read: connection.load(layout.scripts.read, 1 + lookedAtWith.count),
     renew: connection.load(layout.scripts.renew, 1 + lookedAtWith.count)
-  }, { concurrency: "unbounded" }).pipe(Effect.mapError(storeError("prepare the store")))
+  }, { concurrency: "unbounded" }).pipe(
+    Effect.tap(connection.tryWait),
+    Effect.tap(Effect.map(connection.time, (micros) => serverClock.set(micros))),
+    Effect.mapError(storeError("prepare the store"))
+  )
 
-  // Sends a script, and reads its answer.
-  const run = (
-    script: Connection.Script,
-    redisKey: string,
-    key: QueryKey,
-    args: Connection.Arguments,
-    argsAgain?: Connection.Arguments
-  ) =>
-    Effect.flatMap(connection.run(script, redisKey, args, argsAgain), (reply) => {
+  // Reads what a script answers.
+  const answerOf = (key: QueryKey, run: Effect.Effect<unknown, RedisStoreError.Reason>) =>
+    Effect.flatMap(run, (reply) => {
       const decoded = Codec.decode(key, reply)
-      if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMillis)
+      if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMicros)
       return Effect.fromResult(decoded)
     })
 
-  const compareAndSet = Effect.fnUntraced(
-    function*(key: QueryKey, command: Command): Effect.fn.Return<Answer, RedisStoreError.Reason | LeaseLost> {
-      const checked = yield* Effect.fromResult(check(command))
-      const redisKey = yield* keyOf(key)
-      const args = [...movedWith.of(redisKey), ...Codec.encode(nextOperation(), checked)]
-      const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
-      const since = serverClock.lastMillis * 1000
-      const { outcome, record } = yield* run(script, redisKey, key, [...args, ""], [...args, since])
-      if (outcome === Scripts.outcomes.unknown) return yield* new RedisStoreError.ConnectionLost({})
-      return outcome === Scripts.outcomes.leaseLost
-        ? yield* new LeaseLost({ fence: checked.fence ?? record.version, record })
-        : { record, changed: outcome === Scripts.outcomes.changed }
-    },
-    (effect, key, { event }) => Effect.mapError(effect, orLeaseLost(event, key))
-  )
+  const toAnswer = (
+    fence: number | undefined,
+    { outcome, record }: Codec.Decoded
+  ): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
+    switch (outcome) {
+      case Scripts.outcomes.unknown:
+        return Effect.fail(new RedisStoreError.ConnectionLost({}))
+      case Scripts.outcomes.leaseLost:
+        return Effect.fail(new LeaseLost({ fence: fence ?? record.version, record }))
+      default:
+        return Effect.succeed({ record, changed: outcome === Scripts.outcomes.changed })
+    }
+  }
+
+  const compareAndSet = (key: QueryKey, command: Command) =>
+    Effect.suspend((): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
+      const checked = check(command)
+      if (Result.isFailure(checked)) return Effect.fail(checked.failure)
+      const found = keyOf(key)
+      if (Result.isFailure(found)) return Effect.fail(found.failure)
+      const redisKey = found.success
+      const { event, fence } = checked.success
+      const args = [...movedWith.of(redisKey), ...Codec.encode(nextOperation(), checked.success)]
+      const script = Codec.takesClaim.has(event) ? scripts.claim : scripts.conclude
+      const since = serverClock.reachedMicros()
+      return Effect.flatMap(
+        answerOf(key, connection.move(script, redisKey, [...args, ""], [...args, since])),
+        (decoded) => toAnswer(fence, decoded)
+      )
+    }).pipe(Effect.mapError(orLeaseLost(command.event, key)))
 
   const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
     // Whoever waits for the query in this process need not look for itself.
-    Effect.tap(run(scripts.read, redisKey, key, lookedAtWith.of(redisKey)), ({ record }) =>
+    Effect.tap(answerOf(key, connection.run(scripts.read, redisKey, lookedAtWith.of(redisKey))), ({ record }) =>
       Effect.sync(() => subscriptions.read(channelOf(redisKey), record.version)))
   )
   const read = (key: QueryKey) =>
-    Effect.flatMap(keyOf(key), (redisKey) => sharedRead(redisKey, key)).pipe(
+    Effect.flatMap(Effect.fromResult(keyOf(key)), (redisKey) => sharedRead(redisKey, key)).pipe(
       Effect.map(({ record }) => record),
       Effect.mapError(storeError("read", key))
     )
@@ -146,19 +193,20 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       lease: Duration.Input
     ): Effect.fn.Return<QueryRecord, RedisStoreError.Reason | LeaseLost> {
       const { leaseMillis } = yield* Effect.fromResult(checkRenewal(fence, lease))
-      const redisKey = yield* keyOf(key)
+      const redisKey = yield* Effect.fromResult(keyOf(key))
       const args = [...lookedAtWith.of(redisKey), fence, leaseMillis]
-      const { outcome, record } = yield* run(scripts.renew, redisKey, key, args)
+      const { outcome, record } = yield* answerOf(key, connection.run(scripts.renew, redisKey, args))
       return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
     },
     (effect, key) => Effect.mapError(effect, orLeaseLost("renew the lease on", key))
   )
 
   const changes = (key: QueryKey, listener: Listener) =>
-    Effect.flatMap(keyOf(key), (redisKey) => subscriptions.subscribe(channelOf(redisKey), listener)).pipe(
-      Effect.as({ announcesAll }),
-      Effect.mapError(storeError("subscribe to", key))
-    )
+    Effect.flatMap(Effect.fromResult(keyOf(key)), (redisKey) => subscriptions.subscribe(channelOf(redisKey), listener))
+      .pipe(
+        Effect.as({ announcesAll }),
+        Effect.mapError(storeError("subscribe to", key))
+      )
 
   const keys = (db: DbId) =>
     Stream.unwrap(Effect.map(Effect.fromResult(patternOf(db)), connection.find)).pipe(

@@ -1,0 +1,28 @@
+/** The protocol of the reference through plain ioredis: what it sends, in its order, and nothing that it does not. */
+import type { QueryKey } from "effect-query-state"
+import type { Redis } from "ioredis"
+import { edges, type Event, triggerScript } from "../test/support/ReferenceMachine.ts"
+
+const stateKeyOf = ({ db, query }: QueryKey.QueryKey) => `finist:${db}:${query}-state`
+
+/** Makes the machine of a query that has never been seen. */
+export const make = async (redis: Redis, key: QueryKey.QueryKey): Promise<void> => {
+  const stateKey = stateKeyOf(key)
+  await redis.get(stateKey)
+  await redis.setnx(stateKey, "known")
+  // oxlint-disable-next-line no-await-in-loop -- it waits for each of them
+  for (const [event, from, to] of edges) await redis.hset(`${stateKey}:QueryEvent.${event}`, from, to)
+}
+
+export const trigger = (redis: Redis, key: QueryKey.QueryKey, event: Event): Promise<unknown> => {
+  const stateKey = stateKeyOf(key)
+  return redis.eval(triggerScript, 2, stateKey, `${stateKey}:QueryEvent.${event}`)
+}
+
+/** From never seen to completed. */
+export const live = async (redis: Redis, key: QueryKey.QueryKey): Promise<void> => {
+  await make(redis, key)
+  await trigger(redis, key, "QUEUE")
+  await trigger(redis, key, "EXECUTE")
+  await trigger(redis, key, "FINISH")
+}

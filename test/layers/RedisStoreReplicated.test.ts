@@ -1,0 +1,13 @@
+import { Effect, Layer, Redacted } from "effect"
+import { RedisStoreLive } from "effect-query-state"
+import * as Replicated from "../support/Replicated.ts"
+import { suite } from "../support/storeConformance.ts"
+
+const ReplicatedLayer = Layer.unwrap(
+  Effect.map(
+    Replicated.acquire(),
+    ({ primary }) => RedisStoreLive.layer({ url: Redacted.make(primary.server.url), replicas: { count: 1 } })
+  )
+)
+
+suite("a Redis whose replica is waited for", ReplicatedLayer, { time: "real" })

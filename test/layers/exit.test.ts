@@ -1,0 +1,56 @@
+import { assert, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { spawn } from "node:child_process"
+import { inject } from "vitest"
+
+/** What a program of its own prints, and how it ends, if nothing stops it from ending. */
+const run = (program: string) =>
+  Effect.callback<{ readonly code: number | null; readonly output: string }>((resume) => {
+    const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", program], {
+      stdio: ["ignore", "pipe", "inherit"]
+    })
+    let output = ""
+    child.stdout.on("data", (data) => {
+      output += String(data)
+    })
+    child.once("close", (code) => resume(Effect.succeed({ code, output: output.trim() })))
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+const program = (body: string) => `
+  import { Effect, Layer, Redacted } from "effect"
+  import { QueryKey, QueryStateMachine, RedisStoreLive } from "effect-query-state"
+  const url = Redacted.make("${inject("redisUrl")}")
+  const key = QueryKey.makeUnsafe({ db: "exit", query: String(process.pid) })
+  ${body}
+`
+
+it.live.each<[what: string, body: string, output: string]>([
+  [
+    "was connected, subscribed and interrupted while it waited",
+    `await Effect.gen(function*() {
+      const query = yield* QueryStateMachine.make(key)
+      yield* query.enqueue
+      const waited = yield* Effect.result(query.waitUntilComplete({ timeout: "100 millis" }))
+      console.log(waited._tag)
+    }).pipe(Effect.provide(RedisStoreLive.layer({ url })), Effect.runPromise)`,
+    "Failure"
+  ],
+  [
+    "ran a query, with its heartbeat and its watch",
+    `await Effect.gen(function*() {
+      const query = yield* QueryStateMachine.make(key)
+      console.log(yield* query.run({ execute: () => Effect.succeed("ran"), onCompleted: Effect.succeed("joined") }))
+    }).pipe(Effect.provide(RedisStoreLive.layer({ url })), Effect.runPromise)`,
+    "ran"
+  ],
+  [
+    "could not connect",
+    `const layer = RedisStoreLive.layer({ url: Redacted.make("redis://127.0.0.1:1"), connectTimeout: "1 second" })
+    console.log(await Effect.runPromise(Effect.flip(Effect.scoped(Layer.build(layer)))).then((error) => error.reason._tag))`,
+    "ConnectionLost"
+  ]
+])("a process that %s ends by itself once its store is closed", ([, body, output]) =>
+  Effect.gen(function*() {
+    assert.deepStrictEqual(yield* run(program(body)), { code: 0, output })
+  }))

@@ -1,0 +1,115 @@
+/** Processes that all run the same queries, and are frozen and killed meanwhile. */
+import { Deferred, Effect, Fiber, Scope } from "effect"
+import { QueryKey, QueryStateMachine, RedisStore } from "effect-query-state"
+import { randomUUID } from "node:crypto"
+import { type Outcome, type Task, valueOf } from "../fixtures/workerProtocol.ts"
+import type { World } from "../support/Chaos.ts"
+import { aWhile, choose } from "../support/chaosFaults.ts"
+import * as Fleet from "../support/Fleet.ts"
+import { type Change, unlawful } from "../support/History.ts"
+
+export interface Report {
+  /** How many times a process was told how a run ended. */
+  readonly runs: number
+  readonly faults: Readonly<Record<string, number>>
+  readonly violations: ReadonlyArray<string>
+}
+
+const size = 3
+const queries = 30
+const atOnce = 4
+const leaseMillis = 1_000
+
+/** The processes there are, for as long as the scope is open in which they were spawned. */
+export interface Crew {
+  readonly workers: ReadonlyArray<Fleet.Worker>
+  /** Kills a process, and puts a new one in its place. */
+  readonly replace: (worker: Fleet.Worker) => Effect.Effect<Fleet.Worker>
+}
+
+export const spawn = ({ proxy, server }: World): Effect.Effect<Crew, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const scope = yield* Effect.scope
+    const spawnOne = Scope.provide(Fleet.spawn(proxy.url, server.url), scope)
+    const workers = yield* Effect.replicateEffect(spawnOne, size, { concurrency: "unbounded" })
+    const replace = Effect.fnUntraced(function*(worker: Fleet.Worker) {
+      yield* worker.kill
+      const replacement = yield* spawnOne
+      workers[workers.indexOf(worker)] = replacement
+      return replacement
+    }, Effect.uninterruptible)
+    return { workers, replace }
+  })
+
+/** Freezes and kills one process or another, now and then. */
+const disturb = Effect.fnUntraced(function*(
+  { replace, workers }: Crew,
+  tasks: ReadonlyArray<Task>,
+  count: Record<string, number>
+): Effect.fn.Return<never> {
+  while (true) {
+    yield* aWhile(200, 2_000)
+    const worker = yield* choose(workers)
+    const kind = yield* choose(["process frozen", "process killed"])
+    count[kind] = (count[kind] ?? 0) + 1
+    yield* kind === "process frozen"
+      ? Effect.acquireUseRelease(worker.freeze, () => aWhile(50, 2 * leaseMillis), () => worker.thaw)
+      : Effect.uninterruptible(Effect.flatMap(replace(worker), ({ start }) => start(tasks, atOnce)))
+  }
+})
+
+/** Lists what processes were told of a query that its changes do not bear out. */
+const untrue = (key: QueryKey.QueryKey, log: ReadonlyArray<Change>, outcomes: ReadonlyArray<Outcome>) => {
+  const completed = log.findIndex(({ tag }) => tag === "Completed")
+  const value = completed < 0 ? undefined : valueOf(key, log[completed - 1]?.version ?? Number.NaN)
+  return [
+    ...unlawful(log),
+    ...(completed >= 0 && completed < log.length - 1 ? ["a query that was Completed was run again"] : []),
+    ...outcomes.flatMap((outcome) =>
+      outcome._tag === "Succeeded" && outcome.value !== value
+        ? [`a process was told ${outcome.value}, and the query completed with ${value ?? "nothing"}`]
+        : []
+    )
+  ]
+}
+
+/** Lets the processes run queries of their own, until it is over and they have ended. */
+export const play = Effect.fnUntraced(
+  function*(
+    world: World,
+    crew: Crew,
+    over: Deferred.Deferred<void>
+  ): Effect.fn.Return<Report, never, Scope.Scope> {
+    const db = QueryKey.DbId.make(randomUUID())
+    const logs = yield* world.listen(db)
+    const keys = Array.from({ length: queries }, (_, index) => QueryKey.makeUnsafe({ db, query: `${index}` }))
+    const tasks = keys.map((key): Task => ({ key, by: "run", leaseMillis, stores: 50 }))
+    const faults: Record<string, number> = {}
+    for (const { start } of crew.workers) yield* start(tasks, atOnce)
+    const disturbing = yield* Effect.forkChild(disturb(crew, tasks, faults))
+    yield* Deferred.await(over)
+    yield* Fiber.interrupt(disturbing)
+
+    const outcomesOf = (key: QueryKey.QueryKey) =>
+      Effect.forEach(crew.workers, ({ told }) => Effect.map(told(key, "ended"), ({ outcome }) => outcome))
+    const becomesDeterminate = (key: QueryKey.QueryKey) =>
+      Effect.flatMap(QueryStateMachine.make(key), (query) => query.waitUntilComplete({ timeout: "10 seconds" })).pipe(
+        Effect.isSuccess,
+        Effect.provideService(RedisStore.RedisStore, world.stores[0] ?? RedisStore.RedisStore.of(Object.create(null)))
+      )
+    let runs = 0
+    const violations: Array<string> = []
+    for (const key of keys) {
+      const outcomes = yield* Effect.timeoutOrElse(outcomesOf(key), {
+        duration: "60 seconds",
+        orElse: () => Effect.as(Effect.sync(() => violations.push(`${key.query}: a run does not end`)), [])
+      })
+      runs += outcomes.length
+      if (!(yield* becomesDeterminate(key))) violations.push(`${key.query}: it stays pending`)
+      yield* world.heard
+      violations.push(...untrue(key, logs.get(key.query) ?? [], outcomes).map((what) => `${key.query}: ${what}`))
+    }
+    return { runs, faults, violations }
+  },
+  Effect.scoped
+)
