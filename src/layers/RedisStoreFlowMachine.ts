@@ -127,6 +127,7 @@ export const layerConfig = (options: {
   readonly prefix?: Config.Config<string | undefined> | undefined
   readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
+  readonly replicas?: Config.Config<RedisStoreLive.Replicas | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(
     Config.all({
@@ -134,7 +135,8 @@ export const layerConfig = (options: {
       dialect: options.dialect ?? Config.succeed(undefined),
       prefix: options.prefix ?? Config.succeed(undefined),
       commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
-      connectTimeout: options.connectTimeout ?? Config.succeed(undefined)
+      connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
+      replicas: options.replicas ?? Config.succeed(undefined)
     }),
     layer
   ))

@@ -1,6 +1,6 @@
 /** Holes 1 to 5 of the reference's protocol, as they are numbered in `flowmachine-facts.md`, seen from a store that shares it. */
 import { assert, it } from "@effect/vitest"
-import { Array as Arr, Effect, Fiber, Redacted, Ref, Schedule } from "effect"
+import { Array as Arr, Effect, Fiber, Layer, Redacted, Ref, Schedule } from "effect"
 import {
   type QueryKey,
   QueryRecord,
@@ -12,9 +12,12 @@ import {
 } from "effect-query-state"
 import { inject } from "vitest"
 import { driveTo, freshKey, told } from "../support/queries.ts"
-import { driveReference, makeReference, recordKey, stateKey, stored, withAdmin } from "../support/shared.ts"
+import { driveReference, makeReference, recordKey, StandIn, stateKey, stored, withAdmin } from "../support/shared.ts"
 
-const StoreLayer = RedisStoreFlowMachine.layer({ url: Redacted.make(inject("redisUrl")) })
+const SharedLayer = Layer.merge(
+  RedisStoreFlowMachine.layer({ url: Redacted.make(inject("redisUrl")) }),
+  StandIn.layer
+)
 
 const options = { excludeTestServices: true, timeout: "30 seconds" } as const
 
@@ -32,7 +35,7 @@ const edges = [
   ["FINISH_RESET", "resetting", "known"]
 ] as const
 
-it.layer(StoreLayer, options)("Hole 1, a query that begins to execute between two looks", (it) => {
+it.layer(SharedLayer, options)("Hole 1, a query that begins to execute between two looks", (it) => {
   it.effect.each([{ looks: 0 }, { looks: 1 }, { looks: 2 }, { looks: 3 }])(
     "ends no wait here before it is determinate, if the reference does that after $looks looks",
     ({ looks }) =>
@@ -66,7 +69,7 @@ it.layer(StoreLayer, options)("Hole 1, a query that begins to execute between tw
   )
 })
 
-it.layer(StoreLayer, options)("Hole 2, a machine that a client left half-made", (it) => {
+it.layer(SharedLayer, options)("Hole 2, a machine that a client left half-made", (it) => {
   it.effect("takes no event in the reference, and every event once it was moved from here", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
@@ -106,7 +109,7 @@ it.layer(StoreLayer, options)("Hole 2, a machine that a client left half-made", 
     }))
 })
 
-it.layer(StoreLayer, options)("Hole 3, a state that is missing", (it) => {
+it.layer(SharedLayer, options)("Hole 3, a state that is missing", (it) => {
   it.effect("is Known here: waits end, a holder is told that its claim is lost, and the query can be run again", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
@@ -151,7 +154,7 @@ it.layer(StoreLayer, options)("Hole 3, a state that is missing", (it) => {
     }))
 })
 
-it.layer(StoreLayer, options)("Hole 4, who finishes a run that was cancelled and reset", (it) => {
+it.layer(SharedLayer, options)("Hole 4, who finishes a run that was cancelled and reset", (it) => {
   it.effect("has lost his lease, if he is one of ours, and the run of the reference stays its own", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
@@ -185,7 +188,7 @@ it.layer(StoreLayer, options)("Hole 4, who finishes a run that was cancelled and
     }))
 })
 
-it.layer(StoreLayer, options)("Hole 5, a query whose owner is gone", (it) => {
+it.layer(SharedLayer, options)("Hole 5, a query whose owner is gone", (it) => {
   it.effect("executes for no longer than the lease, if he was one of ours, and the reference can run it then", () =>
     Effect.gen(function*() {
       const key = yield* freshKey

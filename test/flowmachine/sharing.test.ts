@@ -1,6 +1,6 @@
 /** Queries that processes of both kinds move, step by step. */
 import { assert, it } from "@effect/vitest"
-import { Effect, Fiber, Redacted, Result, Schedule, Stream } from "effect"
+import { Effect, Fiber, Layer, Redacted, Result, Schedule, Stream } from "effect"
 import {
   QueryEvent,
   QueryRecord,
@@ -14,16 +14,26 @@ import {
 import { inject } from "vitest"
 import * as Hints from "../support/hints.ts"
 import { driveTo, freshKey, told } from "../support/queries.ts"
-import { driveReference, makeReference, members, recordKey, stateKey, stored, withAdmin } from "../support/shared.ts"
+import {
+  driveReference,
+  makeReference,
+  members,
+  recordKey,
+  StandIn,
+  stateKey,
+  stored,
+  withAdmin
+} from "../support/shared.ts"
 
-const url = inject("redisUrl")
+const url = Redacted.make(inject("redisUrl"))
 
-const StoreLayer = RedisStoreFlowMachine.layer({ url: Redacted.make(url) })
+const SharedLayer = Layer.merge(RedisStoreFlowMachine.layer({ url }), StandIn.layer)
+const DevelopmentLayer = Layer.merge(RedisStoreFlowMachine.layer({ url, dialect: "reset-failed" }), StandIn.layer)
 
 const released = Transition.edges.filter(({ from, to }) => from !== "ResetFailed" && to !== "ResetFailed")
 const tags = QueryState.tags.filter((tag) => tag !== "ResetFailed")
 
-it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
+it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
   "A query that is shared with FlowMachine",
   (it) => {
     it.effect("is found by nobody, and nothing is written, while it is only looked at, or refused an event", () =>
@@ -271,7 +281,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
   }
 )
 
-it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("With a released FlowMachine", (it) => {
+it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })("With a released FlowMachine", (it) => {
   it.effect("a purge that fails reports its failure, and leaves the query Resetting", () =>
     Effect.gen(function*() {
       const key = yield* freshKey
@@ -317,7 +327,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("With
     }))
 })
 
-it.layer(RedisStoreFlowMachine.layer({ url: Redacted.make(url), dialect: "reset-failed" }), {
+it.layer(DevelopmentLayer, {
   excludeTestServices: true,
   timeout: "30 seconds"
 })("With a FlowMachine that has ResetFailed", (it) => {

@@ -1,5 +1,5 @@
 /** Queries in the Redis that the tests share, as FlowMachine has them, and as it moves them. */
-import { Effect } from "effect"
+import { Context, Effect, Layer } from "effect"
 import type { QueryEvent, QueryKey, QueryState } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { inject } from "vitest"
@@ -25,11 +25,14 @@ export const recordKey = (key: QueryKey.QueryKey): string => `query-state:${stat
 export const withAdmin = <A>(f: (admin: Redis) => Promise<A>): Effect.Effect<A> =>
   Effect.scoped(Effect.flatMap(RedisAdmin.connect(inject("redisUrl")), (admin) => Effect.promise(() => f(admin))))
 
-/** A machine of the reference, in a process of its own. */
-export const makeReference = Effect.fnUntraced(function*(key: QueryKey.QueryKey) {
-  const reference = yield* Reference.spawn(inject("redisUrl"))
-  return yield* reference.make(key)
-})
+/** The stand-in of FlowMachine at that Redis, in a process of its own. */
+export class StandIn extends Context.Service<StandIn, Reference.Reference>()("test/support/shared/StandIn") {
+  static readonly layer = Layer.effect(StandIn, Reference.spawn(inject("redisUrl")))
+}
+
+/** A machine of the reference. */
+export const makeReference = (key: QueryKey.QueryKey): Effect.Effect<Reference.Machine, never, StandIn> =>
+  StandIn.use((reference) => reference.make(key))
 
 /** Lets the reference bring a query that it knows into a state. */
 export const driveReference = Effect.fnUntraced(function*(machine: Reference.Machine, tag: QueryState.Tag) {
