@@ -3,6 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Redacted, Result, Schedule, Stream } from "effect"
 import {
   QueryEvent,
+  type QueryKey,
   QueryRecord,
   QueryState,
   QueryStateMachine,
@@ -233,6 +234,49 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         yield* machine.trigger("FINISH_RESET")
         assert.strictEqual(yield* run, "executed")
         assert.strictEqual(yield* machine.currentState, "completed")
+      }))
+
+    it.effect("is joined by run, if the reference executes what run has just queued", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const machine = yield* makeReference(key)
+        const compareAndSet = (key: QueryKey.QueryKey, command: RedisStore.Command) =>
+          Effect.tap(
+            store.compareAndSet(key, command),
+            () => command.event === "Queue" ? machine.trigger("EXECUTE") : Effect.void
+          )
+        const query = yield* QueryStateMachine.make(key).pipe(
+          Effect.provideService(
+            RedisStore.RedisStore,
+            RedisStore.RedisStore.of({ ...store, compareAndSet: compareAndSet as typeof store.compareAndSet })
+          )
+        )
+        const run = yield* Effect.forkChild(
+          query.run({ execute: () => Effect.succeed("executed"), onCompleted: Effect.succeed("fetched") })
+        )
+        yield* Effect.repeat(machine.trigger("FINISH"), { until: ({ changed }) => changed })
+        assert.strictEqual(yield* Fiber.join(run), "fetched")
+      }))
+
+    it.effect("shows every move of the reference that there is time to see among its changes", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const query = yield* QueryStateMachine.make(key)
+        const machine = yield* makeReference(key)
+        const life = ["QUEUE", "EXECUTE", "CANCEL", "RESET", "FINISH_RESET"] as const
+        const seen = yield* query.changes.pipe(
+          Stream.tap(({ state }) => {
+            const next = life[["Known", "Queued", "Executing", "Cancelled", "Resetting"].indexOf(state._tag)]
+            return next === undefined ? Effect.void : machine.trigger(next)
+          }),
+          Stream.take(12),
+          Stream.runCollect
+        )
+        const tags = ["Known", "Queued", "Executing", "Cancelled", "Resetting"]
+        assert.deepStrictEqual(seen.map(({ state }) => state._tag as string), [...tags, ...tags, ...tags].slice(0, 12))
+        const versions = seen.map(({ version }) => version)
+        assert.deepStrictEqual(versions, [...new Set(versions)].toSorted((left, right) => left - right))
       }))
 
     it.effect("is listed whoever made it, and by its database alone", () =>

@@ -56,7 +56,14 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, opti
     claim: Effect.gen(function*() {
       const queued = yield* store.compareAndSet(key, { event: "Queue", holder, lease })
       if (!queued.changed) return queued
-      return yield* store.compareAndSet(key, { event: "Execute", fence: queued.record.version, holder, lease })
+      // Where others who ask for no fence may execute what was queued here, or came when that claim was over: theirs is
+      // the run, and it is joined. That somebody called it off is for the caller to hear.
+      return yield* store.compareAndSet(key, { event: "Execute", fence: queued.record.version, holder, lease }).pipe(
+        Effect.catchTag("LeaseLost", (error) =>
+          error.record.state._tag === "Cancelled"
+            ? Effect.fail(error)
+            : Effect.succeed({ record: error.record, changed: false }))
+      )
     }),
     lease,
     events: execution,
