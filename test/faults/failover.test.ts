@@ -1,7 +1,15 @@
 /** Failovers that lose what the old primary had answered, since its replica did not have it yet. */
 import { assert, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Redacted, Schedule, type Scope } from "effect"
-import { type QueryKey, QueryState, QueryStateMachine, Reason, RedisStore, RedisStoreLive } from "effect-query-state"
+import {
+  type QueryKey,
+  QueryRecord,
+  QueryState,
+  QueryStateMachine,
+  Reason,
+  RedisStore,
+  RedisStoreLive
+} from "effect-query-state"
 import * as Proxy from "../support/Proxy.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
 import * as Replicated from "../support/Replicated.ts"
@@ -64,6 +72,32 @@ it.live("a claim that a failover loses is told to its holder, and the query can 
 
       assert.strictEqual(yield* query.executing(() => Effect.succeed("done")), "done")
       assert.strictEqual((yield* Fiber.join(waiter)).state._tag, "Completed")
+    })))
+
+it.live("a record that a failover loses leaves no waiter behind, and its holder has lost its lease", () =>
+  inWorld({}, ({ cutOff, failOver, key, query }) =>
+    Effect.gen(function*() {
+      yield* cutOff
+      const interrupted = yield* Deferred.make<void>()
+      const work = Effect.andThen(failOver, Effect.never).pipe(
+        Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined))
+      )
+      yield* query.enqueue
+      const waiter = yield* Effect.forkChild(query.waitUntilComplete({ schedule }), { startImmediately: true })
+      const lost = yield* Effect.flip(query.executing(() => work, { lease: "20 seconds" }))
+      assert.deepStrictEqual(
+        lost._tag === "LeaseLost" && lost.record,
+        QueryRecord.absent(key)
+      )
+      yield* Deferred.await(interrupted)
+      assert.deepStrictEqual(yield* Fiber.join(waiter), QueryRecord.absent(key))
+
+      // Versions go on growing, and with them the fences that storage compares.
+      const { fence } = lost as { readonly fence: number }
+      assert.isAbove(
+        yield* query.run({ execute: (claim) => Effect.succeed(claim.fence), onCompleted: Effect.succeed(0) }),
+        fence
+      )
     })))
 
 it.live("an outcome that a failover loses is undecided again, until the lease of its holder lapses", () =>

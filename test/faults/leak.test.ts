@@ -58,19 +58,19 @@ const leavesNothing = Effect.fnUntraced(function*(cycles: number) {
 }, Effect.provide(Metric.enableRuntimeMetricsLayer))
 
 it.live(
-  "100,000 waits in memory that are interrupted leave neither fibers nor memory behind",
-  () => Effect.provide(leavesNothing(100_000), RedisStoreMemory.layer),
+  "20,000 waits in memory that are interrupted leave neither fibers nor memory behind",
+  () => Effect.provide(leavesNothing(20_000), RedisStoreMemory.layer),
   { timeout: 90_000 }
 )
 
 it.live(
-  "20,000 waits in Redis that are interrupted leave neither channels, nor fibers, nor memory behind",
+  "100,000 waits in Redis that are interrupted leave neither channels, nor fibers, nor memory behind",
   () =>
     Effect.gen(function*() {
       const { url } = yield* RedisServer.acquire()
       const admin = yield* RedisAdmin.connect(url)
       yield* Effect.gen(function*() {
-        yield* leavesNothing(20_000)
+        yield* leavesNothing(100_000)
         yield* Subscribed.none(admin)
         assert.isAtMost(yield* Subscribed.connections(admin), 1)
       }).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))

@@ -31,12 +31,26 @@ const told = (
 const queued = told("Queue", "Queued", 10, true, 0)
 const executing = told("Execute", "Executing", 20, true, 2)
 
+const unanswered = (event: "Queue" | "Execute", began: number): Entry => ({
+  key,
+  call: { _tag: "CompareAndSet", command: { event } },
+  told: { _tag: "Unknown" },
+  began,
+  ended: began + 1
+})
+
 it("a history that can be true is let pass", () => {
   assert.deepStrictEqual(violations(log, [queued, executing, told("Queue", "Executing", 20, false, 4)]), [])
+  assert.deepStrictEqual(violations(log, [queued, unanswered("Execute", 2)]), [])
 })
 
 it.each<[what: string, log: ReadonlyArray<Change>, entries: ReadonlyArray<Entry>]>([
   ["a change that nobody was told of", log, [queued]],
+  ["a change that was known before the one who does not know asked for it", log, [
+    queued,
+    told("Queue", "Executing", 20, false, 2),
+    unanswered("Execute", 4)
+  ]],
   ["a change that two were told they had made", log, [queued, executing, told("Execute", "Executing", 20, true, 4)]],
   ["a change that was never made", log, [queued, executing, told("Execute", "Executing", 30, true, 4)]],
   ["a refusal of what is accepted", log, [queued, executing, told("Execute", "Queued", 10, false, 1)]],

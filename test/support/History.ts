@@ -124,16 +124,19 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
   const byEnd = entries.toSorted((left, right) => left.ended - right.ended).values()
   let next = byEnd.next()
   let known = 0
+  const knownBefore = new Map<Entry, number>()
   for (const entry of entries.toSorted((left, right) => left.began - right.began)) {
     while (next.done !== true && next.value.ended < entry.began) {
       known = Math.max(known, recordOf(next.value)?.version ?? 0)
       next = byEnd.next()
     }
+    knownBefore.set(entry, known)
     const version = recordOf(entry)?.version ?? known
     if (version < known) found.push(`${showCall(entry.call)}: told of version ${version}, when ${known} was known`)
   }
 
-  // Every change is that of somebody who was told so, of somebody who does not know, or of a lease that lapsed.
+  // Every change is that of somebody who was told so, of somebody who had asked for it and does not know, or of a lease
+  // that lapsed.
   const unknown = entries.filter(({ call, told }) => call._tag === "CompareAndSet" && told._tag === "Unknown")
   const renewed = new Set(
     entries.map(({ call, told }) => call._tag === "Renew" && told._tag === "Answer" && call.fence)
@@ -146,8 +149,9 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
   log.forEach(({ tag, version }, index) => {
     const from = before(index)
     if (winners.has(version) || (isLapse(from, tag) && isLeased(log[index - 1]?.version))) return
-    const doubtful = unknown.findIndex(({ call }) =>
-      call._tag === "CompareAndSet" && Transition.next(from, call.command.event) === tag
+    const doubtful = unknown.findIndex((entry) =>
+      entry.call._tag === "CompareAndSet" && Transition.next(from, entry.call.command.event) === tag &&
+      (knownBefore.get(entry) ?? 0) < version
     )
     if (doubtful < 0) found.push(`version ${version}: nobody moved the query from ${from} to ${tag}`)
     else unknown.splice(doubtful, 1)
