@@ -9,6 +9,13 @@ import * as RedisServer from "../support/RedisServer.ts"
 class Overlaps {
   count = 0
   private readonly underWay = new Map<string, number>()
+  private readonly ends = new Map<string, () => void>()
+
+  /** Work that ends as soon as a renewal of its claim is on its way. */
+  readonly workOn = (query: string): Effect.Effect<void> =>
+    Effect.callback((resume) => {
+      this.ends.set(query, () => resume(Effect.void))
+    })
 
   readonly watch = (store: RedisStore.RedisStore["Service"]): RedisStore.RedisStore["Service"] => {
     const add = (query: string, by: number) => this.underWay.set(query, (this.underWay.get(query) ?? 0) + by)
@@ -23,6 +30,7 @@ class Overlaps {
       renew: (key, fence, lease) =>
         Effect.suspend(() => {
           add(key.query, 1)
+          this.ends.get(key.query)?.()
           return Effect.ensuring(store.renew(key, fence, lease), Effect.sync(() => add(key.query, -1)))
         })
     })
@@ -43,10 +51,10 @@ it.live("work that ends while a renewal is on its way is recorded as it ended, a
       yield* Effect.forEach(keys, (key) => driveTo(key, "Queued"), { concurrency: "unbounded" })
       // Every command is on its way for so long, there and back.
       yield* proxy.delay("20 millis")
-      const ends = yield* Effect.forEach(keys, (key, index) =>
+      const ends = yield* Effect.forEach(keys, (key) =>
         Effect.gen(function*() {
           const query = yield* QueryStateMachine.make(key)
-          return yield* Effect.result(query.executing(() => Effect.sleep(index), { lease: "10 seconds" }))
+          return yield* Effect.result(query.executing(() => overlaps.workOn(key.query), { lease: "10 seconds" }))
         }), { concurrency: "unbounded" })
       assert.deepStrictEqual(Arr.getFailures(ends.map(Result.mapError(({ _tag }) => _tag))), [])
       const store = yield* RedisStore.RedisStore
