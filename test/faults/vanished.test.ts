@@ -46,7 +46,11 @@ const holders: ReadonlyArray<{
         const { state } = yield* query.trigger("Queue", { holder: "worker 1", lease: "1 hour" })
         const fence = QueryState.claimOf(state)?.fence
         yield* Effect.repeat(Effect.delay(query.currentState, 10), { until: ({ _tag }) => _tag !== "Queued" })
-        return yield* query.trigger("Execute", { fence })
+        // While memory is short, nothing is claimed.
+        return yield* Effect.retry(query.trigger("Execute", { fence }), {
+          schedule: Schedule.spaced("10 millis"),
+          while: (error) => error._tag === "RedisStoreError" && error.reason._tag === "OutOfMemory"
+        })
       })
   },
   { tag: "Executing", before: "Queued", hold: (query) => query.executing(() => Effect.never, { lease }) },
