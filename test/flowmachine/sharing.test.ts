@@ -15,6 +15,8 @@ import {
 import { inject } from "vitest"
 import * as Hints from "../support/hints.ts"
 import { driveTo, freshKey, told } from "../support/queries.ts"
+import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisServer from "../support/RedisServer.ts"
 import {
   driveReference,
   makeReference,
@@ -407,3 +409,17 @@ it.layer(DevelopmentLayer, {
       assert.isTrue(yield* query.isResetFailed)
     }))
 })
+
+it.live("A claim outlasts a server that stores its data and loads it again", () =>
+  Effect.gen(function*() {
+    const { url } = yield* RedisServer.acquire({ args: ["--enable-debug-command", "yes"] })
+    const admin = yield* RedisAdmin.connect(url)
+    yield* Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const key = yield* freshKey
+      const record = yield* driveTo(key, "Executing", { holder: "worker 1", lease: "1 hour" })
+      yield* Effect.promise(() => admin.call("DEBUG", "RELOAD"))
+      assert.deepStrictEqual(yield* store.read(key), record)
+      assert.isTrue((yield* store.compareAndSet(key, { event: "Finish", fence: record.version })).changed)
+    }).pipe(Effect.provide(RedisStoreFlowMachine.layer({ url: Redacted.make(url) })))
+  }))
