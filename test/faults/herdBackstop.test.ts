@@ -1,6 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted, Schedule } from "effect"
-import { QueryStateMachine, RedisStoreFaults, RedisStoreLive } from "effect-query-state"
+import { QueryError, QueryStateMachine, RedisStoreFaults, RedisStoreLive } from "effect-query-state"
 import { driveTo, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/redisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
@@ -31,4 +31,25 @@ it.live("1,000 waiters of one query that nobody notifies look for it together, a
       assert.deepStrictEqual(ends, Array.from(ends, () => record))
       assert.isAtMost((yield* Subscribed.scripts(admin)) - before, 50)
     }).pipe(Effect.provide(RedisStoreFaults.layer(RedisStoreLive.layer({ url: Redacted.make(url) }))))
+  }))
+
+it.live("1,000 waiters of one query that stays pending count the look of one as a look of all", () =>
+  Effect.gen(function*() {
+    const { url } = yield* RedisServer.acquire()
+    const admin = yield* RedisAdmin.connect(url)
+    yield* Effect.gen(function*() {
+      const key = yield* freshKey
+      const record = yield* driveTo(key, "Executing")
+      const query = yield* QueryStateMachine.make(key)
+      const threeLooks = Schedule.jittered(Schedule.spaced("1 second")).pipe(Schedule.upTo({ times: 3 }))
+      const before = yield* Subscribed.scripts(admin)
+      const ends = yield* Effect.replicateEffect(
+        Effect.flip(query.waitUntilComplete({ schedule: threeLooks })),
+        waiters,
+        { concurrency: "unbounded" }
+      )
+      // Each has waited for as long as its own schedule says, whoever looked.
+      assert.deepStrictEqual(ends, Array.from(ends, () => new QueryError.StillPending({ record })))
+      assert.isAtMost((yield* Subscribed.scripts(admin)) - before, 50)
+    }).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
   }))
