@@ -1,6 +1,6 @@
 /** Waiting, in virtual time: when a wait looks, what wakes it, and how it ends. */
-import { assert } from "@effect/vitest"
-import { DateTime, Duration, Effect, Fiber, Random, Schedule } from "effect"
+import { assert, it } from "@effect/vitest"
+import { Clock, DateTime, Duration, Effect, Fiber, Random, Schedule } from "effect"
 import {
   QueryError,
   type QueryKey,
@@ -9,11 +9,13 @@ import {
   Reason,
   RedisStore,
   RedisStoreError,
-  RedisStoreFaults
+  RedisStoreFaults,
+  RedisStoreMemory
 } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
 import { countingSubscriptions } from "../support/openSubscriptions.ts"
 import { failedWith, outcomeOf } from "../support/outcome.ts"
+import { freshKey } from "../support/queries.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 import type * as Timeline from "../support/Timeline.ts"
 
@@ -359,3 +361,22 @@ for (const [how, options, end] of endings) {
       })
     ))
 }
+
+it.effect("a clock by which all time is over at once ends a wait with its schedule", () =>
+  Effect.gen(function*() {
+    const clock = yield* Clock.Clock
+    const query = yield* QueryStateMachine.make(yield* freshKey)
+    yield* query.enqueue
+    const error = yield* Effect.flip(query.waitUntilComplete({
+      schedule: Schedule.spaced("1 hour").pipe(Schedule.upTo({ times: 3 }))
+    })).pipe(Effect.provideService(Clock.Clock, {
+      currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+      currentTimeMillis: clock.currentTimeMillis,
+      currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
+      currentTimeNanos: clock.currentTimeNanos,
+      monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+      monotonicTimeNanos: clock.monotonicTimeNanos,
+      sleep: () => Effect.void
+    }))
+    assert.deepStrictEqual(error, new QueryError.StillPending({ record: yield* query.record }))
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))

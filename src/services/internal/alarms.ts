@@ -2,7 +2,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 
 export interface Sleeper {
   readonly ring: () => void
@@ -11,7 +11,7 @@ export interface Sleeper {
 /** The sleepers whose time is over in the same millisecond, and the one fiber that sleeps for them. */
 interface Alarm {
   readonly sleepers: Set<Sleeper>
-  readonly fiber: Fiber.Fiber<void>
+  fiber: Fiber.Fiber<void> | undefined
 }
 
 /**
@@ -31,15 +31,17 @@ class Alarms {
     const nowMillis = Number(this.clock.monotonicTimeNanosUnsafe()) / 1_000_000
     const atMillis = Math.ceil(nowMillis + millis)
     if (atMillis === Number.POSITIVE_INFINITY) return atMillis
-    const alarm = this.byMillis.get(atMillis)
-    if (alarm === undefined) {
-      const fiber = Effect.runFork(
-        Effect.andThen(this.clock.sleep(Duration.millis(atMillis - nowMillis)), Effect.sync(() => this.ring(atMillis)))
-      )
-      this.byMillis.set(atMillis, { sleepers: new Set([sleeper]), fiber })
-    } else {
-      alarm.sleepers.add(sleeper)
+    const there = this.byMillis.get(atMillis)
+    if (there !== undefined) {
+      there.sleepers.add(sleeper)
+      return atMillis
     }
+    const alarm: Alarm = { sleepers: new Set([sleeper]), fiber: undefined }
+    this.byMillis.set(atMillis, alarm)
+    // There are clocks by which all time is over at once; then this rings before it returns.
+    alarm.fiber = Effect.runFork(
+      Effect.andThen(this.clock.sleep(Duration.millis(atMillis - nowMillis)), Effect.sync(() => this.ring(atMillis)))
+    )
     return atMillis
   }
 
@@ -48,7 +50,7 @@ class Alarms {
     const alarm = this.byMillis.get(atMillis)
     if (alarm?.sleepers.delete(sleeper) !== true || alarm.sleepers.size > 0) return
     this.byMillis.delete(atMillis)
-    alarm.fiber.interruptUnsafe()
+    alarm.fiber?.interruptUnsafe()
   }
 
   private ring(atMillis: number): void {
