@@ -123,8 +123,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
   const nextOperation = OperationIds.make()
   const serverClock = new ServerClock()
-  const { announcesAll, channelOf, lookedAtWith, movedWith, parse, patternOf } = layout
-  const { keyOf } = layout
+  const { announcesAll, channelOf, keyOf, lookedAtWith, movedWith, parse, patternOf } = layout
   const scripts = yield* Effect.all({
     claim: connection.load(layout.scripts.claim, 1 + movedWith.count),
     conclude: connection.load(layout.scripts.conclude, 1 + movedWith.count),

@@ -45,7 +45,7 @@ export class Bell implements Listener, Sleeper {
         this.resume = resume
         this.alarms = alarmsOn(clock)
         this.atMillis = this.alarms.set(this, millis)
-        return this.stop
+        return Effect.sync(() => this.end())
       })
     )
   }
@@ -60,9 +60,5 @@ export class Bell implements Listener, Sleeper {
   private end(): void {
     this.resume = undefined
     this.alarms?.turnOff(this, this.atMillis)
-  }
-
-  private get stop(): Effect.Effect<void> {
-    return Effect.sync(() => this.end())
   }
 }
