@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Redacted, type Scope } from "effect"
+import { Duration, Effect, Exit, Fiber, Layer, Redacted, type Scope } from "effect"
 import { RedisStoreLive } from "effect-query-state"
 import { inject } from "vitest"
 import * as Peers from "../support/peers.ts"
@@ -101,3 +101,18 @@ it.live("a server that never says a word is given up when the time is over, and 
     assert.include(error.message, "250 ms")
     assert.strictEqual(accepted(), 1)
   }))
+
+it.live.each(["layer", "layerCluster"] as const)(
+  "a %s that is given up while it connects is closed, and keeps nobody",
+  (kind) =>
+    Effect.gen(function*() {
+      // Nobody listens there, so that it connects again and again.
+      const address = { host: "127.0.0.1", port: 1 }
+      const StoreLayer = kind === "layer"
+        ? RedisStoreLive.layer({ redis: address })
+        : RedisStoreLive.layerCluster({ nodes: [address] })
+      const building = yield* Effect.forkChild(Effect.scoped(Layer.build(StoreLayer)), { startImmediately: true })
+      yield* Fiber.interrupt(building)
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(building)))
+    })
+)

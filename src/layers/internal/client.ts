@@ -140,10 +140,18 @@ const createCluster = (
     })
   )
 
+// What is closed says so within milliseconds, or never: a cluster does not that is closed while it looks for its servers.
+const longestCloseMillis = 1000
+
 /** Closes a client, and returns once its socket is closed. */
 export const close = (client: Redis | Cluster): Effect.Effect<void> =>
   Effect.callback((resume) => {
-    const done = () => resume(Effect.void)
+    // @effect-diagnostics-next-line globalTimersInEffect:off -- a socket lives in real time
+    const timer = setTimeout(() => resume(Effect.void), longestCloseMillis)
+    const done = () => {
+      clearTimeout(timer)
+      resume(Effect.void)
+    }
     // A client between two attempts to connect has nothing to close, and never says that it ended.
     const isConnected = client.status !== "end" && client.status !== "reconnecting"
     if (isConnected) client.once("end", done)
