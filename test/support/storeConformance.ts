@@ -36,6 +36,9 @@ const longLease = Duration.hours(1)
 /** Short enough to wait for, in real time too. */
 const shortLease = Duration.millis(25)
 
+/** Long enough to be renewed in time on a slow machine, and short enough to wait for. */
+const renewableLease = Duration.seconds(1)
+
 const isPending = (tag: QueryState.Tag): tag is QueryState.Pending["_tag"] => QueryState.isPending(QueryState.make(tag))
 
 const isLeaseLost = Schema.is(QueryError.LeaseLost)
@@ -391,7 +394,7 @@ export const suite = (
           Effect.gen(function*() {
             const store = yield* RedisStore.RedisStore
             const key = yield* freshKey
-            const before = yield* driveTo(key, tag, { holder: "worker 1", lease: shortLease })
+            const before = yield* driveTo(key, tag, { holder: "worker 1", lease: renewableLease })
             const renewed = yield* store.renew(key, before.version, longLease)
             const { expiresAt, ...claim } = claimIn(renewed)
             if (expiresAt === undefined) return assert.fail("a renewed claim has a lease")
@@ -401,7 +404,7 @@ export const suite = (
               ...before,
               state: QueryState.make(tag, { claim: { ...claim, expiresAt } })
             })
-            yield* outlast(shortLease)
+            yield* outlast(renewableLease)
             assert.deepStrictEqual(yield* store.read(key), renewed)
           })
       )
