@@ -1,3 +1,5 @@
+export * as HistoryEntry from "./domain/HistoryEntry.ts"
+export * as Progress from "./domain/Progress.ts"
 export * as QueryError from "./domain/QueryError.ts"
 export * as QueryEvent from "./domain/QueryEvent.ts"
 export * as QueryKey from "./domain/QueryKey.ts"

@@ -44,3 +44,13 @@ export const wireNames = {
   Reset: "reset",
   FinishReset: "finish_resetting"
 } as const satisfies Record<QueryEvent, string>
+
+const eventsByWireName = new Map<string, QueryEvent>(all.map((event) => [wireNames[event], event]))
+
+/**
+ * Finds the event that has a name in Redis; `undefined` where no event has it.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const fromWireName = (name: string): QueryEvent | undefined => eventsByWireName.get(name)

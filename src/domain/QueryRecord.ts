@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import * as Progress from "./Progress.ts"
 import * as QueryKey from "./QueryKey.ts"
 import * as QueryState from "./QueryState.ts"
 
@@ -17,7 +18,9 @@ export const QueryRecord = Schema.Struct({
   key: QueryKey.QueryKey,
   state: QueryState.QueryState,
   version: Schema.Int,
-  changedAt: Schema.optionalKey(Schema.DateTimeUtc)
+  changedAt: Schema.optionalKey(Schema.DateTimeUtc),
+  progress: Schema.optionalKey(Progress.Progress),
+  traceparent: Schema.optionalKey(Schema.String)
 })
 
 /**
@@ -30,6 +33,10 @@ export const QueryRecord = Schema.Struct({
  *   without a record has version 0.
  * - `changedAt` is the time of that transition by the clock of the store, to the millisecond; absent where there is no
  *   record.
+ * - `progress` is how far the holder says its work has come; absent where it says nothing, and once the query moves on.
+ *   Progress is no transition: the version stays.
+ * - `traceparent` is the span under which the query was claimed last, as W3C Trace Context writes it; absent where that
+ *   was not traced.
  *
  * @category models
  * @since 0.1.0
@@ -51,4 +58,6 @@ export const absent = (key: QueryKey.QueryKey): QueryRecord => ({ key, state: Qu
  * @since 0.1.0
  */
 export const format = (self: QueryRecord): string =>
-  `query ${QueryKey.format(self.key)} ${QueryState.format(self.state)}`
+  `query ${QueryKey.format(self.key)} ${QueryState.format(self.state)}${
+    self.progress === undefined ? "" : `, ${Progress.format(self.progress)}`
+  }`

@@ -5,6 +5,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
+import { cut } from "./internal/cut.ts"
 
 /**
  * Largest sizes of what a reason records, in UTF-16 code units; longer texts are cut and end in `…`.
@@ -53,9 +54,6 @@ export const Reason = Cases.pipe(Schema.brand("effect-query-state/Reason"))
  * @since 0.1.0
  */
 export type Reason = typeof Reason.Type
-
-const cut = (text: string, max: number): string =>
-  text.length <= max ? text : `${text.slice(0, max - 1).toWellFormed()}…`
 
 /**
  * Creates the reason of a failure; texts that are too long are cut.

@@ -19,7 +19,7 @@ import { type Reason, RedisStoreError } from "../services/RedisStoreError.ts"
  */
 export type Call =
   | { readonly operation: "compareAndSet"; readonly key: QueryKey; readonly command: Command }
-  | { readonly operation: "read" | "renew" | "changes"; readonly key: QueryKey }
+  | { readonly operation: "read" | "renew" | "changes" | "history"; readonly key: QueryKey }
 
 /**
  * What goes wrong with a call.
@@ -122,16 +122,19 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
       compareAndSetMany: Effect.forEach(([key, command]) => Effect.result(compareAndSet(key, command))),
       read,
       readMany: Effect.forEach((key) => Effect.result(read(key))),
-      renew: (key, fence, lease) => disturbed({ operation: "renew", key }, store.renew(key, fence, lease)),
+      renew: (key, fence, lease, progress) =>
+        disturbed({ operation: "renew", key }, store.renew(key, fence, lease, progress)),
       changes: (key, listener) =>
         disturbed(
           { operation: "changes", key },
           store.changes(key, {
             onHint: (version) => chooseHints(key, version).forEach((hinted) => listener.onHint(hinted)),
-            onRead: (version) => listener.onRead(version)
+            onRead: (version) => listener.onRead(version),
+            onProgress: () => listener.onProgress?.()
           })
         ),
       keys: store.keys,
+      history: (key) => disturbed({ operation: "history", key }, store.history(key)),
       currentTime: store.currentTime
     })
   ).pipe(Context.add(

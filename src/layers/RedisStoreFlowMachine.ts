@@ -9,12 +9,14 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type { Redis } from "ioredis"
-import { RedisStore } from "../services/RedisStore.ts"
+import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
 import * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/client.ts"
 import { toReason } from "./internal/failure.ts"
 import * as Keys from "./internal/flowMachineKeys.ts"
 import * as FlowMachineScripts from "./internal/flowMachineScripts.ts"
+import * as History from "./internal/history.ts"
+import { history as historyOf } from "./internal/keys.ts"
 import * as Scripts from "./internal/scripts.ts"
 import * as Store from "./internal/store.ts"
 import * as Topology from "./internal/topology.ts"
@@ -128,6 +130,7 @@ export const layerConfig = (options: {
   readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly replicas?: Config.Config<RedisStoreLive.Replicas | undefined> | undefined
+  readonly history?: Config.Config<HistoryOptions | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(
     Config.all({
@@ -136,7 +139,8 @@ export const layerConfig = (options: {
       prefix: options.prefix ?? Config.succeed(undefined),
       commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
       connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
-      replicas: options.replicas ?? Config.succeed(undefined)
+      replicas: options.replicas ?? Config.succeed(undefined),
+      history: options.history ?? Config.succeed(undefined)
     }),
     layer
   ))
@@ -172,13 +176,20 @@ const refuseCluster = (client: Redis, commandTimeout: Duration.Input) =>
     Effect.flatMap((info) => info.includes("cluster_enabled:1") ? refusedCluster : Effect.void)
   )
 
-const layoutOf = (prefix: string, dialect: Dialect): Store.Layout => {
+const layoutOf = (prefix: string, dialect: Dialect, history: History.History | undefined): Store.Layout => {
   const channelOf = (stateKey: string) => Keys.record(prefix, stateKey)
+  const variant = FlowMachineScripts.variant(dialect)
+  const recordAndHistory = (stateKey: string) => {
+    const record = channelOf(stateKey)
+    return [record, historyOf(record)]
+  }
+  const lookedAtWith: Store.FurtherKeys = { count: 2, of: recordAndHistory }
   return {
-    scripts: Scripts.make("PUBLISH", FlowMachineScripts.variant(dialect)),
+    scripts: Scripts.make("PUBLISH", history === undefined ? variant : History.recorded(variant, history)),
     keyOf: Keys.state,
-    movedWith: { count: 8, of: (stateKey) => [channelOf(stateKey), ...Keys.hashes(stateKey)] },
-    lookedAtWith: { count: 1, of: (stateKey) => [channelOf(stateKey)] },
+    movedWith: { count: 9, of: (stateKey) => [...recordAndHistory(stateKey), ...Keys.hashes(stateKey)] },
+    lookedAtWith,
+    historyWith: lookedAtWith,
     channelOf,
     patternOf: Keys.pattern,
     parse: Keys.parse,
@@ -193,7 +204,8 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   if ((client.options.keyPrefix ?? "") !== "") {
     return yield* Store.invalid("a client with a keyPrefix would keep the states where FlowMachine does not look")
   }
-  const layout = layoutOf(prefix, options.dialect ?? "released")
+  const history = yield* History.checkOption(options.history)
+  const layout = layoutOf(prefix, options.dialect ?? "released", history)
   const store = yield* Store.make(Topology.standalone(client), layout, options)
   yield* refuseCluster(client, options.commandTimeout ?? Duration.seconds(5))
   return store

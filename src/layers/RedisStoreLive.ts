@@ -10,9 +10,10 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type { ClusterOptions as IoredisClusterOptions, Redis, RedisOptions } from "ioredis"
-import { RedisStore } from "../services/RedisStore.ts"
+import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
 import type * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/client.ts"
+import * as History from "./internal/history.ts"
 import * as Keys from "./internal/keys.ts"
 import * as Scripts from "./internal/scripts.ts"
 import * as Store from "./internal/store.ts"
@@ -28,6 +29,8 @@ import * as Topology from "./internal/topology.ts"
  *   server that loads its data, fails over or is out of reach; after so long in silence a connection is made anew.
  *   Default: 5 seconds.
  * - `replicas`: how many replicas have to acknowledge a transition before it is answered. Default: none.
+ * - `history`: how many of the last transitions of each query are kept. Switch it on in every process that moves queries:
+ *   one that has it off leaves no entries. Default: none.
  *
  * @category models
  * @since 0.1.0
@@ -36,6 +39,7 @@ export interface StoreOptions {
   readonly prefix?: string | undefined
   readonly commandTimeout?: Duration.Input | undefined
   readonly replicas?: Replicas | undefined
+  readonly history?: HistoryOptions | undefined
 }
 
 /**
@@ -204,6 +208,7 @@ export const layerConfig = (options: {
   readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly replicas?: Config.Config<Replicas | undefined> | undefined
+  readonly history?: Config.Config<HistoryOptions | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(
     Config.all({
@@ -211,7 +216,8 @@ export const layerConfig = (options: {
       prefix: options.prefix ?? Config.succeed(undefined),
       commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
       connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
-      replicas: options.replicas ?? Config.succeed(undefined)
+      replicas: options.replicas ?? Config.succeed(undefined),
+      history: options.history ?? Config.succeed(undefined)
     }),
     layer
   ))
@@ -234,13 +240,21 @@ export const layerClient = (
 ): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
   Layer.effect(RedisStore, make(Topology.standalone(client), options ?? {}))
 
-const layoutOf = (topology: Topology.Topology, prefix: string): Store.Layout => {
+const layoutOf = (
+  topology: Topology.Topology,
+  prefix: string,
+  history: History.History | undefined
+): Store.Layout => {
   const fullPrefix = `${topology.keyPrefix}${prefix}`
+  const historyWith: Store.FurtherKeys = { count: 1, of: (redisKey) => [Keys.history(redisKey)] }
+  const movedWith = history === undefined ? Store.nothingElse : historyWith
+  const { plain } = Scripts
   return {
-    scripts: Scripts.make(topology.publish),
+    scripts: Scripts.make(topology.publish, history === undefined ? plain : History.recorded(plain, history)),
     keyOf: (key) => Result.succeed(Keys.record(prefix, key)),
-    movedWith: Store.nothingElse,
-    lookedAtWith: Store.nothingElse,
+    movedWith,
+    lookedAtWith: movedWith,
+    historyWith,
     channelOf: (redisKey) => `${topology.keyPrefix}${redisKey}`,
     patternOf: (db) => Result.succeed(Keys.pattern(fullPrefix, db)),
     parse: (redisKey) => Keys.parse(fullPrefix, redisKey),
@@ -250,5 +264,6 @@ const layoutOf = (topology: Topology.Topology, prefix: string): Store.Layout => 
 
 const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: StoreOptions) {
   const prefix = yield* Store.checkPrefix(options.prefix)
-  return yield* Store.make(topology, layoutOf(topology, prefix), options)
+  const history = yield* History.checkOption(options.history)
+  return yield* Store.make(topology, layoutOf(topology, prefix, history), options)
 })

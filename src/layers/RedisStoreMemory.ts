@@ -10,12 +10,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import type { Progress } from "../domain/Progress.ts"
 import { LeaseLost } from "../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import * as QueryRecord from "../domain/QueryRecord.ts"
-import { type Answer, type Command, knownTimeToLive, RedisStore } from "../services/RedisStore.ts"
+import { type Answer, type Command, type HistoryOptions, knownTimeToLive, RedisStore } from "../services/RedisStore.ts"
 import { RedisStoreError } from "../services/RedisStoreError.ts"
 import { check, checkRenewal } from "./internal/command.ts"
+import { Histories, type Move } from "./internal/histories.ts"
+import * as History from "./internal/history.ts"
 import * as Keys from "./internal/keys.ts"
 import * as Lifecycle from "./internal/lifecycle.ts"
 import { Listeners } from "./internal/listeners.ts"
@@ -27,18 +30,19 @@ class Records {
   private readonly byId = new Map<string, QueryRecord.QueryRecord>()
   // When to forget a Known query, oldest first, since all are kept for the same time.
   private readonly until = new Map<string, number>()
-  private readonly announce: (id: string, version: number) => void
+  private readonly onMove: (id: string, move: Move, nowMillis: number) => void
 
-  constructor(announce: (id: string, version: number) => void) {
-    this.announce = announce
+  constructor(onMove: (id: string, move: Move, nowMillis: number) => void) {
+    this.onMove = onMove
   }
 
   get(key: QueryKey, nowMillis: number): QueryRecord.QueryRecord {
     this.forget(nowMillis)
     const stored = this.byId.get(idOf(key)) ?? QueryRecord.absent(key)
     const settled = Lifecycle.settle(stored, nowMillis)
-    if (settled !== stored) this.move(settled, nowMillis)
-    return settled
+    if (settled === undefined) return stored
+    this.move({ event: settled.event, before: stored, after: settled.record }, nowMillis)
+    return settled.record
   }
 
   keys(db: DbId, nowMillis: number): ReadonlyArray<QueryKey> {
@@ -47,15 +51,16 @@ class Records {
   }
 
   /** Stores a record that has moved on. */
-  move(record: QueryRecord.QueryRecord, nowMillis: number): void {
-    const id = idOf(record.key)
-    this.byId.set(id, record)
+  move(move: Move, nowMillis: number): void {
+    const { key, state } = move.after
+    const id = idOf(key)
+    this.byId.set(id, move.after)
     this.until.delete(id)
-    if (record.state._tag === "Known") this.until.set(id, nowMillis + knownMillis)
-    this.announce(id, record.version)
+    if (state._tag === "Known") this.until.set(id, nowMillis + knownMillis)
+    this.onMove(id, move, nowMillis)
   }
 
-  /** Stores a record with another lease. */
+  /** Stores a record with another lease, or other progress. */
   replace(record: QueryRecord.QueryRecord): void {
     this.byId.set(idOf(record.key), record)
   }
@@ -70,39 +75,53 @@ class Records {
 }
 
 /**
- * Provides a `RedisStore` that lives in the memory of this process and shares its queries with the fibers of this
- * process alone.
+ * Options of the store.
  *
- * **When to use**
+ * **Details**
  *
- * In tests, in programs of one process, and to try things without a server. Time is Effect's `Clock`, so that `TestClock`
- * drives leases and waits.
+ * - `history`: how many of the last transitions of each query are kept. Default: none.
  *
- * @category layers
+ * @category models
  * @since 0.1.0
  */
-export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => {
+export interface Options {
+  readonly history?: HistoryOptions | undefined
+}
+
+const make = (history: History.History | undefined): RedisStore["Service"] => {
   const listeners = new Listeners()
-  const records = new Records((id, version) => listeners.hint(id, version))
+  const histories = history === undefined ? undefined : new Histories(history)
+  const records = new Records((id, move, nowMillis) => {
+    histories?.add(id, move, nowMillis)
+    listeners.hint(id, move.after.version)
+  })
 
   const compareAndSet = (key: QueryKey, command: Command, nowMillis: number) =>
     check(command).pipe(
       Result.mapError((reason) => new RedisStoreError({ operation: command.event, key, reason })),
       Result.flatMap((checked): Result.Result<Answer, LeaseLost> => {
-        const { _tag, record } = Lifecycle.decide(records.get(key, nowMillis), checked, nowMillis)
+        const before = records.get(key, nowMillis)
+        const { _tag, record } = Lifecycle.decide(before, checked, nowMillis)
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: checked.fence ?? record.version, record }))
-        if (_tag === "Changed") records.move(record, nowMillis)
+        if (_tag === "Changed") records.move({ event: command.event, before, after: record }, nowMillis)
         return Result.succeed({ record, changed: _tag === "Changed" })
       })
     )
 
-  const renew = (key: QueryKey, fence: number, lease: Duration.Input, nowMillis: number) =>
-    checkRenewal(fence, lease).pipe(
+  const renew = (
+    key: QueryKey,
+    fence: number,
+    lease: Duration.Input,
+    progress: Progress | undefined,
+    nowMillis: number
+  ) =>
+    checkRenewal(fence, lease, progress).pipe(
       Result.mapError((reason) => new RedisStoreError({ operation: "renew the lease on", key, reason })),
-      Result.flatMap(({ leaseMillis }): Result.Result<QueryRecord.QueryRecord, LeaseLost> => {
-        const { _tag, record } = Lifecycle.renew(records.get(key, nowMillis), fence, leaseMillis, nowMillis)
+      Result.flatMap((renewal): Result.Result<QueryRecord.QueryRecord, LeaseLost> => {
+        const { _tag, record } = Lifecycle.renew(records.get(key, nowMillis), renewal, nowMillis)
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
         records.replace(record)
+        if (progress !== undefined) listeners.progress(idOf(key))
         return Result.succeed(record)
       })
     )
@@ -124,15 +143,43 @@ export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => {
       ),
     read: (key) => at((nowMillis) => read(key, nowMillis)),
     readMany: (keys) => at((nowMillis) => Result.succeed(keys.map((key) => read(key, nowMillis)))),
-    renew: (key, fence, lease) => at((nowMillis) => renew(key, fence, lease, nowMillis)),
+    renew: (key, fence, lease, progress) => at((nowMillis) => renew(key, fence, lease, progress, nowMillis)),
     changes: (key, listener) =>
       Effect.acquireRelease(
         Effect.sync(() => listeners.add(idOf(key), listener)),
         () => Effect.sync(() => listeners.remove(idOf(key), listener))
       ).pipe(Effect.as({ announcesAll: true })),
     keys: (db) => Stream.unwrap(at((nowMillis) => Result.succeed(Stream.fromArray(records.keys(db, nowMillis))))),
+    history: (key) =>
+      at((nowMillis) => {
+        records.get(key, nowMillis)
+        return Result.succeed(histories?.get(idOf(key), nowMillis) ?? [])
+      }),
     currentTime: DateTime.now
   })
-})
+}
+
+/**
+ * Provides a `RedisStore` that lives in the memory of this process and shares its queries with the fibers of this
+ * process alone.
+ *
+ * **When to use**
+ *
+ * In tests, in programs of one process, and to try things without a server. Time is Effect's `Clock`, so that `TestClock`
+ * drives leases and waits.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => make(undefined))
+
+/**
+ * Provides a `RedisStore` as `layer` does, with options. It fails with a `RedisStoreError` where those are not valid.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<RedisStore, RedisStoreError> =>
+  Layer.effect(RedisStore, Effect.map(History.checkOption(options.history), make))
 
 const idOf = (key: QueryKey): string => Keys.record("", key)

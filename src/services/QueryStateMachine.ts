@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
+import type { HistoryEntry } from "../domain/HistoryEntry.ts"
 import type { IllegalTransition, LeaseLost, QueryCancelled, StillPending } from "../domain/QueryError.ts"
 import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { QueryKey } from "../domain/QueryKey.ts"
@@ -17,6 +18,7 @@ import * as Reason from "../domain/Reason.ts"
 import * as Transition from "../domain/Transition.ts"
 import { defaultHolder } from "./internal/holder.ts"
 import * as Owned from "./internal/owned.ts"
+import * as Report from "./internal/report.ts"
 import * as Run from "./internal/run.ts"
 import * as Wait from "./internal/wait.ts"
 import { type Command, RedisStore } from "./RedisStore.ts"
@@ -83,6 +85,20 @@ export interface ClaimOptions {
 }
 
 /**
+ * The claim that work is handed: what a `QueryState.Claim` is, and a way to report how far the work has come.
+ *
+ * **Details**
+ *
+ * - `report` lets everybody see progress in `record` and `changes`, without a transition. It costs one command at most each
+ *   `reportInterval`, however often it is called: the latest counts. It does not wait for the store, and what cannot be
+ *   sent is left out. It fails with `InvalidInput` where a number is negative or not finite.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type HeldClaim = Report.HeldClaim
+
+/**
  * How to own a run.
  *
  * **Details**
@@ -119,9 +135,9 @@ export type FailedState = Run.Failed
  * @since 0.1.0
  */
 export interface RunOptions<A, E1, R1, E2, R2, E3, R3> extends ClaimOptions, WaitOptions {
-  readonly execute: (claim: QueryState.Claim) => Effect.Effect<A, E1, R1>
+  readonly execute: (claim: HeldClaim) => Effect.Effect<A, E1, R1>
   readonly onCompleted: Effect.Effect<A, E2, R2>
-  readonly purge?: ((claim: QueryState.Claim) => Effect.Effect<unknown, E3, R3>) | undefined
+  readonly purge?: ((claim: HeldClaim) => Effect.Effect<unknown, E3, R3>) | undefined
   readonly recover?: ((state: FailedState) => boolean) | undefined
 }
 
@@ -194,10 +210,15 @@ export interface QueryStateMachine {
   /**
    * The current record, then every later one that is seen.
    *
-   * Versions only go up; when many changes come at once, some are skipped. A record that was deleted shows as Known with
+   * Versions only go up; when many changes come at once, some are skipped. Progress shows with the version unchanged. A record that was deleted shows as Known with
    * version 0. The stream goes on through reconnects until its consumer ends it, or the store cannot be read.
    */
   readonly changes: Stream.Stream<QueryRecord, RedisStoreError>
+
+  /**
+   * The last transitions, oldest first: those that were made by layers of the store that have their history switched on.
+   */
+  readonly history: Effect.Effect<ReadonlyArray<HistoryEntry>, RedisStoreError>
 
   /**
    * Waits while the query is Queued, Executing or Resetting, and answers with the record that ended the wait.
@@ -220,7 +241,7 @@ export interface QueryStateMachine {
    * the outcome of failed work cannot be recorded, the cause holds both errors.
    */
   readonly executing: <A, E, R>(
-    work: (claim: QueryState.Claim) => Effect.Effect<A, E, R>,
+    work: (claim: HeldClaim) => Effect.Effect<A, E, R>,
     options?: ExecutingOptions
   ) => Effect.Effect<A, E | LeaseLost | QueryCancelled | IllegalTransition | RedisStoreError, R>
 
@@ -231,7 +252,7 @@ export interface QueryStateMachine {
    * Otherwise it is like `executing`.
    */
   readonly resetting: <A, E, R>(
-    purge: (claim: QueryState.Claim) => Effect.Effect<A, E, R>,
+    purge: (claim: HeldClaim) => Effect.Effect<A, E, R>,
     options?: ClaimOptions
   ) => Effect.Effect<A, E | LeaseLost | QueryCancelled | IllegalTransition | RedisStoreError, R>
 
@@ -284,6 +305,14 @@ export const backstopSchedule: Schedule.Schedule<unknown> = Schedule.fromStep(
  * @since 0.1.0
  */
 export const defaultLease: Duration.Duration = Duration.seconds(30)
+
+/**
+ * How often progress is sent at most: every 250 milliseconds, so that a progress bar moves and the server has no work.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const reportInterval: Duration.Duration = Report.interval
 
 /**
  * Creates the lifecycle of the query with the given key. It touches no store before a member is run.
@@ -376,6 +405,7 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
       isResetting: is("Resetting"),
       isResetFailed: is("ResetFailed"),
       isFinishedExecuting: is("Completed", "Errored"),
+      history: store.history(key),
       changes: Wait.changes(store, key, defaultPolicy),
       waitUntilComplete,
       executing,

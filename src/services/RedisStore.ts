@@ -10,6 +10,8 @@ import type * as Effect from "effect/Effect"
 import type * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import type { HistoryEntry } from "../domain/HistoryEntry.ts"
+import type { Progress } from "../domain/Progress.ts"
 import type { LeaseLost } from "../domain/QueryError.ts"
 import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
@@ -27,6 +29,7 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  * - `lease`: for how long the new state is claimed, longer than zero and finite. Default: for ever.
  * - `holder`: who claims it, 1 to 256 characters. Default: nobody.
  * - `reason`: why, for states that carry a reason. Default: `Unrecorded`.
+ * - `traceparent`: the span that claims the query, as W3C Trace Context writes it. Default: none.
  *
  * @category models
  * @since 0.1.0
@@ -37,6 +40,7 @@ export interface Command {
   readonly lease?: Duration.Input | undefined
   readonly holder?: string | undefined
   readonly reason?: Reason | undefined
+  readonly traceparent?: string | undefined
 }
 
 /**
@@ -69,6 +73,7 @@ export interface Answer {
  *   `Infinity` tells that hints may have been missed and that it is time to read.
  * - `onRead` is called with the version that somebody else in this process has just read, so that many who wait for one
  *   query need not all look for themselves. A store to which a read costs nothing may leave that out.
+ * - `onProgress` is called when the holder has reported progress. That is a hint, too.
  *
  * @category models
  * @since 0.1.0
@@ -76,6 +81,23 @@ export interface Answer {
 export interface Listener {
   readonly onHint: (version: number) => void
   readonly onRead: (version: number) => void
+  readonly onProgress?: (() => void) | undefined
+}
+
+/**
+ * How much of the past a store keeps.
+ *
+ * **Details**
+ *
+ * - `length`: how many of the last transitions of each query are kept, from 1 to 10,000.
+ * - `retention`: for how long they are kept after the last one. Default: 7 days.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface HistoryOptions {
+  readonly length: number
+  readonly retention?: Duration.Input | undefined
 }
 
 /**
@@ -102,11 +124,13 @@ export interface Changes {
  *   on only by a command with the fence of that claim; without it, anybody can still cancel.
  * - `compareAndSetMany` does the same for many, each atomic by itself, and answers in the order of the commands.
  * - `read` and `readMany` answer the record; a query without one is Known, and stays without.
- * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` if it is not held any more.
+ * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` if it is not held any more. It records the
+ *   progress of the holder, where there is any to record, and tells so.
  * - `changes` subscribes to the changes of a query, with a listener of its own. A change that is made once it has
  *   returned is hinted at.
  * - `keys` finds the queries of a database that have a record, without blocking the server. One that comes or goes
  *   meanwhile may be left out, and one may come twice.
+ * - `history` answers the last transitions, oldest first: those that were made by a layer with its history switched on.
  * - `currentTime` is the time of the store, as far as it is known here without asking. It tells when to look, and decides
  *   nothing.
  *
@@ -132,13 +156,15 @@ export class RedisStore extends Context.Service<RedisStore, {
   readonly renew: (
     key: QueryKey,
     fence: number,
-    lease: Duration.Input
+    lease: Duration.Input,
+    progress?: Progress
   ) => Effect.Effect<QueryRecord, RedisStoreError | LeaseLost>
   readonly changes: (
     key: QueryKey,
     listener: Listener
   ) => Effect.Effect<Changes, RedisStoreError, Scope.Scope>
   readonly keys: (db: DbId) => Stream.Stream<QueryKey, RedisStoreError>
+  readonly history: (key: QueryKey) => Effect.Effect<ReadonlyArray<HistoryEntry>, RedisStoreError>
   readonly currentTime: Effect.Effect<DateTime.Utc>
 }>()("effect-query-state/services/RedisStore") {}
 

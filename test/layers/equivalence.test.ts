@@ -1,6 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { Arbitrary, Context, Duration, Effect, Layer, Redacted, Result, Schema } from "effect"
 import {
+  Progress,
   type QueryError,
   QueryEvent,
   type QueryKey,
@@ -23,14 +24,16 @@ class Memory extends Context.Service<Memory, Store>()("test/equivalence/Memory")
 class Redis extends Context.Service<Redis, Store>()("test/equivalence/Redis") {}
 class Shared extends Context.Service<Shared, Store>()("test/equivalence/Shared") {}
 
+const history = { length: 10 }
+
 const Stores = Layer.mergeAll(
-  Layer.effect(Memory, RedisStore.RedisStore).pipe(Layer.provide(RedisStoreMemory.layer)),
+  Layer.effect(Memory, RedisStore.RedisStore).pipe(Layer.provide(RedisStoreMemory.layerWith({ history }))),
   Layer.effect(Redis, RedisStore.RedisStore).pipe(
-    Layer.provide(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }))
+    Layer.provide(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")), history }))
   ),
   Layer.effect(Shared, RedisStore.RedisStore).pipe(
     Layer.provide(
-      RedisStoreFlowMachine.layer({ url: Redacted.make(inject("redisUrl")), dialect: "reset-failed" })
+      RedisStoreFlowMachine.layer({ url: Redacted.make(inject("redisUrl")), dialect: "reset-failed", history })
     )
   )
 )
@@ -53,13 +56,17 @@ const Command = Schema.Struct({
   fence: Fence,
   isLeased: Schema.Boolean,
   holder: Schema.NullOr(Schema.Literals(["A", "B"])),
-  reason: Schema.NullOr(Reason.Reason)
+  reason: Schema.NullOr(Reason.Reason),
+  traceparent: Schema.NullOr(Schema.Literals([
+    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+  ]))
 })
 
 const Step = Schema.Union([
   Schema.TaggedStruct("CompareAndSet", { query: Query, command: Command }),
   Schema.TaggedStruct("CompareAndSetMany", { commands: Schema.Tuple([Command, Command, Command]) }),
-  Schema.TaggedStruct("Renew", { query: Query, fence: Fence }),
+  Schema.TaggedStruct("Renew", { query: Query, fence: Fence, progress: Schema.NullOr(Progress.Progress) }),
   Schema.TaggedStruct("Read", { query: Query }),
   Schema.TaggedStruct("ReadMany", {})
 ])
@@ -84,6 +91,11 @@ const agrees = (before: QueryRecord.QueryRecord, command: RedisStore.Command, ou
   const { changed, record } = Result.getOrThrow(outcome)
   assert.isAbove(record.version, before.version)
   assert.deepStrictEqual({ changed, state: withoutClaim(record.state) }, { changed: true, state: decision })
+  assert.strictEqual(record.progress, undefined)
+  assert.strictEqual(
+    record.traceparent,
+    QueryState.isPending(decision) ? command.traceparent : before.traceparent
+  )
   const claim = claimOf(record)
   const isClaimed = QueryState.isPending(decision) && (command.lease ?? command.holder) !== undefined
   assert.deepStrictEqual(
@@ -94,14 +106,23 @@ const agrees = (before: QueryRecord.QueryRecord, command: RedisStore.Command, ou
   )
 }
 
-const agreesOnRenewal = (before: QueryRecord.QueryRecord, fence: number, outcome: Outcome) => {
+const agreesOnRenewal = (
+  before: QueryRecord.QueryRecord,
+  fence: number,
+  progress: Progress.Progress | null,
+  outcome: Outcome
+) => {
   if (!QueryState.isPending(before.state) || fence !== before.version) {
     return claimIsLost(outcome, fence, before)
   }
   const { record } = Result.getOrThrow(outcome)
   const expiresAt = claimOf(record)?.expiresAt ?? assert.fail("a renewed claim has a lease")
   const claim = { ...before.state.claim, fence, expiresAt }
-  assert.deepStrictEqual(record, { ...before, state: QueryState.make(before.state._tag, { claim }) })
+  assert.deepStrictEqual(record, {
+    ...before,
+    state: QueryState.make(before.state._tag, { claim }),
+    ...(progress === null ? undefined : { progress: Result.getOrThrow(Progress.make(progress)) })
+  })
 }
 
 /** Plays the steps on fresh queries of a store, and answers what it told, in terms that hold for every store. */
@@ -118,7 +139,7 @@ const play = Effect.fnUntraced(
 
     const commandOf = (
       query: number,
-      { event, fence, holder, isLeased, reason }: typeof Command.Type
+      { event, fence, holder, isLeased, reason, traceparent }: typeof Command.Type
     ): RedisStore.Command => {
       const accepted = Transition.edges.filter(({ from }) => from === at(query).latest.state._tag)
       return {
@@ -126,7 +147,8 @@ const play = Effect.fnUntraced(
         fence: fenceOf(query, fence),
         lease: isLeased ? lease : undefined,
         holder: holder ?? undefined,
-        reason: reason ?? undefined
+        reason: reason ?? undefined,
+        traceparent: traceparent ?? undefined
       }
     }
 
@@ -144,7 +166,9 @@ const play = Effect.fnUntraced(
         version: nth(record.version),
         state: withoutClaim(record.state),
         claim: claim && { fence: nth(claim.fence), holder: claim.holder, isLeased: claim.expiresAt !== undefined },
-        isTimed: record.changedAt !== undefined
+        isTimed: record.changedAt !== undefined,
+        progress: record.progress,
+        traceparent: record.traceparent
       })
     }
 
@@ -168,11 +192,11 @@ const play = Effect.fnUntraced(
         }
         case "Renew": {
           const fence = fenceOf(step.query, step.fence) ?? 1
-          const outcome = yield* store.renew(at(step.query).key, fence, lease).pipe(
+          const outcome = yield* store.renew(at(step.query).key, fence, lease, step.progress ?? undefined).pipe(
             Effect.map((record) => ({ record, changed: false })),
             Effect.result
           )
-          agreesOnRenewal(at(step.query).latest, fence, outcome)
+          agreesOnRenewal(at(step.query).latest, fence, step.progress, outcome)
           note(step.query, outcome)
           break
         }
@@ -185,6 +209,11 @@ const play = Effect.fnUntraced(
           assert.deepStrictEqual(records, players.map(({ latest }) => Result.succeed(latest)))
           break
         }
+      }
+    }
+    for (const { key, versions } of players) {
+      for (const { event, from, holder, reason, to, version } of yield* store.history(key)) {
+        answers.push({ nth: versions.indexOf(version), event, from, to, holder, reason })
       }
     }
     return answers

@@ -2,6 +2,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { Progress } from "../../domain/Progress.ts"
 import * as QueryEvent from "../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import * as QueryRecord from "../../domain/QueryRecord.ts"
@@ -9,7 +10,7 @@ import * as QueryState from "../../domain/QueryState.ts"
 import { Reason } from "../../domain/Reason.ts"
 import * as Transition from "../../domain/Transition.ts"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
-import type { Checked } from "./command.ts"
+import type { Checked, Renewal } from "./command.ts"
 
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
   new Set(Transition.edges.filter(({ to }) => isWanted(QueryState.make(to))).map(({ event }) => event))
@@ -31,16 +32,36 @@ export const encode = (operation: string, command: Checked): Array<string | numb
     command.fence ?? "",
     claims && command.leaseMillis !== undefined ? command.leaseMillis : "",
     claims && command.holder !== undefined ? command.holder : "",
-    takesReason.has(command.event) && command.reason !== undefined ? encodeReason(command.reason) : ""
+    takesReason.has(command.event) && command.reason !== undefined ? encodeReason(command.reason) : "",
+    claims && command.traceparent !== undefined ? command.traceparent : ""
   ]
 }
 
+const progressJson = Schema.fromJsonString(Progress)
+// @effect-diagnostics-next-line schemaSync:off -- progress has been checked
+const encodeProgress = Schema.encodeSync(progressJson)
+
+/** The arguments of the script that renews a claim. */
+export const encodeRenewal = ({ fence, leaseMillis, progress }: Renewal): Array<string | number> => [
+  fence,
+  leaseMillis,
+  progress === undefined ? "" : encodeProgress(progress)
+]
+
 const decodeReason = Schema.decodeUnknownResult(reasonJson)
+const decodeProgress = Schema.decodeUnknownResult(progressJson)
+
+/** Where a record stood before a script moved it on. */
+export interface Before {
+  readonly state: QueryState.Tag
+  readonly version: number
+}
 
 export interface Decoded {
   readonly outcome: number
   readonly nowMicros: number
   readonly record: QueryRecord.QueryRecord
+  readonly before: Before | undefined
 }
 
 /**
@@ -49,11 +70,16 @@ export interface Decoded {
  * By hand but for the reason, since it is done for every command: a schema takes ten times as long.
  */
 export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, RedisStoreError.Reason> => {
-  if (!Array.isArray(reply) || reply.length !== 8) {
+  if (!Array.isArray(reply) || reply.length < 10) {
     return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
   }
-  const [outcome, now, s, v, t, h, x, r] = reply
-  const done = (record: QueryRecord.QueryRecord) => ({ outcome: Number(outcome), nowMicros: Number(now), record })
+  const [outcome, now, s, v, t, h, x, r, p, c, beforeState, beforeVersion] = reply
+  const done = (record: QueryRecord.QueryRecord): Decoded => ({
+    outcome: Number(outcome),
+    nowMicros: Number(now),
+    record,
+    before: beforeState === undefined ? undefined : toBefore(beforeState, beforeVersion)
+  })
   if (s === null && v === null) return Result.succeed(done(QueryRecord.absent(key)))
   const tag = QueryState.fromWireName(s)
   if (tag === undefined && typeof s === "string") return Result.fail(new RedisStoreError.UnknownState({ raw: s }))
@@ -64,8 +90,8 @@ export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, Re
   if (Number.isNaN(version)) return invalid("v", "a version", v)
   if (Number.isNaN(changedMillis)) return invalid("t", "a time in milliseconds", t)
   if (Number.isNaN(expiresMillis)) return invalid("x", "a time in milliseconds", x)
-  const record = (reason: Reason | undefined) =>
-    done({
+  const record = (reason: Reason | undefined): Decoded => {
+    const plain: QueryRecord.QueryRecord = {
       key,
       state: QueryState.make(tag, {
         reason,
@@ -77,12 +103,28 @@ export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, Re
       }),
       version,
       changedAt: DateTime.makeUnsafe(changedMillis)
-    })
+    }
+    return done(p === null && c === null ? plain : { ...plain, ...progressOf(p), ...traceparentOf(c) })
+  }
   return r === null ? Result.succeed(record(undefined)) : Result.mapBoth(decodeReason(r), {
     onFailure: (error) => new RedisStoreError.InvalidRecord({ issue: `["r"] ${error.message}` }),
     onSuccess: record
   })
 }
+
+const toBefore = (state: unknown, version: unknown): Before | undefined => {
+  const tag = QueryState.fromWireName(String(state))
+  return tag === undefined ? undefined : { state: tag, version: Number(version) }
+}
+
+// What can be done without is left out where it cannot be read.
+const progressOf = (json: unknown) =>
+  json === null ? undefined : Result.match(decodeProgress(json), {
+    onFailure: () => undefined,
+    onSuccess: (progress) => ({ progress })
+  })
+
+const traceparentOf = (text: unknown) => text === null ? undefined : { traceparent: String(text) }
 
 // What a Date can hold.
 const maxMillis = 8.64e15

@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Progress from "../../domain/Progress.ts"
 import type { QueryEvent } from "../../domain/QueryEvent.ts"
 import type { Reason } from "../../domain/Reason.ts"
 import type { Command } from "../../services/RedisStore.ts"
@@ -13,23 +14,29 @@ export interface Checked {
   readonly leaseMillis: number | undefined
   readonly holder: string | undefined
   readonly reason: Reason | undefined
+  readonly traceparent: string | undefined
 }
 
 // 2^50 ms are 35,000 years: far enough from 2^53 for every sum with a time to stay an exact integer.
-const maxLeaseMillis = 2 ** 50
+export const maxMillis = 2 ** 50
 const maxHolderLength = 256
 
-const toMillis = (lease: Duration.Input): number =>
+export const toMillis = (lease: Duration.Input): number =>
   Option.match(Duration.fromInput(lease), {
     onNone: () => Number.NaN,
     onSome: (duration) => Math.ceil(Duration.toMillis(duration))
   })
 
-const issueOf = ({ fence, holder, leaseMillis }: Partial<Checked>): string | undefined => {
-  if (leaseMillis !== undefined && !(leaseMillis > 0 && leaseMillis <= maxLeaseMillis)) {
+const isTraceparent = (text: string): boolean => /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(text)
+
+const issueOf = ({ fence, holder, leaseMillis, traceparent }: Partial<Checked>): string | undefined => {
+  if (leaseMillis !== undefined && !(leaseMillis > 0 && leaseMillis <= maxMillis)) {
     return "a lease must be longer than zero and finite"
   }
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
+  if (traceparent !== undefined && !isTraceparent(traceparent)) {
+    return "a traceparent must be as W3C Trace Context has it: 00-<trace id>-<span id>-<flags>"
+  }
   if (holder === undefined) return undefined
   if (holder.length === 0) return "a holder must not be empty"
   if (holder.length > maxHolderLength) return `a holder must be at most ${maxHolderLength} characters`
@@ -41,11 +48,35 @@ const orInvalid = <A extends Partial<Checked>>(checked: A): Result.Result<A, Inv
   return issue === undefined ? Result.succeed(checked) : Result.fail(new InvalidInput({ issue }))
 }
 
-export const check = ({ event, fence, holder, lease, reason }: Command): Result.Result<Checked, InvalidInput> =>
-  orInvalid({ event, fence, holder, reason, leaseMillis: lease === undefined ? undefined : toMillis(lease) })
+export const check = (
+  { event, fence, holder, lease, reason, traceparent }: Command
+): Result.Result<Checked, InvalidInput> =>
+  orInvalid({
+    event,
+    fence,
+    holder,
+    reason,
+    traceparent,
+    leaseMillis: lease === undefined ? undefined : toMillis(lease)
+  })
+
+export interface Renewal {
+  readonly fence: number
+  readonly leaseMillis: number
+  readonly progress: Progress.Progress | undefined
+}
+
+const checkProgress = (progress: Progress.Input | undefined): Result.Result<Renewal["progress"], InvalidInput> =>
+  progress === undefined
+    ? Result.succeed(undefined)
+    : Result.mapError(Progress.make(progress), (error) => new InvalidInput({ issue: error.message }))
 
 export const checkRenewal = (
   fence: number,
-  lease: Duration.Input
-): Result.Result<{ readonly fence: number; readonly leaseMillis: number }, InvalidInput> =>
-  orInvalid({ fence, leaseMillis: toMillis(lease) })
+  lease: Duration.Input,
+  progress: Progress.Input | undefined
+): Result.Result<Renewal, InvalidInput> =>
+  Result.flatMap(
+    orInvalid({ fence, leaseMillis: toMillis(lease) }),
+    (checked) => Result.map(checkProgress(progress), (progress) => ({ ...checked, progress }))
+  )

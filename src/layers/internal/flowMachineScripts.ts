@@ -1,7 +1,7 @@
 /**
  * What the scripts do besides where the state is FlowMachine's.
  *
- * KEYS are the state, the record, and, for those scripts that move a query on, the hashes of all events. The record has
+ * KEYS are the state, the record, its history, and, for those scripts that move a query on, the hashes of all events. The record has
  * the fields that it has elsewhere, and holds as long as the state is the one that was written with it. A state that is not
  * was moved by FlowMachine: it becomes a record of its own, with a new version and no claim, as soon as anybody here looks.
  */
@@ -44,13 +44,13 @@ end
   // that is never over, some 50,000 years off, and tells the version that it was written with.
   onSettle: `
 if state ~= (s or "${known}") or ((h or x) and redis.call("PEXPIRETIME", KEYS[1]) ~= tonumber(v)) then
-  move(state, "", false, false, false)
+  move(state, "", nil, false, false, false, false)
 end`,
   // FlowMachine never writes the hashes of a query that has a state. Those that it left out are made up for.
   onMove: `
   if to ~= state then
     for index, fields in ipairs(${hashesOf(dialect)}) do
-      local hash = KEYS[index + 2]
+      local hash = KEYS[index + 3]
       if hash and redis.call("HLEN", hash) < #fields / 2 then redis.call("HSET", hash, unpack(fields)) end
     end
   end`,

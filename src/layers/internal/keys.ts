@@ -14,6 +14,9 @@ export const defaultPrefix = "query-state"
 export const record = (prefix: string, key: QueryKey): string =>
   `${prefix}:{${encodeURIComponent(key.db)}:${encodeURIComponent(key.query)}}`
 
+/** The key of a query's history, beside that of its record and in the same slot. */
+export const history = (recordKey: string): string => `${recordKey}:history`
+
 /** The pattern that finds the records of a database with `SCAN`. */
 export const pattern = (prefix: string, db: DbId): string => `${glob(prefix)}:{${glob(encodeURIComponent(db))}:*}`
 

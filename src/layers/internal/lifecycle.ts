@@ -5,7 +5,7 @@ import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import * as QueryState from "../../domain/QueryState.ts"
 import * as Reason from "../../domain/Reason.ts"
 import * as Transition from "../../domain/Transition.ts"
-import type { Checked } from "./command.ts"
+import type { Checked, Renewal } from "./command.ts"
 
 /** What becomes of a command, and the record as it stands afterwards. */
 export interface Decision {
@@ -19,6 +19,7 @@ const move = (record: QueryRecord, to: QueryState.Tag, nowMillis: number, data: 
   readonly leaseMillis?: number | undefined
   readonly holder?: string | undefined
   readonly reason?: Reason.Reason | undefined
+  readonly traceparent?: string | undefined
 }): QueryRecord => {
   const version = nextVersion(record, nowMillis)
   return {
@@ -34,17 +35,27 @@ const move = (record: QueryRecord, to: QueryState.Tag, nowMillis: number, data: 
       }
     }),
     version,
-    changedAt: DateTime.makeUnsafe(nowMillis)
+    changedAt: DateTime.makeUnsafe(nowMillis),
+    ...traceparentOf(QueryState.isPending(QueryState.make(to)) ? data : record)
   }
 }
 
-/** Ends a claim whose lease has lapsed; any other record is answered as it is. */
-export const settle = (record: QueryRecord, nowMillis: number): QueryRecord => {
-  if (!QueryState.isPending(record.state)) return record
+const traceparentOf = ({ traceparent }: { readonly traceparent?: string | undefined }) =>
+  traceparent === undefined ? undefined : { traceparent }
+
+/** The event that ends a claim whose lease has lapsed, and the record afterwards; nothing for any other record. */
+export const settle = (
+  record: QueryRecord,
+  nowMillis: number
+): { readonly event: QueryEvent; readonly record: QueryRecord } | undefined => {
+  if (!QueryState.isPending(record.state)) return undefined
   const { claim } = record.state
-  if (claim?.expiresAt === undefined || nowMillis < DateTime.toEpochMillis(claim.expiresAt)) return record
-  const to = Transition.next(record.state._tag, Transition.lapseEvents[record.state._tag])
-  return to === undefined ? record : move(record, to, nowMillis, { reason: Reason.leaseExpired(claim.holder) })
+  if (claim?.expiresAt === undefined || nowMillis < DateTime.toEpochMillis(claim.expiresAt)) return undefined
+  const event = Transition.lapseEvents[record.state._tag]
+  const to = Transition.next(record.state._tag, event)
+  return to === undefined
+    ? undefined
+    : { event, record: move(record, to, nowMillis, { reason: Reason.leaseExpired(claim.holder) }) }
 }
 
 /** A claim under a lease is moved on by its holder alone, but for this event: calling off is open to all. */
@@ -67,8 +78,13 @@ export const decide = (record: QueryRecord, command: Checked, nowMillis: number)
 }
 
 /** Decides a renewal on a settled record. */
-export const renew = (record: QueryRecord, fence: number, leaseMillis: number, nowMillis: number): Decision => {
+export const renew = (
+  record: QueryRecord,
+  { fence, leaseMillis, progress }: Renewal,
+  nowMillis: number
+): Decision => {
   if (!QueryState.isPending(record.state) || !isHeldBy(record, fence)) return { _tag: "LeaseLost", record }
   const claim = { ...record.state.claim, fence, expiresAt: DateTime.makeUnsafe(nowMillis + leaseMillis) }
-  return { _tag: "Changed", record: { ...record, state: QueryState.make(record.state._tag, { claim }) } }
+  const state = QueryState.make(record.state._tag, { claim })
+  return { _tag: "Changed", record: { ...record, state, ...(progress === undefined ? undefined : { progress }) } }
 }

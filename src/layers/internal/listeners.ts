@@ -34,6 +34,10 @@ export class Listeners {
     this.each(channel, (listener) => listener.onRead(version))
   }
 
+  progress(channel: string): void {
+    this.each(channel, (listener) => listener.onProgress?.())
+  }
+
   private each(channel: string, f: (listener: Listener) => void): void {
     const there = this.byChannel.get(channel)
     if (there instanceof Set) there.forEach(f)

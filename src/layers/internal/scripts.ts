@@ -7,9 +7,11 @@
  *     v  version                        h  holder of the claim
  *     t  time of the change in ms,      x  when its lease lapses, in ms
  *        where it is not that of v      r  reason, as JSON
+ *     p  progress, as JSON              c  traceparent of the last claim
  *
- * Every script answers `{ outcome, now in µs, s, v, t, h, x, r }`: the record as it stands afterwards, `false` for what is
- * absent. Whenever a record moves on, `<version> <state>` is published on the channel with the name of its key.
+ * The scripts answer `{ outcome, now in µs, s, v, t, h, x, r, p, c }`: the record as it stands afterwards, `false` for what
+ * is absent; where the record has moved on, state and version before follow. Whenever it does, `<version> <state>` is
+ * published on the channel with the name of its key, and `<version> <state> progress` when progress is reported.
  */
 import * as Duration from "effect/Duration"
 import * as QueryEvent from "../../domain/QueryEvent.ts"
@@ -25,6 +27,9 @@ export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } a
 
 /** Whether a script answers that it moved the record on. */
 export const isChanged = (reply: unknown): boolean => Array.isArray(reply) && Number(reply[0]) === outcomes.changed
+
+/** How the message ends that tells of progress. */
+export const progressed = " progress"
 
 const known = QueryState.wireNames.Known
 
@@ -68,13 +73,13 @@ export interface Variant {
   readonly onSettle: string
   /** Lua for before a record moves on to the state `to`. */
   readonly onMove: string
-  /** Lua for after it has. */
+  /** Lua for after it has: by `event`, if that is known, `from` one state to `s`, with a claim `by` somebody, or of his. */
   readonly onMoved: string
   /** Lua for before a claim is renewed. */
   readonly onRenew: string
 }
 
-const plain: Variant = {
+export const plain: Variant = {
   recordKey: 1,
   edges: Transition.edges,
   onRead: "",
@@ -97,8 +102,12 @@ local time = call("TIME")
 local micros = time[1] * 1000000 + time[2]
 local millis = math.floor(micros / 1000)
 
-local s, v, t, h, x, r, o = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "o"))
-local function answer(outcome) return { outcome, micros, s, v, t, h, x, r } end
+local s, v, t, h, x, r, p, c, o = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
+local before, since = s, v
+local function answer(outcome)
+  if v == since then return { outcome, micros, s, v, t, h, x, r, p, c } end
+  return { outcome, micros, s, v, t, h, x, r, p, c, before or "${known}", since or "0" }
+end
 local function isWhole(n) return n ~= "" and not string.find(n, "%D") and tonumber(n) <= 8640000000000000 end
 if (s or v) and not (s and v and isWhole(v) and (not t or isWhole(t)) and (not x or isWhole(x))) then
   return answer(${outcomes.refused})
@@ -111,18 +120,20 @@ local function target(event) return choose(event .. " " .. (s or "${known}")) en
 
 local function int(n) return string.format("%.0f", n) end
 
-local function move(to, operation, holder, expiry, reason)${onMove}
-  if t or h or x or r then call("HDEL", key, "t", "h", "x", "r") end
+local function move(to, operation, event, holder, expiry, reason, trace)${onMove}
+  local from, by = s or "${known}", holder or h
+  if t or h or x or r or p or c then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
   if s == "${known}" then call("PERSIST", key) end
   local version = math.max((tonumber(v) or 0) + 1, micros)
-  s, v, o, h, x, r = to, int(version), operation, holder, expiry, reason
+  s, v, o, h, x, r, p, c = to, int(version), operation, holder, expiry, reason, false, trace
   t = version ~= micros and int(millis)
   local set = { key, "s", s, "v", v, "o", o }
   local size = 7
   if t then set[size + 1], set[size + 2], size = "t", t, size + 2 end
   if h then set[size + 1], set[size + 2], size = "h", h, size + 2 end
   if x then set[size + 1], set[size + 2], size = "x", x, size + 2 end
-  if r then set[size + 1], set[size + 2] = "r", r end
+  if r then set[size + 1], set[size + 2], size = "r", r, size + 2 end
+  if c then set[size + 1], set[size + 2] = "c", c end
   call("HSET", unpack(set))
   if s == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
 ${onMoved}  -- A hint, and no more: it must not fail what has just been written.
@@ -137,12 +148,12 @@ ${onSettle}
 if x and tonumber(x) <= millis and lapsed(s) then
   local to = target(lapsed(s))
   -- Where the lifecycle does not have that step, all that ends is the claim.
-  move(to or s, "", false, false, to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }) or false)
+  move(to or s, "", lapsed(s), false, false, to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }) or false, c)
 end
 `
 
-const compareAndSet = `
-local operation, event, fence, lease, holder, reason, since = unpack(ARGV)
+const compareAndSet = (trace: string) => `
+local operation, event, fence, lease, holder, reason, traceparent, first = unpack(ARGV)
 -- Sent again because the answer was lost: this version is its own work. It is written again, so that whoever waits for
 -- the replicas on this connection waits for a write of this connection.
 if o == operation then
@@ -152,7 +163,7 @@ end
 if fence == "" or fence ~= v then
   -- Sent again, and the query has moved since it was first sent: perhaps by this very command, before others. They may
   -- even have moved it back to where the command would be accepted once more.
-  if since ~= "" and (tonumber(v) or 0) > tonumber(since) then return answer(${outcomes.unknown}) end
+  if first ~= "" and (tonumber(v) or 0) > tonumber(first) then return answer(${outcomes.unknown}) end
   if fence ~= "" then return answer(${outcomes.leaseLost}) end
 end
 
@@ -163,9 +174,11 @@ if not to or (x and fence == "" and event ~= "${
 move(
   to,
   operation,
+  event,
   holder ~= "" and holder,
   lease ~= "" and int(millis + lease),
-  reason ~= "" and reason
+  reason ~= "" and reason,
+  ${trace}
 )
 return answer(${outcomes.changed})
 `
@@ -174,20 +187,31 @@ const read = `
 return answer(${outcomes.refused})
 `
 
-const renew = ({ onRenew }: Variant) => `
+const renew = (publish: Publish, { onRenew }: Variant) => `
 if v ~= ARGV[1] or not lapsed(s) then return answer(${outcomes.leaseLost}) end
 ${onRenew}
 x = int(millis + ARGV[2])
-call("HSET", key, "x", x)
+if ARGV[3] == "" then
+  call("HSET", key, "x", x)
+else
+  p = ARGV[3]
+  call("HSET", key, "x", x, "p", p)
+  redis.pcall("${publish}", key, v .. " " .. s .. "${progressed}")
+end
 return answer(${outcomes.changed})
+`
+
+// Where there is a history, its key follows that of the record.
+const history = ({ recordKey }: Variant) => `
+return call("XRANGE", KEYS[${recordKey + 1}], "-", "+")
 `
 
 export interface Scripts {
   /**
    * Moves a query to where others must wait, if the lifecycle and its claim allow it.
    *
-   * ARGV: operation, event, then fence, lease in ms, holder and reason, each empty where there is none; last, where the
-   * command is sent again, a time in µs that the server had reached when it was first sent, else empty.
+   * ARGV: operation, event, then fence, lease in ms, holder, reason and traceparent, each empty where there is none; last,
+   * where the command is sent again, a time in µs that the server had reached when it was first sent, else empty.
    */
   readonly claim: string
   /** Moves a query to where nobody need wait, likewise. */
@@ -197,18 +221,21 @@ export interface Scripts {
   /**
    * Gives a claim a new lease, if it is still held.
    *
-   * ARGV: fence, lease in ms.
+   * ARGV: fence, lease in ms, progress or an empty string.
    */
   readonly renew: string
+  /** Reads the history, as `XRANGE` answers it. No ARGV. */
+  readonly history: string
 }
 
 /** Writes the scripts, with the command by which they publish. */
 export const make = (publish: Publish, variant: Variant = plain): Scripts => {
   const shared = prelude(publish, variant)
   return {
-    claim: `${header.claims}${shared}${compareAndSet}`,
-    conclude: `${header.frees}${shared}${compareAndSet}`,
+    claim: `${header.claims}${shared}${compareAndSet(`traceparent ~= "" and traceparent`)}`,
+    conclude: `${header.frees}${shared}${compareAndSet("c")}`,
     read: `${header.frees}${shared}${read}`,
-    renew: `${header.frees}${shared}${renew(variant)}`
+    renew: `${header.frees}${shared}${renew(publish, variant)}`,
+    history: `${header.frees}${shared}${history(variant)}`
   }
 }

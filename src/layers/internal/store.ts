@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import type { Progress } from "../../domain/Progress.ts"
 import { LeaseLost } from "../../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
@@ -12,6 +13,7 @@ import * as Acknowledgements from "./acknowledgements.ts"
 import * as Codec from "./codec.ts"
 import { check, checkRenewal } from "./command.ts"
 import * as Connection from "./connection.ts"
+import * as History from "./history.ts"
 import * as Keys from "./keys.ts"
 import * as OperationIds from "./operationIds.ts"
 import * as Scripts from "./scripts.ts"
@@ -37,6 +39,8 @@ export interface Layout {
   readonly movedWith: FurtherKeys
   /** What the scripts `read` and `renew` are given besides. */
   readonly lookedAtWith: FurtherKeys
+  /** What the script `history` is given besides. */
+  readonly historyWith: FurtherKeys
   /** The channel on which is told that a query moved on. */
   readonly channelOf: (redisKey: string) => string
   /** The pattern that finds the queries of a database. */
@@ -123,12 +127,13 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
   const nextOperation = OperationIds.make()
   const serverClock = new ServerClock()
-  const { announcesAll, channelOf, keyOf, lookedAtWith, movedWith, parse, patternOf } = layout
+  const { announcesAll, channelOf, historyWith, keyOf, lookedAtWith, movedWith, parse, patternOf } = layout
   const scripts = yield* Effect.all({
     claim: connection.load(layout.scripts.claim, 1 + movedWith.count),
     conclude: connection.load(layout.scripts.conclude, 1 + movedWith.count),
     read: connection.load(layout.scripts.read, 1 + lookedAtWith.count),
-    renew: connection.load(layout.scripts.renew, 1 + lookedAtWith.count)
+    renew: connection.load(layout.scripts.renew, 1 + lookedAtWith.count),
+    history: connection.load(layout.scripts.history, 1 + historyWith.count)
   }, { concurrency: "unbounded" }).pipe(
     Effect.tap(connection.tryWait),
     Effect.tap(Effect.map(connection.time, (micros) => serverClock.set(micros))),
@@ -189,11 +194,12 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     function*(
       key: QueryKey,
       fence: number,
-      lease: Duration.Input
+      lease: Duration.Input,
+      progress?: Progress
     ): Effect.fn.Return<QueryRecord, RedisStoreError.Reason | LeaseLost> {
-      const { leaseMillis } = yield* Effect.fromResult(checkRenewal(fence, lease))
+      const renewal = yield* Effect.fromResult(checkRenewal(fence, lease, progress))
       const redisKey = yield* Effect.fromResult(keyOf(key))
-      const args = [...lookedAtWith.of(redisKey), fence, leaseMillis]
+      const args = [...lookedAtWith.of(redisKey), ...Codec.encodeRenewal(renewal)]
       const { outcome, record } = yield* answerOf(key, connection.run(scripts.renew, redisKey, args))
       return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
     },
@@ -213,6 +219,13 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       Stream.mapError(storeError(`list the queries of ${db}`))
     )
 
+  const history = (key: QueryKey) =>
+    Effect.fromResult(keyOf(key)).pipe(
+      Effect.flatMap((redisKey) => connection.run(scripts.history, redisKey, historyWith.of(redisKey))),
+      Effect.flatMap((reply) => Effect.fromResult(History.decode(reply))),
+      Effect.mapError(storeError("read the history of", key))
+    )
+
   return RedisStore.of({
     // Without a fence no script answers that a lease is lost.
     compareAndSet: compareAndSet as RedisStore["Service"]["compareAndSet"],
@@ -222,6 +235,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     renew,
     changes,
     keys,
+    history,
     currentTime: Effect.sync(() => serverClock.now())
   })
 })

@@ -8,6 +8,7 @@ import * as Scope from "effect/Scope"
 import type { Listener } from "../../services/RedisStore.ts"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
 import { Listeners } from "./listeners.ts"
+import * as Scripts from "./scripts.ts"
 import type * as Subscriber from "./subscriber.ts"
 
 export interface Subscriptions {
@@ -37,6 +38,7 @@ export const make = Effect.fnUntraced(function*(
     onMessage: (channel, message) => {
       // While the slots of a cluster move, the end of a subscription can miss the server that has it.
       if (!listeners.has(channel)) subscriber?.unsubscribe([channel])
+      if (message.endsWith(Scripts.progressed)) return listeners.progress(channel)
       const version = Number.parseInt(message, 10)
       listeners.hint(channel, Number.isNaN(version) ? Number.POSITIVE_INFINITY : version)
     },

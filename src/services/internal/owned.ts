@@ -16,6 +16,7 @@ import * as Reason from "../../domain/Reason.ts"
 import type { Answer, Command, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { Bell } from "./bell.ts"
+import * as Report from "./report.ts"
 import { subscribe } from "./wait.ts"
 
 type Store = RedisStore["Service"]
@@ -116,7 +117,7 @@ export const owned = <A, E, R, B, E2>(store: Store, options: {
   readonly lease: Duration.Input
   readonly events: Events
   readonly refused: (record: QueryRecord) => Effect.Effect<B, E2>
-  readonly work: (claim: QueryState.Claim) => Effect.Effect<A, E, R>
+  readonly work: (claim: Report.HeldClaim) => Effect.Effect<A, E, R>
 }): Effect.Effect<A | B, E | E2 | Lost | RedisStoreError, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
@@ -124,10 +125,13 @@ export const owned = <A, E, R, B, E2>(store: Store, options: {
       const { changed, record } = yield* Effect.mapError(options.claim, orWhyLost)
       if (!changed) return yield* options.refused(record)
 
-      const keeper = yield* Effect.forkScoped(
-        keep(store, record, Duration.fromInputUnsafe(options.lease), claimedAtMillis)
-      )
-      const claim = QueryState.claimOf(record.state) ?? { fence: record.version }
+      const lease = Duration.fromInputUnsafe(options.lease)
+      const keeper = yield* Effect.forkScoped(keep(store, record, lease, claimedAtMillis))
+      const claim: Report.HeldClaim = {
+        ...QueryState.claimOf(record.state),
+        fence: record.version,
+        report: Report.make(store, record, lease, yield* Effect.scope)
+      }
       const worked: Result.Result<Exit.Exit<A, E>, Lost> = yield* Effect.suspend(() => options.work(claim)).pipe(
         Effect.exit,
         Effect.map((exit) => Result.succeed(exit)),

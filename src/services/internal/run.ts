@@ -9,6 +9,7 @@ import type * as QueryState from "../../domain/QueryState.ts"
 import type { RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { execution, type Lost, owned, reset } from "./owned.ts"
+import type { HeldClaim } from "./report.ts"
 import type { Determinate } from "./wait.ts"
 
 type Store = RedisStore["Service"]
@@ -42,9 +43,9 @@ const failure = (key: QueryKey, state: Failed) => {
 
 export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, options: {
   readonly wait: Effect.Effect<Determinate, QueryError.StillPending | RedisStoreError>
-  readonly execute: (claim: QueryState.Claim) => Effect.Effect<A, E1, R1>
+  readonly execute: (claim: HeldClaim) => Effect.Effect<A, E1, R1>
   readonly onCompleted: Effect.Effect<A, E2, R2>
-  readonly purge: (claim: QueryState.Claim) => Effect.Effect<unknown, E3, R3>
+  readonly purge: (claim: HeldClaim) => Effect.Effect<unknown, E3, R3>
   readonly recover: (state: Failed) => boolean
   readonly holder: string
   readonly lease: Duration.Input

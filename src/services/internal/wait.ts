@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -126,18 +127,31 @@ export const waitUntilComplete = (store: Store, key: QueryKey, options: {
     })
   })
 
+/** Rings at progress, too. */
+class ProgressBell extends Bell {
+  onProgress(): void {
+    this.onHint(Number.POSITIVE_INFINITY)
+  }
+}
+
+// Versions only go up, but for a record that was deleted, which has version 0 again.
+const isNews = (record: QueryRecord, seen: QueryRecord | undefined): boolean =>
+  seen === undefined || record.version > seen.version || (record.version === 0 && seen.version > 0)
+  || (record.version === seen.version && !Equal.equals(record.progress, seen.progress))
+
 /** The current record, then every later one that is seen, for as long as the policy goes on. */
 export const changes = (store: Store, key: QueryKey, policy: Policy): Stream.Stream<QueryRecord, RedisStoreError> =>
   Stream.unwrap(Effect.suspend(() => {
-    const bell = new Bell()
-    return Effect.map(subscribe(store, key, bell), (changes) =>
-      Stream.unfold(-1, (seen) => {
-        // A record that was deleted has version 0 again.
-        const isNews = (record: QueryRecord): record is QueryRecord =>
-          record.version > seen || (record.version === 0 && seen > 0)
-        return readUntil({ store, key, bell, isWanted: isNews }, policy(changes)).pipe(
-          Effect.map((record) => [record, record.version] as const),
-          Effect.catchTag("StillPending", () => Effect.undefined)
-        )
-      }))
+    const bell = new ProgressBell()
+    return Effect.map(
+      subscribe(store, key, bell),
+      (changes) =>
+        Stream.unfold<QueryRecord | undefined, QueryRecord, RedisStoreError, never>(undefined, (seen) => {
+          const isWanted = (record: QueryRecord): record is QueryRecord => isNews(record, seen)
+          return readUntil({ store, key, bell, isWanted }, policy(changes)).pipe(
+            Effect.map((record) => [record, record] as const),
+            Effect.catchTag("StillPending", () => Effect.undefined)
+          )
+        })
+    )
   }))

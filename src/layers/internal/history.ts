@@ -1,0 +1,110 @@
+/** The last transitions of a query, in a capped stream beside its record. */
+import * as Arr from "effect/Array"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { HistoryEntry } from "../../domain/HistoryEntry.ts"
+import * as QueryEvent from "../../domain/QueryEvent.ts"
+import * as QueryState from "../../domain/QueryState.ts"
+import { Reason } from "../../domain/Reason.ts"
+import type { HistoryOptions } from "../../services/RedisStore.ts"
+import {
+  InvalidInput,
+  InvalidRecord,
+  type Reason as StoreReason,
+  RedisStoreError
+} from "../../services/RedisStoreError.ts"
+import { maxMillis, toMillis } from "./command.ts"
+import type { Variant } from "./scripts.ts"
+
+/** Why a state is what it is, as an entry has it. */
+export const reasonIn = (state: QueryState.QueryState): Pick<HistoryEntry, "reason"> | undefined =>
+  "reason" in state ? { reason: state.reason } : undefined
+
+/** How much is kept of each query, and for how long after its last transition. */
+export interface History {
+  readonly length: number
+  readonly retentionMillis: number
+}
+
+const maxLength = 10_000
+
+const check = ({ length, retention = Duration.days(7) }: HistoryOptions): Result.Result<History, InvalidInput> => {
+  const retentionMillis = toMillis(retention)
+  if (!(Number.isInteger(length) && length >= 1 && length <= maxLength)) {
+    return Result.fail(
+      new InvalidInput({ issue: `the length of a history must be a whole number from 1 to ${maxLength}` })
+    )
+  }
+  return retentionMillis > 0 && retentionMillis <= maxMillis
+    ? Result.succeed({ length, retentionMillis })
+    : Result.fail(new InvalidInput({ issue: "the retention of a history must be longer than zero and finite" }))
+}
+
+/** Checks the options of a history, where there are any. */
+export const checkOption = (options: HistoryOptions | undefined): Effect.Effect<History | undefined, RedisStoreError> =>
+  options === undefined ? Effect.undefined : Effect.mapError(
+    Effect.fromResult(check(options)),
+    (reason) => new RedisStoreError({ operation: "configure the store", reason })
+  )
+
+/**
+ * Lets the scripts write an entry for every transition, in the same step. Its fields are those of the record, `e` for the
+ * event and `f` for the state before. It is for people to read, so that it must not fail what has just been written.
+ */
+export const recorded = (variant: Variant, { length, retentionMillis }: History): Variant => ({
+  ...variant,
+  onMoved: `${variant.onMoved}
+  local entry = { "s", s, "v", v, "t", int(millis), "f", from }
+  local function add(name, value)
+    if value then entry[#entry + 1], entry[#entry + 2] = name, value end
+  end
+  add("e", event)
+  add("h", by)
+  add("r", r)
+  local history = KEYS[${variant.recordKey + 1}]
+  redis.pcall("XADD", history, "MAXLEN", ${length}, "*", unpack(entry))
+  redis.pcall("PEXPIRE", history, ${retentionMillis})
+`
+})
+
+const Fields = Schema.Struct({
+  s: Schema.String,
+  v: Schema.FiniteFromString,
+  t: Schema.FiniteFromString.pipe(Schema.decodeTo(Schema.DateTimeUtcFromMillis)),
+  f: Schema.String,
+  e: Schema.optionalKey(Schema.String),
+  h: Schema.optionalKey(Schema.String),
+  r: Schema.optionalKey(Schema.fromJsonString(Reason))
+})
+
+// Each entry is its id, then its fields and their values in turns.
+const decodeStream = Schema.decodeUnknownResult(
+  Schema.Array(Schema.Tuple([Schema.String, Schema.Array(Schema.String)]))
+)
+const decodeFields = Schema.decodeUnknownResult(Fields)
+const checkEntry = Schema.decodeUnknownResult(Schema.toType(HistoryEntry))
+
+const toEntry = (fields: ReadonlyArray<string>) =>
+  decodeFields(Object.fromEntries(Arr.chunksOf(fields, 2))).pipe(
+    Result.flatMap(({ e, f, h, r, s, t, v }) => {
+      const to = QueryState.fromWireName(s)
+      return checkEntry({
+        at: t,
+        version: v,
+        from: QueryState.fromWireName(f),
+        to,
+        ...(e === undefined ? undefined : { event: QueryEvent.fromWireName(e) }),
+        ...(h === undefined ? undefined : { holder: h }),
+        ...(to === undefined ? undefined : reasonIn(QueryState.make(to, { reason: r })))
+      })
+    })
+  )
+
+/** Reads a history, oldest entry first. */
+export const decode = (reply: unknown): Result.Result<ReadonlyArray<HistoryEntry>, StoreReason> =>
+  decodeStream(reply).pipe(
+    Result.flatMap((entries) => Result.all(entries.map(([, fields]) => toEntry(fields)))),
+    Result.mapError((error) => new InvalidRecord({ issue: `history: ${error.message}` }))
+  )

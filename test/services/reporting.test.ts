@@ -1,0 +1,137 @@
+/** Progress of owned work, in virtual time. */
+import { assert } from "@effect/vitest"
+import { Duration, Effect, Stream } from "effect"
+import { type Progress, QueryStateMachine, RedisStore, RedisStoreError } from "effect-query-state"
+import { inMemory } from "../support/inMemory.ts"
+import { queryThatIs } from "../support/timedQuery.ts"
+
+/** Renewals that were not called for by any report: the lease is long, so there are none for an hour. */
+const lease = "1 day"
+
+/** The progress that others see, each with the time when it was there. */
+const observed = Effect.fnUntraced(function*(choose?: Parameters<typeof queryThatIs>[1]) {
+  const { query, timeline } = yield* queryThatIs("Queued", choose)
+  const seen: Array<readonly [atMillis: number, progress: Progress.Progress | undefined]> = []
+  yield* timeline.at(
+    0,
+    Stream.runForEach(query.changes, ({ progress, state }) =>
+      Effect.andThen(
+        timeline.note("seen"),
+        Effect.sync(() => {
+          if (state._tag === "Executing") seen.push([timeline.entries.at(-1)?.[0] ?? Number.NaN, progress])
+        })
+      ))
+  )
+  return { query, timeline, seen }
+})
+
+inMemory("what is reported is seen by others at once, and moves nothing", () =>
+  Effect.gen(function*() {
+    const { query, seen, timeline } = yield* observed()
+    const { exit } = yield* timeline.run(
+      query.executing(
+        ({ fence, report }) =>
+          Effect.gen(function*() {
+            yield* Effect.sleep("1 second")
+            yield* report({ done: 1, total: 3 })
+            yield* Effect.sleep("1 second")
+            yield* report({ done: 2, total: 3, note: "joining" })
+            yield* Effect.sleep("1 second")
+            return { fence, record: yield* query.record }
+          }),
+        { lease }
+      )
+    )
+    if (exit._tag === "Failure") return assert.fail(String(exit.cause))
+    assert.deepStrictEqual(seen, [
+      [0, undefined],
+      [1_000, { done: 1, total: 3 }],
+      [2_000, { done: 2, total: 3, note: "joining" }]
+    ])
+    assert.strictEqual(exit.value.record.version, exit.value.fence)
+    assert.deepStrictEqual(exit.value.record.progress, { done: 2, total: 3, note: "joining" })
+    assert.isUndefined((yield* query.record).progress)
+  }))
+
+inMemory(
+  "however often progress is reported, it is sent once each interval, and the latest is what is seen",
+  () =>
+    Effect.gen(function*() {
+      const { query, seen, timeline } = yield* observed()
+      yield* timeline.run(
+        query.executing(
+          ({ report }) =>
+            Effect.forEach(
+              Array.from({ length: 1_000 }, (_, done) => done),
+              (done) => Effect.delay(report({ done }), "1 millis")
+            ).pipe(Effect.andThen(Effect.sleep("1 second"))),
+          { lease }
+        )
+      )
+      // The first at once, then the latest of each interval; and the keeper renews once, when it has subscribed.
+      const intervals = Math.ceil(1_000 / Duration.toMillis(QueryStateMachine.reportInterval))
+      assert.isAtMost(timeline.only("renew").length, 1 + intervals + 1)
+      assert.deepStrictEqual(seen.at(-1)?.[1], { done: 999 })
+    })
+)
+
+inMemory(
+  "a report does not wait for a store that hangs, and the work goes on when it cannot be sent",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Queued", {
+        choose: ({ operation }, nth) =>
+          operation !== "renew" ? undefined : nth % 2 === 0
+            ? { _tag: "Hang" }
+            : { _tag: "Fail", reason: new RedisStoreError.ConnectionLost({}) }
+      })
+      const { atMillis, exit } = yield* timeline.run(
+        query.executing(
+          ({ report }) => Effect.replicateEffect(Effect.delay(report({ done: 1 }), "1 second"), 3, { discard: true }),
+          { lease }
+        )
+      )
+      assert.deepStrictEqual([exit._tag, atMillis], ["Success", 3_000])
+    })
+)
+
+inMemory("a report of what cannot be is a typed error, and is not sent", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Queued")
+    const { exit } = yield* timeline.run(
+      query.executing(({ report }) => Effect.flip(report({ done: -1 })), { lease })
+    )
+    const error = exit._tag === "Success" ? exit.value : assert.fail(String(exit.cause))
+    assert.strictEqual(error.reason._tag, "InvalidInput")
+    assert.include(error.message, "report the progress of")
+    assert.deepStrictEqual(timeline.only("renew"), [])
+  }))
+
+inMemory("a purge reports its progress, too", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Completed")
+    const { exit } = yield* timeline.run(
+      query.resetting(
+        ({ report }) =>
+          report({ done: 1 }).pipe(
+            Effect.andThen(Effect.sleep("1 second")),
+            Effect.andThen(Effect.map(query.record, ({ progress }) => progress))
+          ),
+        { lease }
+      )
+    )
+    assert.deepStrictEqual(exit._tag === "Success" && exit.value, { done: 1 })
+  }))
+
+inMemory("what is reported when the claim is lost reaches nobody", () =>
+  Effect.gen(function*() {
+    const { key, query, timeline } = yield* queryThatIs("Queued")
+    yield* timeline.at("1 second", query.cancel)
+    const { exit } = yield* timeline.run(
+      query.executing(({ report }) => Effect.never.pipe(Effect.onInterrupt(() => Effect.ignore(report({ done: 1 })))))
+    )
+    assert.strictEqual(exit._tag, "Failure")
+    const record = yield* RedisStore.RedisStore.use((store) => store.read(key))
+    assert.strictEqual(record.state._tag, "Cancelled")
+    assert.isUndefined(record.progress)
+  }))
