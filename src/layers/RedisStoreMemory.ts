@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,8 +16,9 @@ import { LeaseLost } from "../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import * as QueryRecord from "../domain/QueryRecord.ts"
 import { type Answer, type Command, type HistoryOptions, knownTimeToLive, RedisStore } from "../services/RedisStore.ts"
-import { RedisStoreError } from "../services/RedisStoreError.ts"
+import type { RedisStoreError } from "../services/RedisStoreError.ts"
 import { check, checkRenewal } from "./internal/command.ts"
+import * as Counting from "./internal/counting.ts"
 import { Histories, type Move } from "./internal/histories.ts"
 import * as History from "./internal/history.ts"
 import * as Keys from "./internal/keys.ts"
@@ -25,23 +27,29 @@ import { Listeners } from "./internal/listeners.ts"
 
 const knownMillis = Duration.toMillis(knownTimeToLive)
 
+/** When something happens, and in what context. */
+interface Now {
+  readonly millis: number
+  readonly context: Context.Context<never>
+}
+
 /** Keeps the records of all queries, and forgets those that have been Known for `knownTimeToLive`. */
 class Records {
   private readonly byId = new Map<string, QueryRecord.QueryRecord>()
   // When to forget a Known query, oldest first, since all are kept for the same time.
   private readonly until = new Map<string, number>()
-  private readonly onMove: (id: string, move: Move, nowMillis: number) => void
+  private readonly onMove: (id: string, move: Move, now: Now) => void
 
-  constructor(onMove: (id: string, move: Move, nowMillis: number) => void) {
+  constructor(onMove: (id: string, move: Move, now: Now) => void) {
     this.onMove = onMove
   }
 
-  get(key: QueryKey, nowMillis: number): QueryRecord.QueryRecord {
-    this.forget(nowMillis)
+  get(key: QueryKey, now: Now): QueryRecord.QueryRecord {
+    this.forget(now.millis)
     const stored = this.byId.get(idOf(key)) ?? QueryRecord.absent(key)
-    const settled = Lifecycle.settle(stored, nowMillis)
+    const settled = Lifecycle.settle(stored, now.millis)
     if (settled === undefined) return stored
-    this.move({ event: settled.event, before: stored, after: settled.record }, nowMillis)
+    this.move({ event: settled.event, before: stored, after: settled.record, isLapse: true }, now)
     return settled.record
   }
 
@@ -51,13 +59,13 @@ class Records {
   }
 
   /** Stores a record that has moved on. */
-  move(move: Move, nowMillis: number): void {
+  move(move: Move, now: Now): void {
     const { key, state } = move.after
     const id = idOf(key)
     this.byId.set(id, move.after)
     this.until.delete(id)
-    if (state._tag === "Known") this.until.set(id, nowMillis + knownMillis)
-    this.onMove(id, move, nowMillis)
+    if (state._tag === "Known") this.until.set(id, now.millis + knownMillis)
+    this.onMove(id, move, now)
   }
 
   /** Stores a record with another lease, or other progress. */
@@ -91,69 +99,63 @@ export interface Options {
 const make = (history: History.History | undefined): RedisStore["Service"] => {
   const listeners = new Listeners()
   const histories = history === undefined ? undefined : new Histories(history)
-  const records = new Records((id, move, nowMillis) => {
-    histories?.add(id, move, nowMillis)
+  const records = new Records((id, move, { context, millis }) => {
+    histories?.add(id, move, millis)
     listeners.hint(id, move.after.version)
+    const { after, before, isLapse } = move
+    const from = before.state._tag
+    Counting.moved({ from, sinceMicros: before.version, nowMicros: after.version, isLapsed: isLapse }, context)
   })
 
-  const compareAndSet = (key: QueryKey, command: Command, nowMillis: number) =>
-    check(command).pipe(
-      Result.mapError((reason) => new RedisStoreError({ operation: command.event, key, reason })),
-      Result.flatMap((checked): Result.Result<Answer, LeaseLost> => {
-        const before = records.get(key, nowMillis)
-        const { _tag, record } = Lifecycle.decide(before, checked, nowMillis)
+  const at = <A, E>(f: (now: Now) => Result.Result<A, E>) =>
+    Effect.withFiber(({ context }) =>
+      Effect.flatMap(Clock.currentTimeMillis, (millis) => Effect.fromResult(f({ millis, context })))
+    )
+
+  const compareAndSet = (key: QueryKey, command: Command) =>
+    at((now) =>
+      Result.flatMap(check(command), (checked): Result.Result<Answer, LeaseLost> => {
+        const before = records.get(key, now)
+        const { _tag, record } = Lifecycle.decide(before, checked, now.millis)
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: checked.fence ?? record.version, record }))
-        if (_tag === "Changed") records.move({ event: command.event, before, after: record }, nowMillis)
+        if (_tag === "Changed") records.move({ event: command.event, before, after: record, isLapse: false }, now)
         return Result.succeed({ record, changed: _tag === "Changed" })
       })
-    )
+    ).pipe(Counting.transition(command.event, key))
 
-  const renew = (
-    key: QueryKey,
-    fence: number,
-    lease: Duration.Input,
-    progress: Progress | undefined,
-    nowMillis: number
-  ) =>
-    checkRenewal(fence, lease, progress).pipe(
-      Result.mapError((reason) => new RedisStoreError({ operation: "renew the lease on", key, reason })),
-      Result.flatMap((renewal): Result.Result<QueryRecord.QueryRecord, LeaseLost> => {
-        const { _tag, record } = Lifecycle.renew(records.get(key, nowMillis), renewal, nowMillis)
-        if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
-        records.replace(record)
-        if (progress !== undefined) listeners.progress(idOf(key))
-        return Result.succeed(record)
-      })
-    )
+  const renew = (key: QueryKey, fence: number, lease: Duration.Input, progress?: Progress) =>
+    at((now) =>
+      Result.flatMap(
+        checkRenewal(fence, lease, progress),
+        (renewal): Result.Result<QueryRecord.QueryRecord, LeaseLost> => {
+          const { _tag, record } = Lifecycle.renew(records.get(key, now), renewal, now.millis)
+          if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
+          records.replace(record)
+          if (progress !== undefined) listeners.progress(idOf(key))
+          return Result.succeed(record)
+        }
+      )
+    ).pipe(Effect.catch(Counting.orLeaseLost(Counting.failed("renew the lease on", key))))
 
-  const read = (key: QueryKey, nowMillis: number) => Result.succeed(records.get(key, nowMillis))
-
-  const at = <A, E>(f: (nowMillis: number) => Result.Result<A, E>) =>
-    Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => Effect.fromResult(f(nowMillis)))
+  const read = (key: QueryKey) => at((now) => Result.succeed(records.get(key, now)))
 
   return RedisStore.of({
     // Without a fence no decision is that a lease is lost.
-    compareAndSet: ((key: QueryKey, command: Command) =>
-      at((nowMillis) => compareAndSet(key, command, nowMillis))) as RedisStore["Service"]["compareAndSet"],
-    compareAndSetMany: (commands) =>
-      at((nowMillis) =>
-        Result.succeed(commands.map(([key, command]) =>
-          compareAndSet(key, command, nowMillis)
-        ))
-      ),
-    read: (key) => at((nowMillis) => read(key, nowMillis)),
-    readMany: (keys) => at((nowMillis) => Result.succeed(keys.map((key) => read(key, nowMillis)))),
-    renew: (key, fence, lease, progress) => at((nowMillis) => renew(key, fence, lease, progress, nowMillis)),
+    compareAndSet: compareAndSet as RedisStore["Service"]["compareAndSet"],
+    compareAndSetMany: Effect.forEach(([key, command]) => Effect.result(compareAndSet(key, command))),
+    read,
+    readMany: Effect.forEach((key) => Effect.result(read(key))),
+    renew,
     changes: (key, listener) =>
       Effect.acquireRelease(
         Effect.sync(() => listeners.add(idOf(key), listener)),
         () => Effect.sync(() => listeners.remove(idOf(key), listener))
       ).pipe(Effect.as({ announcesAll: true })),
-    keys: (db) => Stream.unwrap(at((nowMillis) => Result.succeed(Stream.fromArray(records.keys(db, nowMillis))))),
+    keys: (db) => Stream.unwrap(at(({ millis }) => Result.succeed(Stream.fromArray(records.keys(db, millis))))),
     history: (key) =>
-      at((nowMillis) => {
-        records.get(key, nowMillis)
-        return Result.succeed(histories?.get(idOf(key), nowMillis) ?? [])
+      at((now) => {
+        records.get(key, now)
+        return Result.succeed(histories?.get(idOf(key), now.millis) ?? [])
       }),
     currentTime: DateTime.now
   })

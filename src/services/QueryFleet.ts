@@ -13,6 +13,7 @@ import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
 import * as QueryState from "../domain/QueryState.ts"
+import * as Trace from "./internal/trace.ts"
 import * as QueryStateMachine from "./QueryStateMachine.ts"
 import { type Answer, RedisStore } from "./RedisStore.ts"
 import { isAboutRecord, type RedisStoreError } from "./RedisStoreError.ts"
@@ -105,7 +106,7 @@ const chunkSize = 500
  * @since 0.1.0
  */
 export const make: Effect.Effect<QueryFleet, never, RedisStore> = Effect.gen(function*() {
-  const store = yield* RedisStore
+  const store = Trace.traced(yield* RedisStore)
 
   // Reads in chunks; a failure that is not about one record alone ends it.
   const readChunk = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey>) {

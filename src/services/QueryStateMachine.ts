@@ -20,6 +20,7 @@ import { defaultHolder } from "./internal/holder.ts"
 import * as Owned from "./internal/owned.ts"
 import * as Report from "./internal/report.ts"
 import * as Run from "./internal/run.ts"
+import * as Trace from "./internal/trace.ts"
 import * as Wait from "./internal/wait.ts"
 import { type Command, RedisStore } from "./RedisStore.ts"
 import type { RedisStoreError } from "./RedisStoreError.ts"
@@ -335,7 +336,8 @@ export const reportInterval: Duration.Duration = Report.interval
  * @since 0.1.0
  */
 export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, RedisStore> =>
-  RedisStore.useSync((store) => {
+  RedisStore.useSync((untraced) => {
+    const store = Trace.traced(untraced)
     const trigger = ((event: QueryEvent, options?: TriggerOptions & { readonly fence?: undefined }) =>
       Effect.map(
         store.compareAndSet(key, { event, ...options }),
@@ -354,7 +356,7 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
 
     const executing: QueryStateMachine["executing"] = (work, { fence, ...options } = {}) => {
       const claiming = withDefaults(options)
-      return Owned.owned(store, {
+      return Owned.owned(store, key, {
         claim: store.compareAndSet(key, { event: "Execute", fence, ...claiming }),
         lease: claiming.lease,
         events: Owned.execution,
@@ -365,7 +367,7 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
 
     const resetting: QueryStateMachine["resetting"] = (purge, options = {}) => {
       const claiming = withDefaults(options)
-      return Owned.owned(store, {
+      return Owned.owned(store, key, {
         claim: store.compareAndSet(key, { event: "Reset", ...claiming }),
         lease: claiming.lease,
         events: Owned.reset,

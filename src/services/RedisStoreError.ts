@@ -217,6 +217,14 @@ export const Reason = Schema.Union([
 export type Reason = typeof Reason.Type
 
 /**
+ * The names of all reasons.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export const reasonTags: ReadonlyArray<Reason["_tag"]> = Reason.members.map(({ fields }) => fields._tag.schema.literal)
+
+/**
  * Error of a store: what was attempted, on which query, and the `reason` why it failed.
  *
  * **When to use**

@@ -11,6 +11,7 @@ import { Reason } from "../../domain/Reason.ts"
 import * as Transition from "../../domain/Transition.ts"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
 import type { Checked, Renewal } from "./command.ts"
+import type { Moved } from "./counting.ts"
 
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
   new Set(Transition.edges.filter(({ to }) => isWanted(QueryState.make(to))).map(({ event }) => event))
@@ -51,17 +52,11 @@ export const encodeRenewal = ({ fence, leaseMillis, progress }: Renewal): Array<
 const decodeReason = Schema.decodeUnknownResult(reasonJson)
 const decodeProgress = Schema.decodeUnknownResult(progressJson)
 
-/** Where a record stood before a script moved it on. */
-export interface Before {
-  readonly state: QueryState.Tag
-  readonly version: number
-}
-
 export interface Decoded {
   readonly outcome: number
   readonly nowMicros: number
   readonly record: QueryRecord.QueryRecord
-  readonly before: Before | undefined
+  readonly moved: Moved | undefined
 }
 
 /**
@@ -73,12 +68,12 @@ export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, Re
   if (!Array.isArray(reply) || reply.length < 10) {
     return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
   }
-  const [outcome, now, s, v, t, h, x, r, p, c, beforeState, beforeVersion] = reply
+  const [outcome, now, s, v, t, h, x, r, p, c, from, since, lapses] = reply
   const done = (record: QueryRecord.QueryRecord): Decoded => ({
     outcome: Number(outcome),
     nowMicros: Number(now),
     record,
-    before: beforeState === undefined ? undefined : toBefore(beforeState, beforeVersion)
+    moved: from === undefined ? undefined : toMoved(from, since, lapses, now)
   })
   if (s === null && v === null) return Result.succeed(done(QueryRecord.absent(key)))
   const tag = QueryState.fromWireName(s)
@@ -112,9 +107,11 @@ export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, Re
   })
 }
 
-const toBefore = (state: unknown, version: unknown): Before | undefined => {
-  const tag = QueryState.fromWireName(String(state))
-  return tag === undefined ? undefined : { state: tag, version: Number(version) }
+const toMoved = (state: unknown, since: unknown, lapses: unknown, now: unknown): Moved | undefined => {
+  const from = QueryState.fromWireName(String(state))
+  return from === undefined
+    ? undefined
+    : { from, sinceMicros: Number(since), nowMicros: Number(now), isLapsed: Number(lapses) > 0 }
 }
 
 // What can be done without is left out where it cannot be read.

@@ -6,11 +6,12 @@ import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import * as QueryState from "../../domain/QueryState.ts"
 import { type History, reasonIn } from "./history.ts"
 
-/** One transition of a query. */
+/** One transition of a query, by an event, or because its lease lapsed. */
 export interface Move {
   readonly event: QueryEvent
   readonly before: QueryRecord
   readonly after: QueryRecord
+  readonly isLapse: boolean
 }
 
 const entryOf = ({ after, before, event }: Move, nowMillis: number): HistoryEntry => {

@@ -10,7 +10,8 @@
  *     p  progress, as JSON              c  traceparent of the last claim
  *
  * The scripts answer `{ outcome, now in µs, s, v, t, h, x, r, p, c }`: the record as it stands afterwards, `false` for what
- * is absent; where the record has moved on, state and version before follow. Whenever it does, `<version> <state>` is
+ * is absent. Where the record has moved on, three more follow: the state and the version before, and whether a lease
+ * lapsed by that. Whenever it does, `<version> <state>` is
  * published on the channel with the name of its key, and `<version> <state> progress` when progress is reported.
  */
 import * as Duration from "effect/Duration"
@@ -103,10 +104,10 @@ local micros = time[1] * 1000000 + time[2]
 local millis = math.floor(micros / 1000)
 
 local s, v, t, h, x, r, p, c, o = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
-local before, since = s, v
+local before, since, lapses = s, v, 0
 local function answer(outcome)
   if v == since then return { outcome, micros, s, v, t, h, x, r, p, c } end
-  return { outcome, micros, s, v, t, h, x, r, p, c, before or "${known}", since or "0" }
+  return { outcome, micros, s, v, t, h, x, r, p, c, before or "${known}", since or "0", lapses }
 end
 local function isWhole(n) return n ~= "" and not string.find(n, "%D") and tonumber(n) <= 8640000000000000 end
 if (s or v) and not (s and v and isWhole(v) and (not t or isWhole(t)) and (not x or isWhole(x))) then
@@ -147,6 +148,7 @@ end
 ${onSettle}
 if x and tonumber(x) <= millis and lapsed(s) then
   local to = target(lapsed(s))
+  lapses = 1
   -- Where the lifecycle does not have that step, all that ends is the claim.
   move(to or s, "", lapsed(s), false, false, to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }) or false, c)
 end

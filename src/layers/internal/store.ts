@@ -13,6 +13,7 @@ import * as Acknowledgements from "./acknowledgements.ts"
 import * as Codec from "./codec.ts"
 import { check, checkRenewal } from "./command.ts"
 import * as Connection from "./connection.ts"
+import * as Counting from "./counting.ts"
 import * as History from "./history.ts"
 import * as Keys from "./keys.ts"
 import * as OperationIds from "./operationIds.ts"
@@ -55,11 +56,8 @@ export interface Layout {
 // that neither side buffers more than some hundred kilobytes.
 const pipelined = { concurrency: 500 }
 
-export const storeError = (operation: string, key?: QueryKey) => (reason: RedisStoreError.Reason) =>
-  new RedisStoreError.RedisStoreError({ operation, reason, ...(key === undefined ? undefined : { key }) })
-
-const orLeaseLost = (operation: string, key: QueryKey) => (error: RedisStoreError.Reason | LeaseLost) =>
-  error._tag === "LeaseLost" ? error : storeError(operation, key)(error)
+export const storeError = (operation: string) => (reason: RedisStoreError.Reason) =>
+  new RedisStoreError.RedisStoreError({ operation, reason })
 
 export const invalid = (issue: string) =>
   Effect.fail(storeError("configure the store")(new RedisStoreError.InvalidInput({ issue })))
@@ -142,11 +140,15 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
 
   // Reads what a script answers.
   const answerOf = (key: QueryKey, run: Effect.Effect<unknown, RedisStoreError.Reason>) =>
-    Effect.flatMap(run, (reply) => {
-      const decoded = Codec.decode(key, reply)
-      if (Result.isSuccess(decoded)) serverClock.set(decoded.success.nowMicros)
-      return Effect.fromResult(decoded)
-    })
+    Effect.flatMap(run, (reply) =>
+      Effect.withFiber(({ context }) => {
+        const decoded = Codec.decode(key, reply)
+        if (Result.isFailure(decoded)) return Effect.fail(decoded.failure)
+        const { moved, nowMicros } = decoded.success
+        serverClock.set(nowMicros)
+        if (moved !== undefined) Counting.moved(moved, context)
+        return Effect.succeed(decoded.success)
+      }))
 
   const toAnswer = (
     fence: number | undefined,
@@ -177,7 +179,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
         answerOf(key, connection.move(script, redisKey, [...args, ""], [...args, since])),
         (decoded) => toAnswer(fence, decoded)
       )
-    }).pipe(Effect.mapError(orLeaseLost(command.event, key)))
+    }).pipe(Counting.transition(command.event, key))
 
   const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
     // Whoever waits for the query in this process need not look for itself.
@@ -187,7 +189,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const read = (key: QueryKey) =>
     Effect.flatMap(Effect.fromResult(keyOf(key)), (redisKey) => sharedRead(redisKey, key)).pipe(
       Effect.map(({ record }) => record),
-      Effect.mapError(storeError("read", key))
+      Effect.catch(Counting.failed("read", key))
     )
 
   const renew = Effect.fnUntraced(
@@ -203,14 +205,14 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       const { outcome, record } = yield* answerOf(key, connection.run(scripts.renew, redisKey, args))
       return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
     },
-    (effect, key) => Effect.mapError(effect, orLeaseLost("renew the lease on", key))
+    (effect, key) => Effect.catch(effect, Counting.orLeaseLost(Counting.failed("renew the lease on", key)))
   )
 
   const changes = (key: QueryKey, listener: Listener) =>
     Effect.flatMap(Effect.fromResult(keyOf(key)), (redisKey) => subscriptions.subscribe(channelOf(redisKey), listener))
       .pipe(
         Effect.as({ announcesAll }),
-        Effect.mapError(storeError("subscribe to", key))
+        Effect.catch(Counting.failed("subscribe to", key))
       )
 
   const keys = (db: DbId) =>
@@ -223,7 +225,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     Effect.fromResult(keyOf(key)).pipe(
       Effect.flatMap((redisKey) => connection.run(scripts.history, redisKey, historyWith.of(redisKey))),
       Effect.flatMap((reply) => Effect.fromResult(History.decode(reply))),
-      Effect.mapError(storeError("read the history of", key))
+      Effect.catch(Counting.failed("read the history of", key))
     )
 
   return RedisStore.of({

@@ -4,6 +4,9 @@ import * as Effect from "effect/Effect"
 import type { Listener } from "../RedisStore.ts"
 import { type Alarms, on as alarmsOn, type Sleeper } from "./alarms.ts"
 
+/** What ended a wait: a hint, or its time; and whether somebody else has looked meanwhile. */
+export type Wake = "hint" | "time" | "looked"
+
 const nothing = Number.NEGATIVE_INFINITY
 
 /** Listens to a query for one fiber, which waits or is to wait. However much it hears, it holds one number. */
@@ -11,13 +14,13 @@ export class Bell implements Listener, Sleeper {
   private untaken = nothing
   private known = nothing
   private isLookedAt = false
-  private resume: ((effect: Effect.Effect<boolean>) => void) | undefined
+  private resume: ((effect: Effect.Effect<Wake>) => void) | undefined
   private alarms: Alarms | undefined
   private atMillis = nothing
 
   onHint(version: number): void {
     if (this.resume === undefined) this.untaken = Math.max(this.untaken, version)
-    else if (version > this.known) this.wake(true)
+    else if (version > this.known) this.wake("hint")
   }
 
   onRead(version: number): void {
@@ -27,19 +30,19 @@ export class Bell implements Listener, Sleeper {
 
   /** Ends the wait, since its time is over. */
   ring(): void {
-    this.wake(!this.isLookedAt)
+    this.wake(this.isLookedAt ? "looked" : "time")
   }
 
   /**
-   * Waits for a hint at a version that is newer than the known one, for so many milliseconds at most. Tells whether to
-   * look: there is no need to if the time is over and somebody else has looked meanwhile.
+   * Waits for a hint at a version that is newer than the known one, for so many milliseconds at most. There is no need to
+   * look if the time is over and somebody else has looked meanwhile.
    */
-  wait(known: number, millis: number): Effect.Effect<boolean> {
+  wait(known: number, millis: number): Effect.Effect<Wake> {
     return Clock.clockWith((clock) =>
       Effect.callback((resume) => {
         const { untaken } = this
         this.untaken = nothing
-        if (untaken > known || millis <= 0) return resume(Effect.succeed(true))
+        if (untaken > known || millis <= 0) return resume(Effect.succeed(untaken > known ? "hint" : "time"))
         this.known = known
         this.isLookedAt = false
         this.resume = resume
@@ -50,11 +53,11 @@ export class Bell implements Listener, Sleeper {
     )
   }
 
-  private wake(isTimeToLook: boolean): void {
+  private wake(by: Wake): void {
     const { resume } = this
     this.end()
     // Whoever is resumed may wait again before this returns.
-    resume?.(Effect.succeed(isTimeToLook))
+    resume?.(Effect.succeed(by))
   }
 
   private end(): void {

@@ -5,31 +5,46 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { LeaseLost, QueryCancelled } from "../../domain/QueryError.ts"
 import type { QueryEvent } from "../../domain/QueryEvent.ts"
+import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import * as QueryState from "../../domain/QueryState.ts"
 import * as Reason from "../../domain/Reason.ts"
+import * as QueryMetrics from "../QueryMetrics.ts"
 import type { Answer, Command, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { Bell } from "./bell.ts"
 import * as Report from "./report.ts"
+import * as Trace from "./trace.ts"
 import { subscribe } from "./wait.ts"
 
 type Store = RedisStore["Service"]
 
-/** Which events say how owned work went. */
+/** What owned work is called in a trace, and which events say how it went. */
 export interface Events {
+  readonly span: string
   readonly success: QueryEvent
   readonly failure: QueryEvent
   readonly interruption: QueryEvent
 }
 
-export const execution: Events = { success: "Finish", failure: "Error", interruption: "Cancel" }
-export const reset: Events = { success: "FinishReset", failure: "Error", interruption: "Error" }
+export const execution: Events = {
+  span: "QueryStateMachine.executing",
+  success: "Finish",
+  failure: "Error",
+  interruption: "Cancel"
+}
+export const reset: Events = {
+  span: "QueryStateMachine.resetting",
+  success: "FinishReset",
+  failure: "Error",
+  interruption: "Error"
+}
 
 /** Why a claim ended before its work did. */
 export type Lost = LeaseLost | QueryCancelled
@@ -105,6 +120,11 @@ const outcomeOf = (events: Events, exit: Exit.Exit<unknown, unknown>): Command =
   return { event: reason._tag === "Interrupted" ? events.interruption : events.failure, reason }
 }
 
+const holding = Effect.acquireRelease(
+  Metric.update(QueryMetrics.claimsHeld, 1),
+  () => Metric.update(QueryMetrics.claimsHeld, -1)
+)
+
 /**
  * Claims a query, runs `work` while the claim is kept, and records how it went before it answers. Where `claim` did not
  * change the query, that is answered by `refused` instead.
@@ -112,7 +132,7 @@ const outcomeOf = (events: Events, exit: Exit.Exit<unknown, unknown>): Command =
  * To claim and to record are not interruptible, `work` is. Its finalizers have run before anything is recorded, and until
  * then the claim is kept.
  */
-export const owned = <A, E, R, B, E2>(store: Store, options: {
+export const owned = <A, E, R, B, E2>(store: Store, key: QueryKey, options: {
   readonly claim: Effect.Effect<Answer, RedisStoreError | LeaseLost>
   readonly lease: Duration.Input
   readonly events: Events
@@ -125,6 +145,7 @@ export const owned = <A, E, R, B, E2>(store: Store, options: {
       const { changed, record } = yield* Effect.mapError(options.claim, orWhyLost)
       if (!changed) return yield* options.refused(record)
 
+      yield* holding
       const lease = Duration.fromInputUnsafe(options.lease)
       const keeper = yield* Effect.forkScoped(keep(store, record, lease, claimedAtMillis))
       const claim: Report.HeldClaim = {
@@ -143,7 +164,7 @@ export const owned = <A, E, R, B, E2>(store: Store, options: {
       const exit = yield* Effect.fromResult(worked)
       return yield* settle(store, record, options.events, exit)
     }).pipe(Effect.scoped)
-  )
+  ).pipe(Trace.spanned(options.events.span, () => Trace.attributesOf(key)))
 
 /** Records how work went, and answers as the work did; what goes wrong with recording it is not swallowed. */
 const settle = <A, E>(

@@ -10,6 +10,7 @@ import type { RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { execution, type Lost, owned, reset } from "./owned.ts"
 import type { HeldClaim } from "./report.ts"
+import * as Trace from "./trace.ts"
 import type { Determinate } from "./wait.ts"
 
 type Store = RedisStore["Service"]
@@ -53,7 +54,7 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, opti
   const { holder, lease } = options
   const lostRace = () => Effect.succeedNone
 
-  const runFirst = owned(store, {
+  const runFirst = owned(store, key, {
     claim: Effect.gen(function*() {
       const queued = yield* store.compareAndSet(key, { event: "Queue", holder, lease })
       if (!queued.changed) return queued
@@ -74,7 +75,7 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, opti
 
   // Only what was looked at is started over: somebody else may have done so meanwhile, and have a result by now.
   const startOver = (fence: number) =>
-    owned(store, {
+    owned(store, key, {
       claim: store.compareAndSet(key, { event: "Reset", fence, holder, lease }).pipe(
         Effect.catchTag("LeaseLost", ({ record }) => Effect.succeed({ record, changed: false }))
       ),
@@ -97,5 +98,8 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, opti
     }
   })
   // The schedule goes on for ever, so that this ends with a result or not at all.
-  return Effect.repeat(attempt, { schedule: afterLostRace, until: Option.isSome }).pipe(Effect.map(Option.getOrThrow))
+  return Effect.repeat(attempt, { schedule: afterLostRace, until: Option.isSome }).pipe(
+    Effect.map(Option.getOrThrow),
+    Trace.spanned("QueryStateMachine.run", () => Trace.attributesOf(key))
+  )
 }

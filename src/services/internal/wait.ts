@@ -1,9 +1,13 @@
 /** Waiting for a query: looks when its schedule says so, when a change is hinted at, and when a lease may have lapsed. */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -12,9 +16,11 @@ import { StillPending } from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import * as QueryState from "../../domain/QueryState.ts"
+import * as QueryMetrics from "../QueryMetrics.ts"
 import type { Changes, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { Bell } from "./bell.ts"
+import * as Trace from "./trace.ts"
 
 type Store = RedisStore["Service"]
 
@@ -76,7 +82,12 @@ const pause = <A extends QueryRecord>(
     ([delayMillis, leaseMillis]) =>
       Effect.flatMap(
         watch.bell.wait(record.version, Math.min(delayMillis, leaseMillis)),
-        (isTimeToLook) => isTimeToLook || leaseMillis <= delayMillis ? look(watch) : pause(watch, record)
+        (wake) => {
+          const isLease = leaseMillis <= delayMillis
+          if (wake === "looked" && !isLease) return pause(watch, record)
+          const source = wake === "hint" ? "hint" : isLease ? "lease" : "backstop"
+          return Effect.andThen(Metric.update(QueryMetrics.wakeUps[source], 1), look(watch))
+        }
       )
   )
 
@@ -101,31 +112,51 @@ const readUntil = <A extends QueryRecord>(
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
   Effect.flatMap(Schedule.toStep(schedule), (step) => look({ store, key, bell, isWanted, step }))
 
+const outcomeOf = (exit: Exit.Exit<unknown, StillPending | RedisStoreError>): QueryMetrics.WaitOutcome => {
+  if (Exit.isSuccess(exit)) return "determinate"
+  if (Cause.hasInterruptsOnly(exit.cause)) return "interrupted"
+  const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+  return error?._tag === "StillPending" ? "still_pending" : "failed"
+}
+
+const timed = <A, R>(self: Effect.Effect<A, StillPending | RedisStoreError, R>) =>
+  Effect.flatMap(
+    Clock.currentTimeMillis,
+    (startMillis) =>
+      Effect.onExit(self, (exit) =>
+        Effect.flatMap(Clock.currentTimeMillis, (endMillis) =>
+          Metric.update(QueryMetrics.waitDuration[outcomeOf(exit)], (endMillis - startMillis) / 1_000)))
+  )
+
 export const waitUntilComplete = (store: Store, key: QueryKey, options: {
   readonly policy: Policy
   readonly timeout: Duration.Input | undefined
 }): Effect.Effect<Determinate, StillPending | RedisStoreError> =>
-  Effect.flatMap(store.read(key), (record) => {
-    if (isDeterminate(record)) return Effect.succeed(record)
+  Trace.waiting(
+    key,
+    Effect.flatMap(store.read(key), (record) => {
+      if (isDeterminate(record)) return Effect.succeed(record)
 
-    let last = record
-    const isWanted = (record: QueryRecord): record is Determinate => {
-      last = record
-      return isDeterminate(record)
-    }
-    // Subscribe first, read afterwards: a change in between is seen by one of the two.
-    const wait = Effect.scoped(Effect.suspend(() => {
-      const bell = new Bell()
-      return Effect.flatMap(
-        subscribe(store, key, bell),
-        (changes) => readUntil({ store, key, bell, isWanted }, options.policy(changes))
-      )
-    }))
-    return options.timeout === undefined ? wait : Effect.timeoutOrElse(wait, {
-      duration: options.timeout,
-      orElse: () => Effect.fail(new StillPending({ record: last }))
+      let last = record
+      const isWanted = (record: QueryRecord): record is Determinate => {
+        last = record
+        return isDeterminate(record)
+      }
+      // Subscribe first, read afterwards: a change in between is seen by one of the two.
+      const wait = Effect.scoped(Effect.suspend(() => {
+        const bell = new Bell()
+        return Effect.flatMap(
+          subscribe(store, key, bell),
+          (changes) => readUntil({ store, key, bell, isWanted }, options.policy(changes))
+        )
+      }))
+      const bounded = options.timeout === undefined ? wait : Effect.timeoutOrElse(wait, {
+        duration: options.timeout,
+        orElse: () => Effect.fail(new StillPending({ record: last }))
+      })
+      return timed(bounded)
     })
-  })
+  )
 
 /** Rings at progress, too. */
 class ProgressBell extends Bell {

@@ -1,0 +1,58 @@
+/** Counts what becomes of queries and commands, in the same way for every store. */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { LeaseLost } from "../../domain/QueryError.ts"
+import type { QueryEvent } from "../../domain/QueryEvent.ts"
+import type { QueryKey } from "../../domain/QueryKey.ts"
+import type * as QueryState from "../../domain/QueryState.ts"
+import * as QueryMetrics from "../../services/QueryMetrics.ts"
+import type { Answer } from "../../services/RedisStore.ts"
+import { type Reason, RedisStoreError } from "../../services/RedisStoreError.ts"
+
+/** A query that moved on, once or more: from where, since when in microseconds, and whether a lease lapsed by that. */
+export interface Moved {
+  readonly from: QueryState.Tag
+  readonly sinceMicros: number
+  readonly nowMicros: number
+  readonly isLapsed: boolean
+}
+
+export const moved = ({ from, isLapsed, nowMicros, sinceMicros }: Moved, context: Context.Context<never>): void => {
+  // A query without a record has been Known since nobody knows when.
+  if (sinceMicros > 0) {
+    QueryMetrics.stateDuration[from].updateUnsafe(Math.max(nowMicros - sinceMicros, 0) / 1_000_000, context)
+  }
+  if (isLapsed) QueryMetrics.leasesLapsed.updateUnsafe(1, context)
+}
+
+/** Fails with what an operation on a query failed with, and counts that. */
+export const failed = (operation: string, key: QueryKey) => (reason: Reason): Effect.Effect<never, RedisStoreError> =>
+  Effect.withFiber(({ context }) => {
+    QueryMetrics.storeErrors[reason._tag].updateUnsafe(1, context)
+    return Effect.fail(new RedisStoreError({ operation, key, reason }))
+  })
+
+/** Fails with a lost claim as it is. */
+export const orLeaseLost =
+  (failed: (reason: Reason) => Effect.Effect<never, RedisStoreError>) =>
+  (error: Reason | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
+    error._tag === "LeaseLost" ? Effect.fail(error) : failed(error)
+
+/** Counts how a transition went. */
+export const transition =
+  (event: QueryEvent, key: QueryKey) =>
+  (self: Effect.Effect<Answer, Reason | LeaseLost>): Effect.Effect<Answer, RedisStoreError | LeaseLost> =>
+    Effect.withFiber(({ context }) => {
+      const count = (outcome: QueryMetrics.TransitionOutcome) =>
+        QueryMetrics.transitions[event][outcome].updateUnsafe(1, context)
+      return Effect.matchEffect(self, {
+        onSuccess: (answer) => {
+          count(answer.changed ? "changed" : "refused")
+          return Effect.succeed(answer)
+        },
+        onFailure: (error): Effect.Effect<never, RedisStoreError | LeaseLost> => {
+          count(error._tag === "LeaseLost" ? "lease_lost" : "failed")
+          return orLeaseLost(failed(event, key))(error)
+        }
+      })
+    })

@@ -1,0 +1,108 @@
+/** Spans of what is done with queries, where there is a tracer to tell. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Headers from "effect/http/Headers"
+import * as HttpTraceContext from "effect/http/HttpTraceContext"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+import type { StillPending } from "../../domain/QueryError.ts"
+import type { QueryKey } from "../../domain/QueryKey.ts"
+import type { QueryRecord } from "../../domain/QueryRecord.ts"
+import type { Command, RedisStore } from "../RedisStore.ts"
+import type { RedisStoreError } from "../RedisStoreError.ts"
+
+type Store = RedisStore["Service"]
+
+type Attributes = Readonly<Record<string, unknown>>
+
+// Nobody sees the spans of the native tracer, and each of a hundred thousand waits would have one.
+const isTraced = ({ context }: Fiber.Fiber<unknown, unknown>): boolean =>
+  Context.get(context, Tracer.Tracer) !== Tracer.nativeTracer
+
+export const attributesOf = (key: QueryKey): Attributes => ({
+  "query_state.db": key.db,
+  "query_state.query": key.query
+})
+
+/** Puts a span around what is done. */
+export const spanned =
+  (name: string, attributes: () => Attributes) => <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.withFiber((fiber) => isTraced(fiber) ? Effect.withSpan(self, name, { attributes: attributes() }) : self)
+
+/** The span that a claim is made under, as W3C Trace Context writes it. */
+const traceparentOf = ({ context }: Fiber.Fiber<unknown, unknown>): string | undefined => {
+  const span = Option.getOrUndefined(Context.getOption(context, Tracer.ParentSpan))
+  return span?._tag !== "Span" || Context.get(span.annotations, Tracer.DisablePropagation)
+    ? undefined
+    : HttpTraceContext.toHeaders(span)["traceparent"]
+}
+
+const make = (store: Store): Store => {
+  const compareAndSet = (key: QueryKey, command: Command) =>
+    Effect.withFiber((fiber) => {
+      if (!isTraced(fiber)) return store.compareAndSet(key, command)
+      const traceparent = traceparentOf(fiber)
+      const attributes = { ...attributesOf(key), "query_state.event": command.event }
+      return Effect.useSpan("QueryStateMachine.trigger", { kind: "client", attributes }, (span) =>
+        Effect.tap(store.compareAndSet(key, { traceparent, ...command }), ({ changed, record }) =>
+          Effect.sync(() => {
+            span.attribute("query_state.changed", changed)
+            span.attribute("query_state.state", record.state._tag)
+          })))
+    })
+  const compareAndSetMany: Store["compareAndSetMany"] = (commands) =>
+    Effect.withFiber((fiber) => {
+      if (!isTraced(fiber)) return store.compareAndSetMany(commands)
+      const traceparent = traceparentOf(fiber)
+      return Effect.withSpan(
+        store.compareAndSetMany(commands.map(([key, command]) => [key, { traceparent, ...command }])),
+        "QueryFleet.triggerMany",
+        { kind: "client", attributes: { "query_state.count": commands.length } }
+      )
+    })
+  return { ...store, compareAndSet: compareAndSet as Store["compareAndSet"], compareAndSetMany }
+}
+
+const made = new WeakMap<Store, Store>()
+
+/** A store whose transitions have spans, and whose claims carry the span that they are made under. */
+export const traced = (store: Store): Store => {
+  const there = made.get(store)
+  if (there !== undefined) return there
+  const one = make(store)
+  made.set(store, one)
+  made.set(one, one)
+  return one
+}
+
+const linkTo = (record: QueryRecord): ReadonlyArray<Tracer.SpanLink> =>
+  Option.match(HttpTraceContext.w3c(Headers.fromInput({ traceparent: record.traceparent })), {
+    onNone: () => [],
+    onSome: (span) => [{ span, attributes: { "query_state.version": record.version } }]
+  })
+
+const lastRecord = <A extends QueryRecord>(
+  exit: Exit.Exit<A, StillPending | RedisStoreError>
+): QueryRecord | undefined => {
+  if (Exit.isSuccess(exit)) return exit.value
+  const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+  return error?._tag === "StillPending" ? error.record : undefined
+}
+
+/** Puts a span around a wait, and links it to the span of the run that was waited for, in whatever process that was. */
+export const waiting = <A extends QueryRecord>(
+  key: QueryKey,
+  self: Effect.Effect<A, StillPending | RedisStoreError>
+): Effect.Effect<A, StillPending | RedisStoreError> =>
+  Effect.withFiber((fiber) =>
+    isTraced(fiber)
+      ? Effect.useSpan("QueryStateMachine.waitUntilComplete", { attributes: attributesOf(key) }, (span) =>
+        Effect.onExit(Effect.withParentSpan(self, span), (exit) =>
+          Effect.sync(() => {
+            const record = lastRecord(exit)
+            if (record !== undefined) span.addLinks(linkTo(record))
+          })))
+      : self
+  )

@@ -1,0 +1,111 @@
+/** The spans of what is done with a query, and how they hang together across processes. */
+import { assert, it } from "@effect/vitest"
+import { Effect, Fiber, Latch, type Layer, Redacted } from "effect"
+import { QueryFleet, QueryStateMachine, RedisStore, RedisStoreLive, RedisStoreMemory } from "effect-query-state"
+import { randomUUID } from "node:crypto"
+import { inject } from "vitest"
+import { driveTo, freshKey } from "../support/queries.ts"
+import { make, parentOf } from "../support/spans.ts"
+
+const stores: ReadonlyArray<readonly [name: string, layer: Layer.Layer<RedisStore.RedisStore, unknown>]> = [
+  ["memory", RedisStoreMemory.layer],
+  ["Redis", RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")), prefix: `tracing-${randomUUID()}` })]
+]
+
+for (const [name, layer] of stores) {
+  it.live(`${name}: the span of a wait is linked to that of the run that was waited for`, () =>
+    Effect.gen(function*() {
+      const key = yield* freshKey
+      const query = yield* QueryStateMachine.make(key)
+      // As in two processes, each with a trace of its own.
+      const there = make()
+      const here = make()
+      const isWaitedFor = yield* Latch.make()
+      const run = yield* query.run({
+        execute: () => isWaitedFor.await,
+        onCompleted: Effect.die("it was run here")
+      }).pipe(Effect.provide(there.layer), Effect.forkChild)
+      yield* Effect.repeat(query.isExecuting, { until: (isExecuting) => isExecuting })
+      const wait = yield* query.waitUntilComplete().pipe(Effect.provide(here.layer), Effect.forkChild)
+      yield* isWaitedFor.open
+      yield* Fiber.join(run)
+      const { version } = yield* Fiber.join(wait)
+
+      const { spanId, traceId } = there.one("QueryStateMachine.executing")
+      const links = here.one("QueryStateMachine.waitUntilComplete").links.map(({ attributes, span }) => ({
+        spanId: span.spanId,
+        traceId: span.traceId,
+        attributes
+      }))
+      assert.deepStrictEqual(links, [{ spanId, traceId, attributes: { "query_state.version": version } }])
+    }).pipe(Effect.provide(layer)))
+}
+
+it.effect("a run is one span, and what it does are spans below it", () =>
+  Effect.gen(function*() {
+    const key = yield* freshKey
+    const query = yield* QueryStateMachine.make(key)
+    const { all, layer, one } = make()
+    yield* query.run({
+      execute: () => Effect.withSpan(Effect.void, "work"),
+      onCompleted: Effect.void
+    }).pipe(Effect.provide(layer))
+
+    const run = one("QueryStateMachine.run")
+    const executing = one("QueryStateMachine.executing")
+    assert.strictEqual(parentOf(executing), run.spanId)
+    assert.strictEqual(parentOf(one("work")), executing.spanId)
+    assert.deepStrictEqual(
+      all.filter(({ name }) => name === "QueryStateMachine.trigger").map((span) => Object.fromEntries(span.attributes)),
+      [["Queue", "Queued"], ["Execute", "Executing"], ["Finish", "Completed"]].map(([event, state]) => ({
+        "query_state.db": key.db,
+        "query_state.query": key.query,
+        "query_state.event": event,
+        "query_state.changed": true,
+        "query_state.state": state
+      }))
+    )
+    assert.isTrue(all.every(({ status }) => status._tag === "Ended"))
+    assert.strictEqual(
+      (yield* query.record).traceparent,
+      `00-${executing.traceId.padStart(32, "0")}-${executing.spanId}-01`
+    )
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
+
+it.effect("a wait that ends before the query does is linked to the run as well", () =>
+  Effect.gen(function*() {
+    const query = yield* QueryStateMachine.make(yield* freshKey)
+    const { layer, one } = make()
+    yield* query.enqueue
+    yield* Effect.gen(function*() {
+      yield* Effect.forkChild(query.executing(() => Effect.never), { startImmediately: true })
+      yield* Effect.flip(query.waitUntilComplete({ timeout: 0 }))
+    }).pipe(Effect.provide(layer))
+    assert.deepStrictEqual(
+      one("QueryStateMachine.waitUntilComplete").links.map(({ span }) => span.spanId),
+      [one("QueryStateMachine.executing").spanId]
+    )
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
+
+it.effect("many transitions at once are one span, and their claims carry the span around it", () =>
+  Effect.gen(function*() {
+    const fleet = yield* QueryFleet.make
+    const keys = yield* Effect.all([freshKey, freshKey])
+    const { layer, one } = make()
+    yield* fleet.triggerMany("Queue", keys).pipe(Effect.withSpan("caller"), Effect.provide(layer))
+    assert.deepStrictEqual(Object.fromEntries(one("QueryFleet.triggerMany").attributes), { "query_state.count": 2 })
+    const records = yield* fleet.readMany(keys)
+    for (const record of records) {
+      assert.include((yield* Effect.fromResult(record)).traceparent, one("caller").spanId)
+    }
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
+
+it.effect("where nobody traces, nothing of it is recorded", () =>
+  Effect.gen(function*() {
+    const key = yield* freshKey
+    const record = yield* Effect.withSpan(driveTo(key, "Executing", { lease: "1 hour" }), "caller")
+    assert.isUndefined(record.traceparent)
+    const query = yield* QueryStateMachine.make(yield* freshKey)
+    yield* Effect.withSpan(query.run({ execute: () => Effect.void, onCompleted: Effect.void }), "caller")
+    assert.isUndefined((yield* query.record).traceparent)
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
