@@ -118,10 +118,12 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
         const before = records.get(key, now)
         const { _tag, record } = Lifecycle.decide(before, checked, now.millis)
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: checked.fence ?? record.version, record }))
-        if (_tag === "Changed") records.move({ event: command.event, before, after: record, isLapse: false }, now)
-        return Result.succeed({ record, changed: _tag === "Changed" })
+        const changed = _tag === "Changed"
+        if (changed) records.move({ event: command.event, before, after: record, isLapse: false }, now)
+        Counting.answered(command.event, changed, now.context)
+        return Result.succeed({ record, changed })
       })
-    ).pipe(Counting.transition(command.event, key))
+    ).pipe(Effect.catch(Counting.refused(command.event, key)))
 
   const renew = (key: QueryKey, fence: number, lease: Duration.Input, progress?: Progress) =>
     at((now) =>

@@ -65,15 +65,15 @@ export interface Decoded {
  * By hand but for the reason, since it is done for every command: a schema takes ten times as long.
  */
 export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, RedisStoreError.Reason> => {
-  if (!Array.isArray(reply) || reply.length < 10) {
+  if (!Array.isArray(reply) || reply.length < 8) {
     return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
   }
-  const [outcome, now, s, v, t, h, x, r, p, c, from, since, lapses] = reply
+  const [outcome, now, s, v, t, h, x, r, moved = null, p = null, c = null] = reply
   const done = (record: QueryRecord.QueryRecord): Decoded => ({
     outcome: Number(outcome),
     nowMicros: Number(now),
     record,
-    moved: from === undefined ? undefined : toMoved(from, since, lapses, now)
+    moved: moved === null ? undefined : toMoved(String(moved), Number(now))
   })
   if (s === null && v === null) return Result.succeed(done(QueryRecord.absent(key)))
   const tag = QueryState.fromWireName(s)
@@ -107,11 +107,10 @@ export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, Re
   })
 }
 
-const toMoved = (state: unknown, since: unknown, lapses: unknown, now: unknown): Moved | undefined => {
-  const from = QueryState.fromWireName(String(state))
-  return from === undefined
-    ? undefined
-    : { from, sinceMicros: Number(since), nowMicros: Number(now), isLapsed: Number(lapses) > 0 }
+const toMoved = (moved: string, nowMicros: number): Moved | undefined => {
+  const [state = "", since, lapses] = moved.split(" ")
+  const from = QueryState.fromWireName(state)
+  return from === undefined ? undefined : { from, sinceMicros: Number(since), nowMicros, isLapsed: lapses === "1" }
 }
 
 // What can be done without is left out where it cannot be read.

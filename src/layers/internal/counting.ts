@@ -6,7 +6,6 @@ import type { QueryEvent } from "../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type * as QueryState from "../../domain/QueryState.ts"
 import * as QueryMetrics from "../../services/QueryMetrics.ts"
-import type { Answer } from "../../services/RedisStore.ts"
 import { type Reason, RedisStoreError } from "../../services/RedisStoreError.ts"
 
 /** A query that moved on, once or more: from where, since when in microseconds, and whether a lease lapsed by that. */
@@ -38,21 +37,16 @@ export const orLeaseLost =
   (error: Reason | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
     error._tag === "LeaseLost" ? Effect.fail(error) : failed(error)
 
-/** Counts how a transition went. */
-export const transition =
+/** Counts what became of a transition that was answered. */
+export const answered = (event: QueryEvent, changed: boolean, context: Context.Context<never>): void =>
+  QueryMetrics.transitions[event][changed ? "changed" : "refused"].updateUnsafe(1, context)
+
+/** Fails with what a transition failed with, and counts that. */
+export const refused =
   (event: QueryEvent, key: QueryKey) =>
-  (self: Effect.Effect<Answer, Reason | LeaseLost>): Effect.Effect<Answer, RedisStoreError | LeaseLost> =>
+  (error: Reason | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
     Effect.withFiber(({ context }) => {
-      const count = (outcome: QueryMetrics.TransitionOutcome) =>
-        QueryMetrics.transitions[event][outcome].updateUnsafe(1, context)
-      return Effect.matchEffect(self, {
-        onSuccess: (answer) => {
-          count(answer.changed ? "changed" : "refused")
-          return Effect.succeed(answer)
-        },
-        onFailure: (error): Effect.Effect<never, RedisStoreError | LeaseLost> => {
-          count(error._tag === "LeaseLost" ? "lease_lost" : "failed")
-          return orLeaseLost(failed(event, key))(error)
-        }
-      })
+      const outcome = error._tag === "LeaseLost" ? "lease_lost" : "failed"
+      QueryMetrics.transitions[event][outcome].updateUnsafe(1, context)
+      return orLeaseLost(failed(event, key))(error)
     })

@@ -9,9 +9,9 @@
  *        where it is not that of v      r  reason, as JSON
  *     p  progress, as JSON              c  traceparent of the last claim
  *
- * The scripts answer `{ outcome, now in µs, s, v, t, h, x, r, p, c }`: the record as it stands afterwards, `false` for what
- * is absent. Where the record has moved on, three more follow: the state and the version before, and whether a lease
- * lapsed by that. Whenever it does, `<version> <state>` is
+ * The scripts answer `{ outcome, now in µs, s, v, t, h, x, r, moved, p, c }`: the record as it stands afterwards, `false`
+ * for what is absent, and without the last ones where all of them are. `moved` is there where the record has moved on:
+ * `<state before> <version before> <whether a lease lapsed, 1 or 0>`. Whenever it does, `<version> <state>` is
  * published on the channel with the name of its key, and `<version> <state> progress` when progress is reported.
  */
 import * as Duration from "effect/Duration"
@@ -106,8 +106,10 @@ local millis = math.floor(micros / 1000)
 local s, v, t, h, x, r, p, c, o = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
 local before, since, lapses = s, v, 0
 local function answer(outcome)
-  if v == since then return { outcome, micros, s, v, t, h, x, r, p, c } end
-  return { outcome, micros, s, v, t, h, x, r, p, c, before or "${known}", since or "0", lapses }
+  if v == since and not p and not c then return { outcome, micros, s, v, t, h, x, r } end
+  local moved = v ~= since and (before or "${known}") .. " " .. (since or 0) .. " " .. lapses
+  if not p and not c then return { outcome, micros, s, v, t, h, x, r, moved } end
+  return { outcome, micros, s, v, t, h, x, r, moved, p, c }
 end
 local function isWhole(n) return n ~= "" and not string.find(n, "%D") and tonumber(n) <= 8640000000000000 end
 if (s or v) and not (s and v and isWhole(v) and (not t or isWhole(t)) and (not x or isWhole(x))) then

@@ -1,4 +1,5 @@
 /** The store in Redis, whatever the queries are laid out in there. */
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
@@ -11,7 +12,7 @@ import { type Answer, type Command, type Listener, RedisStore } from "../../serv
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
 import * as Acknowledgements from "./acknowledgements.ts"
 import * as Codec from "./codec.ts"
-import { check, checkRenewal } from "./command.ts"
+import { check, type Checked, checkRenewal } from "./command.ts"
 import * as Connection from "./connection.ts"
 import * as Counting from "./counting.ts"
 import * as History from "./history.ts"
@@ -138,52 +139,63 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     Effect.mapError(storeError("prepare the store"))
   )
 
-  // Reads what a script answers.
-  const answerOf = (key: QueryKey, run: Effect.Effect<unknown, RedisStoreError.Reason>) =>
-    Effect.flatMap(run, (reply) =>
-      Effect.withFiber(({ context }) => {
-        const decoded = Codec.decode(key, reply)
-        if (Result.isFailure(decoded)) return Effect.fail(decoded.failure)
-        const { moved, nowMicros } = decoded.success
-        serverClock.set(nowMicros)
-        if (moved !== undefined) Counting.moved(moved, context)
-        return Effect.succeed(decoded.success)
-      }))
+  // Reads what a script answered.
+  const decode = (key: QueryKey, reply: unknown, context: Context.Context<never>) => {
+    const decoded = Codec.decode(key, reply)
+    if (Result.isFailure(decoded)) return decoded
+    const { moved, nowMicros } = decoded.success
+    serverClock.set(nowMicros)
+    if (moved !== undefined) Counting.moved(moved, context)
+    return decoded
+  }
+
+  const run = (script: Connection.Script, key: QueryKey, redisKey: string, args: Connection.Arguments) =>
+    Effect.withFiber(({ context }) =>
+      Effect.flatMap(
+        connection.run(script, redisKey, args),
+        (reply) => Effect.fromResult(decode(key, reply, context))
+      )
+    )
 
   const toAnswer = (
-    fence: number | undefined,
-    { outcome, record }: Codec.Decoded
+    { event, fence }: Checked,
+    { outcome, record }: Codec.Decoded,
+    context: Context.Context<never>
   ): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
     switch (outcome) {
       case Scripts.outcomes.unknown:
         return Effect.fail(new RedisStoreError.ConnectionLost({}))
       case Scripts.outcomes.leaseLost:
         return Effect.fail(new LeaseLost({ fence: fence ?? record.version, record }))
-      default:
-        return Effect.succeed({ record, changed: outcome === Scripts.outcomes.changed })
+      default: {
+        const changed = outcome === Scripts.outcomes.changed
+        Counting.answered(event, changed, context)
+        return Effect.succeed({ record, changed })
+      }
     }
   }
 
   const compareAndSet = (key: QueryKey, command: Command) =>
-    Effect.suspend((): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
+    Effect.withFiber(({ context }): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
       const checked = check(command)
       if (Result.isFailure(checked)) return Effect.fail(checked.failure)
       const found = keyOf(key)
       if (Result.isFailure(found)) return Effect.fail(found.failure)
       const redisKey = found.success
-      const { event, fence } = checked.success
       const args = [...movedWith.of(redisKey), ...Codec.encode(nextOperation(), checked.success)]
-      const script = Codec.takesClaim.has(event) ? scripts.claim : scripts.conclude
+      const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
       const since = serverClock.reachedMicros()
-      return Effect.flatMap(
-        answerOf(key, connection.move(script, redisKey, [...args, ""], [...args, since])),
-        (decoded) => toAnswer(fence, decoded)
-      )
-    }).pipe(Counting.transition(command.event, key))
+      return Effect.flatMap(connection.move(script, redisKey, [...args, ""], [...args, since]), (reply) => {
+        const decoded = decode(key, reply, context)
+        return Result.isFailure(decoded)
+          ? Effect.fail(decoded.failure)
+          : toAnswer(checked.success, decoded.success, context)
+      })
+    }).pipe(Effect.catch(Counting.refused(command.event, key)))
 
   const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
     // Whoever waits for the query in this process need not look for itself.
-    Effect.tap(answerOf(key, connection.run(scripts.read, redisKey, lookedAtWith.of(redisKey))), ({ record }) =>
+    Effect.tap(run(scripts.read, key, redisKey, lookedAtWith.of(redisKey)), ({ record }) =>
       Effect.sync(() => subscriptions.read(channelOf(redisKey), record.version)))
   )
   const read = (key: QueryKey) =>
@@ -202,7 +214,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       const renewal = yield* Effect.fromResult(checkRenewal(fence, lease, progress))
       const redisKey = yield* Effect.fromResult(keyOf(key))
       const args = [...lookedAtWith.of(redisKey), ...Codec.encodeRenewal(renewal)]
-      const { outcome, record } = yield* answerOf(key, connection.run(scripts.renew, redisKey, args))
+      const { outcome, record } = yield* run(scripts.renew, key, redisKey, args)
       return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
     },
     (effect, key) => Effect.catch(effect, Counting.orLeaseLost(Counting.failed("renew the lease on", key)))
