@@ -31,8 +31,9 @@ const modulesIn = (folder: string) =>
       path: `${manifest.name}/${folder}/${Path.basename(file, ".ts")}`
     }))
 
-const modules = ["domain", "services", "layers"].flatMap(modulesIn)
-const internals = ["services/internal", "layers/internal"].flatMap(modulesIn)
+const folders = ["domain", "services", "layers"]
+const modules = folders.flatMap(modulesIn)
+const internals = folders.flatMap((folder) => modulesIn(`${folder}/internal`))
 
 const imports = (all: typeof modules) => all.map(({ name, path }) => `import * as ${name} from "${path}"`).join("\n")
 

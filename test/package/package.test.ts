@@ -62,8 +62,18 @@ it.layer(Projects.layer, { excludeTestServices: true, timeout: "3 minutes" })("T
   compiles("as for a bundler", "npm", ownCompiler, ...bundler, ...programs)
   compiles("where pnpm installed it", "pnpm", ownCompiler, ...nodenext, ...programs)
   compiles("without ioredis and the types of Node.js", "withoutIoredis", ownCompiler, ...nodenext, "joinedByPath.ts")
-  compiles("with TypeScript 5.9, as for Node.js", "npm", olderCompiler, ...nodenext, ...programs)
-  compiles("with TypeScript 5.9, as for a bundler", "npm", olderCompiler, ...bundler, ...programs)
+  compiles("with TypeScript 5.9", "npm", olderCompiler, ...nodenext, ...programs)
+
+  it.effect("brings what its README links to, and says what is new", () =>
+    Effect.gen(function*() {
+      const folder = Path.join((yield* Projects).npm, "node_modules", manifest.name)
+      const links = Fs.readFileSync(Path.join(folder, "README.md"), "utf8").matchAll(/\]\(([\w./-]+)\)/g)
+      const missing = Array.from(links, ([, path = ""]) => path).filter((path) =>
+        !Fs.existsSync(Path.join(folder, path))
+      )
+      assert.deepStrictEqual(missing, [])
+      assert.include(Fs.readFileSync(Path.join(folder, "CHANGELOG.md"), "utf8"), `\n## ${manifest.version}`)
+    }))
 
   it.effect("needs ioredis only where Redis is used", () =>
     Effect.gen(function*() {
