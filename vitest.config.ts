@@ -22,8 +22,18 @@ export default defineConfig({
     tsconfigPaths: true
   },
   test: {
-    include: ["test/**/*.test.ts"],
-    globalSetup: "test/support/globalSetup.ts",
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "library",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/package/**"],
+          globalSetup: "test/support/globalSetup.ts"
+        }
+      },
+      { extends: true, test: { name: "package", include: ["test/package/*.test.ts"] } }
+    ],
     pool: "forks",
     watch: false,
     testTimeout: 30_000,

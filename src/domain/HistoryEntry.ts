@@ -1,6 +1,7 @@
 /**
  * What is remembered of one transition.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"

@@ -1,6 +1,7 @@
 /**
  * How far the work on a query has come.
  *
+ * @module
  * @since 0.1.0
  */
 import type * as Result from "effect/Result"

@@ -1,6 +1,7 @@
 /**
  * Errors that say what became of a query, for the error channel.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"

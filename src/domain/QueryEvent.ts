@@ -1,6 +1,7 @@
 /**
  * Events that move a query from one state to another.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"

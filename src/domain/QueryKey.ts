@@ -1,6 +1,7 @@
 /**
  * Names one query: which database it belongs to, and which query it is.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"

@@ -1,6 +1,7 @@
 /**
  * What a store knows of one query.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"

@@ -1,6 +1,7 @@
 /**
  * States of a query.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"

@@ -1,6 +1,7 @@
 /**
  * Says why a query is Errored, Cancelled or ResetFailed.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"

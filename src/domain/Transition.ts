@@ -4,6 +4,7 @@
  * `table` is written once. The types, the functions, the edges that the scripts in Redis are given, and the diagram in
  * the README are derived from it.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Result from "effect/Result"

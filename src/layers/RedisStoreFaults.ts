@@ -1,6 +1,7 @@
 /**
  * Store that goes wrong when it is told to, to test how a program takes that.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

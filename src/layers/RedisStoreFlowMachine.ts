@@ -1,6 +1,7 @@
 /**
  * Store in a Redis that is shared with FlowMachine: processes of both kinds share one lifecycle.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Config from "effect/Config"
@@ -35,7 +36,7 @@ import type * as RedisStoreLive from "./RedisStoreLive.ts"
  * @category models
  * @since 0.1.0
  */
-export type Dialect = FlowMachineScripts.Dialect
+export type Dialect = "released" | "reset-failed"
 
 /**
  * Options of the store, whatever it is connected through.

@@ -1,6 +1,7 @@
 /**
  * Store in Redis, through ioredis.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Config from "effect/Config"

@@ -1,6 +1,7 @@
 /**
  * Store in the memory of this process: no server needed.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"

@@ -1,6 +1,7 @@
 /**
  * Many queries at once.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Arr from "effect/Array"

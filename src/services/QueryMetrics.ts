@@ -4,6 +4,7 @@
  * They are counted in Effect's `MetricRegistry`, always; an exporter, such as that of `effect/observability`, sends them on.
  * None is labelled by a query, so that their number is bounded.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Metric from "effect/Metric"

@@ -1,6 +1,7 @@
 /**
  * One query: its lifecycle, and waiting for it.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
@@ -9,7 +10,15 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
 import type { HistoryEntry } from "../domain/HistoryEntry.ts"
-import type { IllegalTransition, LeaseLost, QueryCancelled, StillPending } from "../domain/QueryError.ts"
+import type * as Progress from "../domain/Progress.ts"
+import type {
+  IllegalTransition,
+  LeaseLost,
+  QueryCancelled,
+  QueryErrored,
+  QueryResetFailed,
+  StillPending
+} from "../domain/QueryError.ts"
 import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
@@ -50,7 +59,9 @@ export interface TriggerOptions extends Omit<Command, "event"> {}
  * @category models
  * @since 0.1.0
  */
-export type DeterminateRecord = Wait.Determinate
+export interface DeterminateRecord extends QueryRecord {
+  readonly state: QueryState.Determinate
+}
 
 /**
  * How to wait.
@@ -97,7 +108,9 @@ export interface ClaimOptions {
  * @category models
  * @since 0.1.0
  */
-export type HeldClaim = Report.HeldClaim
+export interface HeldClaim extends QueryState.Claim {
+  readonly report: (progress: Progress.Input) => Effect.Effect<void, RedisStoreError>
+}
 
 /**
  * How to own a run.
@@ -119,7 +132,7 @@ export interface ExecutingOptions extends ClaimOptions {
  * @category models
  * @since 0.1.0
  */
-export type FailedState = Run.Failed
+export type FailedState = QueryState.Errored | QueryState.Cancelled | QueryState.ResetFailed
 
 /**
  * What `run` needs: how to run the query, and how to get the result of a run that was somebody else's.
@@ -148,7 +161,13 @@ export interface RunOptions<A, E1, R1, E2, R2, E3, R3> extends ClaimOptions, Wai
  * @category models
  * @since 0.1.0
  */
-export type RunError = Run.RunError
+export type RunError =
+  | LeaseLost
+  | QueryCancelled
+  | QueryErrored
+  | QueryResetFailed
+  | StillPending
+  | RedisStoreError
 
 /**
  * The lifecycle of one query.

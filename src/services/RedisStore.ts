@@ -1,6 +1,7 @@
 /**
  * Port for the atomic storage operations behind queries.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

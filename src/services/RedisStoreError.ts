@@ -1,6 +1,7 @@
 /**
  * What can go wrong between a program and its store.
  *
+ * @module
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"

@@ -1,10 +1,10 @@
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
-import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { inject } from "vitest"
+import { execute as run } from "../support/execute.ts"
 import { blocks } from "../support/markdown.ts"
 
 /** A piece of TypeScript out of a page or a doc comment, and what the page says it prints. */
@@ -59,20 +59,8 @@ class Folder extends Context.Service<Folder, string>()("test/docs/Folder") {
   )
 }
 
-interface Ended {
-  readonly code: number
-  readonly output: string
-}
-
 const execute = (command: string, args: ReadonlyArray<string>, cwd: string) =>
-  Effect.callback<Ended>((resume) => {
-    const env = { ...process.env, REDIS_URL: inject("redisUrl"), NO_COLOR: "1" }
-    const child = execFile(command, args, { cwd, env, timeout: 30_000 }, (error, stdout, stderr) =>
-      resume(
-        Effect.succeed({ code: error === null ? 0 : Number(error.code ?? 1), output: (stdout + stderr).trimEnd() })
-      ))
-    return Effect.sync(() => child.kill())
-  })
+  run(command, args, { cwd, env: { ...process.env, REDIS_URL: inject("redisUrl"), NO_COLOR: "1" } })
 
 const bin = (name: string) => Path.resolve("node_modules/.bin", name)
 

@@ -8,9 +8,8 @@
 import * as QueryEvent from "../../domain/QueryEvent.ts"
 import * as QueryState from "../../domain/QueryState.ts"
 import * as Transition from "../../domain/Transition.ts"
+import type { Dialect } from "../RedisStoreFlowMachine.ts"
 import { outcomes, table, type Variant } from "./scripts.ts"
-
-export type Dialect = "released" | "reset-failed"
 
 const known = QueryState.wireNames.Known
 

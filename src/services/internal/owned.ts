@@ -16,6 +16,7 @@ import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import * as QueryState from "../../domain/QueryState.ts"
 import * as Reason from "../../domain/Reason.ts"
 import * as QueryMetrics from "../QueryMetrics.ts"
+import type { HeldClaim } from "../QueryStateMachine.ts"
 import type { Answer, Command, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { Bell } from "./bell.ts"
@@ -47,7 +48,7 @@ export const reset: Events = {
 }
 
 /** Why a claim ended before its work did. */
-export type Lost = LeaseLost | QueryCancelled
+type Lost = LeaseLost | QueryCancelled
 
 // What of a lease is left unused, for the clocks of two machines do not run at quite the same pace, and an interruption
 // takes its time.
@@ -137,7 +138,7 @@ export const owned = <A, E, R, B, E2>(store: Store, key: QueryKey, options: {
   readonly lease: Duration.Input
   readonly events: Events
   readonly refused: (record: QueryRecord) => Effect.Effect<B, E2>
-  readonly work: (claim: Report.HeldClaim) => Effect.Effect<A, E, R>
+  readonly work: (claim: HeldClaim) => Effect.Effect<A, E, R>
 }): Effect.Effect<A | B, E | E2 | Lost | RedisStoreError, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
@@ -148,7 +149,7 @@ export const owned = <A, E, R, B, E2>(store: Store, key: QueryKey, options: {
       yield* holding
       const lease = Duration.fromInputUnsafe(options.lease)
       const keeper = yield* Effect.forkScoped(keep(store, record, lease, claimedAtMillis))
-      const claim: Report.HeldClaim = {
+      const claim: HeldClaim = {
         ...QueryState.claimOf(record.state),
         fence: record.version,
         report: Report.make(store, record, lease, yield* Effect.scope)

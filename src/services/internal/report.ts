@@ -5,18 +5,11 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Progress from "../../domain/Progress.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
-import type * as QueryState from "../../domain/QueryState.ts"
+import type { HeldClaim } from "../QueryStateMachine.ts"
 import type { RedisStore } from "../RedisStore.ts"
 import { InvalidInput, RedisStoreError } from "../RedisStoreError.ts"
 
 export const interval: Duration.Duration = Duration.millis(250)
-
-export type Report = (progress: Progress.Input) => Effect.Effect<void, RedisStoreError>
-
-/** What work is handed that is done under a claim. */
-export interface HeldClaim extends QueryState.Claim {
-  readonly report: Report
-}
 
 /**
  * Makes the reports on a claim, for as long as the scope is open. They are sent by a fiber of their own, which there is from
@@ -27,7 +20,7 @@ export const make = (
   { key, version: fence }: QueryRecord,
   lease: Duration.Duration,
   scope: Scope.Scope
-): Report => {
+): HeldClaim["report"] => {
   let latest: Queue.Queue<Progress.Progress> | undefined
 
   const send = (progress: Progress.Progress) =>

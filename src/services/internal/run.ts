@@ -5,33 +5,20 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as QueryError from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
-import type * as QueryState from "../../domain/QueryState.ts"
+import type { DeterminateRecord, FailedState, HeldClaim, RunError } from "../QueryStateMachine.ts"
 import type { RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
-import { execution, type Lost, owned, reset } from "./owned.ts"
-import type { HeldClaim } from "./report.ts"
+import { execution, owned, reset } from "./owned.ts"
 import * as Trace from "./trace.ts"
-import type { Determinate } from "./wait.ts"
 
 type Store = RedisStore["Service"]
-
-/** A state in which a query ended without a result. */
-export type Failed = QueryState.Errored | QueryState.Cancelled | QueryState.ResetFailed
-
-/** Why a run has no result to answer with. */
-export type RunError =
-  | Lost
-  | QueryError.QueryErrored
-  | QueryError.QueryResetFailed
-  | QueryError.StillPending
-  | RedisStoreError
 
 // Whoever lost a race for a query looks again soon, and not at once.
 const afterLostRace = Schedule.min([Schedule.exponential("10 millis"), Schedule.spaced("1 second")]).pipe(
   Schedule.jittered
 )
 
-const failure = (key: QueryKey, state: Failed) => {
+const failure = (key: QueryKey, state: FailedState) => {
   switch (state._tag) {
     case "Errored":
       return new QueryError.QueryErrored({ key, reason: state.reason })
@@ -43,11 +30,11 @@ const failure = (key: QueryKey, state: Failed) => {
 }
 
 export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, options: {
-  readonly wait: Effect.Effect<Determinate, QueryError.StillPending | RedisStoreError>
+  readonly wait: Effect.Effect<DeterminateRecord, QueryError.StillPending | RedisStoreError>
   readonly execute: (claim: HeldClaim) => Effect.Effect<A, E1, R1>
   readonly onCompleted: Effect.Effect<A, E2, R2>
   readonly purge: (claim: HeldClaim) => Effect.Effect<unknown, E3, R3>
-  readonly recover: (state: Failed) => boolean
+  readonly recover: (state: FailedState) => boolean
   readonly holder: string
   readonly lease: Duration.Input
 }): Effect.Effect<A, E1 | E2 | E3 | RunError, R1 | R2 | R3> => {

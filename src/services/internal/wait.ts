@@ -17,6 +17,7 @@ import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import * as QueryState from "../../domain/QueryState.ts"
 import * as QueryMetrics from "../QueryMetrics.ts"
+import type { DeterminateRecord } from "../QueryStateMachine.ts"
 import type { Changes, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { Bell } from "./bell.ts"
@@ -24,12 +25,7 @@ import * as Trace from "./trace.ts"
 
 type Store = RedisStore["Service"]
 
-/** A record whose outcome is decided. */
-export interface Determinate extends QueryRecord {
-  readonly state: QueryState.Determinate
-}
-
-export const isDeterminate = (record: QueryRecord): record is Determinate => QueryState.isDeterminate(record.state)
+const isDeterminate = (record: QueryRecord): record is DeterminateRecord => QueryState.isDeterminate(record.state)
 
 /**
  * Lets the hints of a query ring a bell, and answers whether all its changes are announced. Where subscribing fails there
@@ -131,14 +127,14 @@ const timed = <A, R>(self: Effect.Effect<A, StillPending | RedisStoreError, R>) 
 export const waitUntilComplete = (store: Store, key: QueryKey, options: {
   readonly policy: Policy
   readonly timeout: Duration.Input | undefined
-}): Effect.Effect<Determinate, StillPending | RedisStoreError> =>
+}): Effect.Effect<DeterminateRecord, StillPending | RedisStoreError> =>
   Trace.waiting(
     key,
     Effect.flatMap(store.read(key), (record) => {
       if (isDeterminate(record)) return Effect.succeed(record)
 
       let last = record
-      const isWanted = (record: QueryRecord): record is Determinate => {
+      const isWanted = (record: QueryRecord): record is DeterminateRecord => {
         last = record
         return isDeterminate(record)
       }
