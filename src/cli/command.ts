@@ -15,6 +15,7 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as HistoryEntry from "../domain/HistoryEntry.ts"
 import * as QueryKey from "../domain/QueryKey.ts"
 import * as QueryRecord from "../domain/QueryRecord.ts"
 import * as QueryState from "../domain/QueryState.ts"
@@ -50,11 +51,13 @@ const state = Flag.Literals("state", QueryState.tags).pipe(
   Flag.atLeast(0),
   Flag.withDescription("Only queries in this state; can be given several times")
 )
-const json = Connection.toggle("json", "Print records as JSON, one a line")
+const json = Connection.toggle("json", "Print JSON, one object a line")
 const dryRun = Connection.toggle("dry-run", "Say what would happen, and change nothing")
 
-const encode = Schema.encodeEffect(Schema.fromJsonString(Schema.toCodecJson(QueryRecord.QueryRecord)))
-const toJson = (record: QueryRecord.QueryRecord) => Effect.orDie(encode(record))
+const encodeRecord = Schema.encodeEffect(Schema.fromJsonString(Schema.toCodecJson(QueryRecord.QueryRecord)))
+const encodeEntry = Schema.encodeEffect(Schema.fromJsonString(Schema.toCodecJson(HistoryEntry.HistoryEntry)))
+const toJson = (record: QueryRecord.QueryRecord) => Effect.orDie(encodeRecord(record))
+const entryToJson = (entry: HistoryEntry.HistoryEntry) => Effect.orDie(encodeEntry(entry))
 const toLine = (isJson: boolean) => (record: QueryRecord.QueryRecord) =>
   isJson ? toJson(record) : Effect.succeed(View.line(record))
 
@@ -112,6 +115,24 @@ const show = Command.make(
     "Show one query: its state, since when, who holds it, or why it failed.",
     "A query without a record is Known."
   )
+)
+
+const history = Command.make(
+  "history",
+  { db, query, json, ...Connection.flags },
+  Effect.fnUntraced(function*({ db, json, query }) {
+    const store = yield* RedisStore
+    const entries = yield* store.history({ db, query })
+    for (const entry of entries) {
+      yield* Console.log(json ? yield* entryToJson(entry) : View.historyLine(entry))
+    }
+    if (entries.length === 0) {
+      yield* Console.error("There is no history: it is kept by processes that have it switched on in their store")
+    }
+  })
+).pipe(
+  Command.provide((input) => Connection.layer(input)),
+  described("Show what happened to one query, oldest first.")
 )
 
 const watch = Command.make(
@@ -207,7 +228,7 @@ const diagram = Command.make("diagram", {}, () => Console.log(Transition.toMerma
 )
 
 const inspector = Command.make("effect-query-state").pipe(
-  Command.withSubcommands([list, show, watch, cancel, reset, diagram]),
+  Command.withSubcommands([list, show, history, watch, cancel, reset, diagram]),
   described(
     "Look at the queries that processes share in Redis, cancel them, and reset them.",
     "Exit codes: 0 done; 1 failed, or wrongly called; 2 a query was not in a state for it; 130 interrupted."

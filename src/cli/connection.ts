@@ -19,14 +19,25 @@ export const flags = {
     Flag.optional,
     Flag.withDescription("What the names of all keys start with; default: query-state")
   ),
+  history: Flag.Int("history").pipe(
+    Flag.optional,
+    Flag.withDescription(
+      "How many transitions of each query the other processes keep, so that what happens here is kept as well; default: none"
+    )
+  ),
   flowmachine: toggle("flowmachine", "The Redis is shared with FlowMachine")
 }
 
-export const layer = ({ flowmachine, prefix, url }: {
+export const layer = ({ flowmachine, history, prefix, url }: {
   readonly url: Redacted.Redacted<string>
   readonly prefix: Option.Option<string>
+  readonly history: Option.Option<number>
   readonly flowmachine: boolean
 }) => {
-  const options = { url, prefix: Option.getOrUndefined(prefix) }
+  const options = {
+    url,
+    prefix: Option.getOrUndefined(prefix),
+    history: Option.getOrUndefined(Option.map(history, (length) => ({ length })))
+  }
   return flowmachine ? RedisStoreFlowMachine.layer(options) : RedisStoreLive.layer(options)
 }

@@ -5,6 +5,9 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Order from "effect/Order"
 import type * as Terminal from "effect/Terminal"
+import * as HistoryEntry from "../domain/HistoryEntry.ts"
+import * as Progress from "../domain/Progress.ts"
+import * as QueryEvent from "../domain/QueryEvent.ts"
 import type { DbId } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
 import * as QueryState from "../domain/QueryState.ts"
@@ -53,25 +56,35 @@ const leaseLeft = ({ expiresAt }: QueryState.Claim, now: DateTime.Utc): string =
 /* One record */
 
 const tagWidth = Math.max(...QueryState.tags.map((tag) => tag.length))
+const eventWidth = Math.max(...QueryEvent.all.map((event) => event.length))
 
-const detailOf = (state: QueryState.QueryState): string => {
+const detailOf = ({ progress, state }: QueryRecord): string => {
   if ("reason" in state) return `(${printable(Reason.format(state.reason))})`
   const holder = QueryState.claimOf(state)?.holder
-  return holder === undefined ? "" : `by ${printable(holder)}`
+  return printable([
+    ...(holder === undefined ? [] : [`by ${holder}`]),
+    ...(progress === undefined ? [] : [Progress.format(progress)])
+  ].join(", "))
 }
 
 /** One line for a record: state, since when, which query, and who holds it or why it is so. */
-export const line = ({ changedAt, key, state }: QueryRecord): string =>
+export const line = (record: QueryRecord): string =>
   [
-    state._tag.padEnd(tagWidth),
-    changedAt === undefined ? "" : DateTime.formatIso(changedAt),
-    printable(key.query),
-    detailOf(state)
+    record.state._tag.padEnd(tagWidth),
+    record.changedAt === undefined ? "" : DateTime.formatIso(record.changedAt),
+    printable(record.key.query),
+    detailOf(record)
   ].join("  ").trimEnd()
+
+/** One line for a transition: when, which event, and what it came to. */
+export const historyLine = (entry: HistoryEntry.HistoryEntry): string =>
+  [DateTime.formatIso(entry.at), (entry.event ?? "").padEnd(eventWidth), printable(HistoryEntry.format(entry))].join(
+    "  "
+  )
 
 /** All that is known of a query, a line each. */
 export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<string> => {
-  const { changedAt, key, state, version } = record
+  const { changedAt, key, progress, state, traceparent, version } = record
   const claim = QueryState.claimOf(state)
   const reason = "reason" in state ? state.reason : undefined
   const facts: ReadonlyArray<readonly [name: string, fact: string | undefined]> = [
@@ -87,7 +100,9 @@ export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<s
         : `until ${DateTime.formatIso(claim.expiresAt)}, ${leaseLeft(claim, now)} left unless it is renewed`)
     ],
     ["Fence", claim && `${claim.fence}`],
+    ["Progress", progress && printable(Progress.format(progress))],
     ["Reason", reason && printable(Reason.format(reason))],
+    ["Trace", traceparent && printable(traceparent)],
     ["Version", version === 0 ? "0: there is no record" : `${version}`]
   ]
   const detail = reason?._tag === "Failed" && reason.detail !== undefined
@@ -177,42 +192,76 @@ const mostTellingFirst = Order.combine(
   oldestFirst
 )
 
+const gaugeWidth = 10
+
+/** How far work has come, in a few cells. */
+const gauge = (progress: Progress.Progress | undefined): string => {
+  if (progress === undefined) return ""
+  const part = Progress.fraction(progress)
+  if (part === undefined) return cut(`${progress.done} done`, gaugeWidth + 5)
+  const cells = Math.floor(part * gaugeWidth)
+  const percent = `${Math.floor(part * 100)}%`
+  return `${"▓".repeat(cells)}${"░".repeat(gaugeWidth - cells)} ${percent.padStart(4)}`
+}
+
+interface Column {
+  readonly head: string
+  readonly cell: (record: QueryRecord) => string
+  readonly pad: (text: string, width: number) => string
+  /** What is cut where the terminal is narrow; other columns are not. */
+  readonly isName?: boolean
+}
+
 // Narrower than this, the holder and the lease would leave too little of the query's name.
 const roomy = 50
 
-/** A table of the pending queries that fits: what is short is shown in full, and names share what is left of the width. */
+const columnsOf = (records: ReadonlyArray<QueryRecord>, now: DateTime.Utc, width: number): ReadonlyArray<Column> => {
+  const ofClaim = (cell: (claim: QueryState.Claim) => string) => ({ state }: QueryRecord) => {
+    const claim = QueryState.claimOf(state)
+    return claim === undefined ? "" : cell(claim)
+  }
+  const progress: Column = { head: "PROGRESS", cell: ({ progress }) => gauge(progress), pad: padEnd }
+  const claim: ReadonlyArray<Column> = [
+    { head: "HOLDER", cell: ofClaim(({ holder }) => printable(holder ?? "unnamed")), pad: padEnd, isName: true },
+    { head: "LEASE", cell: ofClaim((claim) => leaseLeft(claim, now)), pad: padStart }
+  ]
+  return [
+    { head: "STATE", cell: ({ state }) => state._tag, pad: padEnd },
+    { head: "AGE", cell: (record) => age(record, now), pad: padStart },
+    { head: "QUERY", cell: ({ key }) => printable(key.query), pad: padEnd, isName: true },
+    ...(records.some((record) => record.progress !== undefined) ? [progress] : []),
+    ...(width >= roomy ? claim : [])
+  ]
+}
+
+const gap = "  "
+
+/** A table of pending queries that fits: what is short is shown in full, and names share what is left of the width. */
 const table = (
   records: ReadonlyArray<QueryRecord>,
   now: DateTime.Utc,
-  columns: number,
+  width: number,
   paint: Paint
 ): ReadonlyArray<string> => {
-  const rows = records.map((record) => {
-    const claim = QueryState.claimOf(record.state)
-    return {
-      state: record.state._tag,
-      age: age(record, now),
-      query: printable(record.key.query),
-      holder: claim === undefined ? "" : printable(claim.holder ?? "unnamed"),
-      lease: claim === undefined ? "" : leaseLeft(claim, now)
-    }
+  const columns = columnsOf(records, now, width).map(({ cell, head, isName = false, pad }) => {
+    const cells = [head, ...records.map(cell)]
+    return { cells, isName, pad, width: Math.max(...cells.map((cell) => CliOutput.displayWidth(cell))) }
   })
-  const head = { state: "STATE", age: "AGE", query: "QUERY", holder: "HOLDER", lease: "LEASE" }
-  const widest = (name: keyof typeof head) =>
-    Math.max(...[head, ...rows].map((row) => CliOutput.displayWidth(row[name])))
-  const isRoomy = columns >= roomy
-  const [stateWidth, ageWidth, leaseWidth] = [widest("state"), widest("age"), widest("lease")]
-  const left = Math.max(0, columns - stateWidth - ageWidth - 4 - (isRoomy ? leaseWidth + 4 : 0))
-  const holderWidth = isRoomy ? Math.min(widest("holder"), Math.max(Math.floor(left / 3), left - widest("query"))) : 0
-  const queryWidth = Math.min(widest("query"), left - holderWidth)
-  const line = (row: typeof head, colour: number) => {
-    const state = padEnd(row.state, stateWidth)
-    const name = padEnd(cut(row.query, queryWidth), queryWidth)
-    const claim = [padEnd(cut(row.holder, holderWidth), holderWidth), padStart(row.lease, leaseWidth)]
-    const rest = [padStart(row.age, ageWidth), name, ...(isRoomy ? claim : [])].join("  ").trimEnd()
-    return paint(colour, cut(state, columns)) + cut(`  ${rest}`, columns - stateWidth)
+  const names = columns.filter(({ isName }) => isName).toSorted((a, b) => a.width - b.width)
+  let left = columns.reduce((left, { isName, width }) => left - gap.length - (isName ? 0 : width), width + gap.length)
+  for (const [index, name] of names.entries()) {
+    name.width = Math.max(0, Math.min(name.width, Math.floor(left / (names.length - index))))
+    left -= name.width
   }
-  return [line(head, dim), ...rows.map((row) => line(row, styles[row.state].colour))]
+  const line = (index: number) =>
+    cut(columns.map(({ cells, pad, width }) => pad(cut(cells[index] ?? "", width), width)).join(gap).trimEnd(), width)
+  return [
+    paint(dim, line(0)),
+    ...records.map(({ state: { _tag } }, index) => {
+      const text = line(index + 1)
+      return paint(styles[_tag].colour, text.slice(0, _tag.length)) + text.slice(_tag.length)
+    })
+  ]
 }
 
 const plural = (count: number, one: string, many: string): string => `${count} ${count === 1 ? one : many}`

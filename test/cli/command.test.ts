@@ -1,6 +1,15 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Redacted, Schema } from "effect"
-import { QueryKey, QueryRecord, QueryState, Reason, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
+import {
+  HistoryEntry,
+  QueryKey,
+  QueryRecord,
+  QueryState,
+  Reason,
+  RedisStore,
+  RedisStoreLive,
+  Transition
+} from "effect-query-state"
 import { readFileSync } from "node:fs"
 import { inject } from "vitest"
 import { Cli, run } from "../support/cli.ts"
@@ -33,6 +42,7 @@ const statesIn = (db: string) =>
   )
 
 const decode = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.toCodecJson(QueryRecord.QueryRecord)))
+const decodeEntry = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.toCodecJson(HistoryEntry.HistoryEntry)))
 const linesOf = (text: string) => text.trim().split("\n")
 
 it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the inspector", (it) => {
@@ -269,6 +279,39 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       const ended = yield* run(["show", db, "shared", "--flowmachine", "--exit-status"])
       assert.strictEqual(ended.code, 3)
       assert.include(ended.stdout, "Executing")
+    }))
+
+  it.effect("tells what happened to a query, and what it does itself", () =>
+    Effect.gen(function*() {
+      const key = keyOf(yield* freshDb, "remembered")
+      yield* Effect.provide(
+        driveTo(key, "Executing", { holder: "worker-3", lease: "1 minute" }),
+        RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")), history: { length: 10 } })
+      )
+      yield* run(["cancel", key.db, key.query, "--by", "ada", "--history", "10"])
+      const { code, stderr, stdout } = yield* run(["history", key.db, key.query])
+      assert.deepStrictEqual(
+        { code, stderr, lines: linesOf(stdout).map((line) => line.slice(line.indexOf("Z") + 1)) },
+        {
+          code: 0,
+          stderr: "",
+          lines: [
+            "  Queue        Known -> Queued",
+            "  Execute      Queued -> Executing (by worker-3)",
+            "  Cancel       Executing -> Cancelled (by worker-3): requested by ada"
+          ]
+        }
+      )
+      const entries = yield* RedisStore.RedisStore.use((store) => store.history(key))
+      const { stdout: json } = yield* run(["history", key.db, key.query, "--json"])
+      assert.deepStrictEqual(linesOf(json).map((line) => decodeEntry(line)), entries)
+    }))
+
+  it.effect("says so where there is no history", () =>
+    Effect.gen(function*() {
+      const { code, stderr, stdout } = yield* run(["history", yield* freshDb, "query"])
+      assert.deepStrictEqual({ code, stdout }, { code: 0, stdout: "" })
+      assert.include(stderr, "There is no history")
     }))
 
   it.effect("watches, without a terminal, as lines of what is pending and of what has changed", () =>

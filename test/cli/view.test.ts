@@ -28,11 +28,16 @@ describe("one record", () => {
       [
         record("stock", QueryState.make("Queued"), 1),
         record("sales", held("Executing", "worker-3", 20), 2),
+        {
+          ...record("heat map", held("Executing", "worker-4", 20), 2),
+          progress: { done: 3, total: 12, note: "joining" }
+        },
         record("churn", QueryState.make("Errored", { reason }), 3)
       ].map(View.line),
       [
         "Queued       2026-11-24T14:59:59.000Z  stock",
         "Executing    2026-11-24T14:59:58.000Z  sales  by worker-3",
+        "Executing    2026-11-24T14:59:58.000Z  heat map  by worker-4, 3 of 12 (25 %): joining",
         "Errored      2026-11-24T14:59:57.000Z  churn  (SqlError: division\\nby zero)"
       ]
     )
@@ -48,6 +53,18 @@ describe("one record", () => {
       "Lease     until 2026-11-24T15:00:20.000Z, 20s left unless it is renewed",
       "Fence     7",
       "Version   7"
+    ])
+  })
+
+  it("is shown with how far its work has come", () => {
+    const working = {
+      ...record("sales", QueryState.make("Executing"), 1),
+      progress: { done: 3, total: 12 },
+      traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    }
+    assert.deepStrictEqual(View.details(working, now).slice(4, 6), [
+      "Progress  3 of 12 (25 %)",
+      "Trace     00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     ])
   })
 
@@ -71,6 +88,20 @@ describe("one record", () => {
   })
 })
 
+it("a transition is a line", () => {
+  const cancelled = { at: now, version: 8, event: "Cancel", from: "Executing", to: "Cancelled" } as const
+  assert.deepStrictEqual(
+    [
+      View.historyLine({ ...cancelled, holder: "worker-3", reason: Reason.requested({ by: "ada" }) }),
+      View.historyLine({ at: now, version: 9, from: "Cancelled", to: "Resetting" })
+    ],
+    [
+      "2026-11-24T15:00:00.000Z  Cancel       Executing -> Cancelled (by worker-3): requested by ada",
+      "2026-11-24T15:00:00.000Z               Cancelled -> Resetting"
+    ]
+  )
+})
+
 it("what would steer a terminal is shown, and does not do so", () => {
   assert.strictEqual(
     View.printable("a\u001b[2Jb\r\n\u0007\u202Ec\u009b\u2028 売上"),
@@ -86,16 +117,24 @@ it("spans are told in their two largest units", () => {
 })
 
 describe("the live view", () => {
+  const daily = record("daily-totals", QueryState.make("Queued"), 300)
+  const late = record("late-orders", held("Executing", "worker-3", 20), 12)
+  const sales = record("売上", held("Executing", "worker-4", 25), 90)
   const shown: View.Shown = {
     db,
     look: {
       now,
       counts: { ...counts, Completed: 6, Executing: 2, Queued: 1, Errored: 1 },
-      pending: [
-        record("daily-totals", QueryState.make("Queued"), 300),
-        record("late-orders", held("Executing", "worker-3", 20), 12),
-        record("売上", held("Executing", "worker-4", 25), 90)
-      ]
+      pending: [daily, late, sales]
+    },
+    trouble: undefined
+  }
+  const working: View.Shown = {
+    db,
+    look: {
+      now,
+      counts,
+      pending: [daily, { ...late, progress: { done: 3, total: 12 } }, { ...sales, progress: { done: 1204 } }]
     },
     trouble: undefined
   }
@@ -119,6 +158,24 @@ describe("the live view", () => {
       "STATE         AGE  QUERY",
       "Executing  1m 30s  売上",
       "… and 2 more pending"
+    ])
+  })
+
+  it("shows progress where there is some", () => {
+    assert.deepStrictEqual(View.frame(working, { columns: 70, rows: 12 }, plain).slice(3), [
+      "STATE         AGE  QUERY         PROGRESS         HOLDER    LEASE",
+      "Executing  1m 30s  売上          1204 done        worker-4    25s",
+      "Executing     12s  late-orders   ▓▓░░░░░░░░  25%  worker-3    20s",
+      "Queued         5m  daily-totals"
+    ])
+  })
+
+  it("cuts the names alone where there is too little room for all", () => {
+    assert.deepStrictEqual(View.frame(working, { columns: 60, rows: 12 }, plain).slice(3), [
+      "STATE         AGE  QUERY     PROGRESS         HOLDER   LEASE",
+      "Executing  1m 30s  売上      1204 done        worker…    25s",
+      "Executing     12s  late-or…  ▓▓░░░░░░░░  25%  worker…    20s",
+      "Queued         5m  daily-t…"
     ])
   })
 
