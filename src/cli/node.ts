@@ -85,9 +85,10 @@ export const layer = Layer.mergeAll(
 
 /** Runs a program that is interrupted by signals, and when nobody reads what it prints. */
 export const runMain = Runtime.makeRunMain(({ fiber, teardown }) => {
+  // Once: who asks a second time is not kept waiting for a clean end.
   const interrupt = () => fiber.interruptUnsafe()
-  process.on("SIGINT", interrupt).on("SIGTERM", interrupt)
-  stdout.once("error", interrupt)
+  process.once("SIGINT", interrupt).once("SIGTERM", interrupt)
+  stdout.on("error", interrupt)
   fiber.addObserver((exit) => {
     process.off("SIGINT", interrupt).off("SIGTERM", interrupt)
     teardown(exit, (code) => {

@@ -30,7 +30,7 @@ export const cancel = (reason: Reason): Step => ({
   take: (keys) => Effect.flatMap(QueryFleet.make, (fleet) => fleet.triggerMany("Cancel", keys, { reason }))
 })
 
-// Should this program be gone between the two steps, the query is ResetFailed when this is over, and can be reset again.
+// Should this program be killed between the two steps, the query is ResetFailed when this is over, and can be reset again.
 const lease = Duration.seconds(30)
 
 export const reset: Step = {
@@ -46,7 +46,7 @@ export const reset: Step = {
       claimed.map(({ success: { record } }) => [record.key, { event: "FinishReset", fence: record.version }])
     )
     return [...begun.filter((result) => Result.isFailure(result) || !result.success.changed), ...finished]
-  })
+  }, Effect.uninterruptible)
 }
 
 /** What would come of a step, by the lifecycle and by how things stand. */

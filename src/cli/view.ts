@@ -213,7 +213,7 @@ interface Column {
 }
 
 // Narrower than this, the holder and the lease would leave too little of the query's name.
-const roomy = 50
+const roomy = 60
 
 const columnsOf = (records: ReadonlyArray<QueryRecord>, now: DateTime.Utc, width: number): ReadonlyArray<Column> => {
   const ofClaim = (cell: (claim: QueryState.Claim) => string) => ({ state }: QueryRecord) => {
