@@ -20,6 +20,9 @@ import { withAdmin } from "../support/shared.ts"
 const StoreLayer = Layer.suspend(() => RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }))
 const Environment = Layer.merge(Cli.layer, Layer.orDie(StoreLayer))
 
+// A dozen programs, one after the other.
+const slow = 90_000
+
 /** A database that no other test has. */
 const freshDb = Effect.map(freshKey, ({ db, query }) => `${db}/${query}`)
 
@@ -103,25 +106,29 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.deepStrictEqual([code, decode(stdout)], [0, QueryRecord.absent(key)])
     }))
 
-  it.effect("tells a script by its exit code how a query stands, where it is asked for that", () =>
-    Effect.gen(function*() {
-      const db = yield* oneInEachState
-      const codes = yield* Effect.forEach(
-        QueryState.tags,
-        (tag) => Effect.map(run(["show", db, tag, "--exit-status"]), ({ code }) => [tag, code])
-      )
-      assert.deepStrictEqual(Object.fromEntries(codes), {
-        Known: 5,
-        Queued: 3,
-        Executing: 3,
-        Completed: 0,
-        Errored: 4,
-        Cancelled: 4,
-        Resetting: 3,
-        ResetFailed: 4
-      })
-      assert.strictEqual((yield* run(["show", db, "Errored"])).code, 0)
-    }))
+  it.effect(
+    "tells a script by its exit code how a query stands, where it is asked for that",
+    () =>
+      Effect.gen(function*() {
+        const db = yield* oneInEachState
+        const codes = yield* Effect.forEach(
+          QueryState.tags,
+          (tag) => Effect.map(run(["show", db, tag, "--exit-status"]), ({ code }) => [tag, code])
+        )
+        assert.deepStrictEqual(Object.fromEntries(codes), {
+          Known: 5,
+          Queued: 3,
+          Executing: 3,
+          Completed: 0,
+          Errored: 4,
+          Cancelled: 4,
+          Resetting: 3,
+          ResetFailed: 4
+        })
+        assert.strictEqual((yield* run(["show", db, "Errored"])).code, 0)
+      }),
+    slow
+  )
 
   it.effect("cancels queries, and records who asked for it", () =>
     Effect.gen(function*() {
@@ -264,7 +271,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
         assert.notStrictEqual(stderr, "")
       }
       assert.deepStrictEqual(fine, { code: 0, stdout: "", stderr: "" })
-    }))
+    }), slow)
 
   it.effect("looks where another prefix says", () =>
     Effect.gen(function*() {
