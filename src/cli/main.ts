@@ -1,0 +1,8 @@
+#!/usr/bin/env node
+/** `effect-query-state`, the inspector, as a program. */
+import * as Effect from "effect/Effect"
+import { program } from "./command.ts"
+import * as Node from "./node.ts"
+
+// @effect-diagnostics-next-line strictEffectProvide:off -- this is the entry point
+Node.runMain(Effect.provide(program, Node.layer))

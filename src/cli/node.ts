@@ -1,0 +1,98 @@
+/**
+ * What Node.js gives a program on a command line: its arguments, its terminal, and a clean end.
+ *
+ * `effect` leaves this to `@effect/platform-node`, which brings a web client and more. The inspector needs a few lines of it,
+ * and whoever installs this library for its own sake should not have to install the rest.
+ */
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as Queue from "effect/Queue"
+import * as Runtime from "effect/Runtime"
+import * as Sink from "effect/Sink"
+import * as Stdio from "effect/Stdio"
+import * as Stream from "effect/Stream"
+import * as Terminal from "effect/Terminal"
+import { emitKeypressEvents, type Key } from "node:readline"
+
+const { stdin, stdout } = process
+
+const size = (): Terminal.Size => ({ columns: stdout.columns ?? 80, rows: stdout.rows ?? 24 })
+
+const terminal = Terminal.make({
+  columns: Effect.sync(() => size().columns),
+  rows: Effect.sync(() => size().rows),
+
+  size: Effect.gen(function*() {
+    const sizes = yield* Queue.sliding<Terminal.Size, Cause.Done>(1)
+    const onResize = () => Queue.offerUnsafe(sizes, size())
+    onResize()
+    yield* Effect.acquireRelease(
+      Effect.sync(() => stdout.on("resize", onResize)),
+      () => Effect.sync(() => stdout.off("resize", onResize))
+    )
+    return sizes
+  }),
+
+  readInput: Effect.gen(function*() {
+    const keys = yield* Queue.unbounded<Terminal.UserInput, Cause.Done>()
+    if (!stdin.isTTY) return keys
+    const onKey = (input: string | undefined, { ctrl = false, meta = false, name = "", shift = false }: Key) =>
+      Queue.offerUnsafe(keys, { input: Option.fromUndefinedOr(input), key: { name, ctrl, meta, shift } })
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        emitKeypressEvents(stdin)
+        stdin.setRawMode(true).on("keypress", onKey).resume()
+      }),
+      () => Effect.sync(() => stdin.off("keypress", onKey).setRawMode(false).pause())
+    )
+    return keys
+  }),
+
+  // Nothing here asks for a line.
+  readLine: Effect.suspend(() => Effect.fail(new Terminal.QuitError())),
+
+  display: (text) =>
+    Effect.sync(() => {
+      stdout.write(text)
+    })
+})
+
+const stdio = Stdio.make({
+  args: Effect.sync(() => process.argv.slice(2)),
+  stdinIsTerminal: Effect.sync(() => stdin.isTTY),
+  stdoutIsTerminal: Effect.sync(() => stdout.isTTY),
+  stdout: () => Sink.forEach((chunk) => Effect.sync(() => stdout.write(chunk))),
+  stderr: () => Sink.forEach((chunk) => Effect.sync(() => process.stderr.write(chunk))),
+  stdin: Stream.empty
+})
+
+/** The services that `effect/cli` asks for. There are no files here and no other programs: no command has to do with them. */
+export const layer = Layer.mergeAll(
+  Layer.succeed(Terminal.Terminal, terminal),
+  Layer.succeed(Stdio.Stdio, stdio),
+  Layer.succeed(
+    ChildProcessSpawner.ChildProcessSpawner,
+    ChildProcessSpawner.make(() => Effect.die("No command starts another program"))
+  ),
+  FileSystem.layerNoop({}),
+  Path.layer
+)
+
+/** Runs a program that is interrupted by signals, and when nobody reads what it prints. */
+export const runMain = Runtime.makeRunMain(({ fiber, teardown }) => {
+  // Once: who asks a second time is not kept waiting for a clean end.
+  const interrupt = () => fiber.interruptUnsafe()
+  process.once("SIGINT", interrupt).once("SIGTERM", interrupt)
+  stdout.on("error", interrupt)
+  fiber.addObserver((exit) => {
+    process.off("SIGINT", interrupt).off("SIGTERM", interrupt)
+    teardown(exit, (code) => {
+      process.exitCode = code
+    })
+  })
+})

@@ -1,0 +1,296 @@
+/** How records look: pure functions from what is known to lines of text. */
+import * as Arr from "effect/Array"
+import * as CliOutput from "effect/cli/CliOutput"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Order from "effect/Order"
+import type * as Terminal from "effect/Terminal"
+import * as HistoryEntry from "../domain/HistoryEntry.ts"
+import * as Progress from "../domain/Progress.ts"
+import * as QueryEvent from "../domain/QueryEvent.ts"
+import type { DbId } from "../domain/QueryKey.ts"
+import type { QueryRecord } from "../domain/QueryRecord.ts"
+import * as QueryState from "../domain/QueryState.ts"
+import * as Reason from "../domain/Reason.ts"
+
+/* Text */
+
+/** Shows what would move the cursor, ring the bell or turn the line around: ids, holders and reasons may hold anything. */
+export const printable = (text: string): string =>
+  text.replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
+    (character) => character === "\n" ? "\\n" : `\\u{${character.codePointAt(0)?.toString(16)}}`
+  )
+
+const ellipsis = "…"
+const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" })
+
+const cut = (text: string, width: number): string => {
+  if (CliOutput.displayWidth(text) <= width) return text
+  let kept = ""
+  for (const { segment } of graphemes.segment(text)) {
+    if (CliOutput.displayWidth(kept + segment + ellipsis) > width) break
+    kept += segment
+  }
+  return width < 1 ? "" : kept + ellipsis
+}
+
+const spaces = (text: string, width: number): string => " ".repeat(Math.max(0, width - CliOutput.displayWidth(text)))
+const padEnd = (text: string, width: number): string => text + spaces(text, width)
+const padStart = (text: string, width: number): string => spaces(text, width) + text
+
+/** Rounds down to the two largest units; what is over, or not yet begun, is "0s". */
+export const formatSpan = (millis: number): string => {
+  const parts = Duration.format(Duration.seconds(Math.max(0, Math.floor(millis / 1000)))).split(" ")
+  return parts[0] === "0" ? "0s" : parts.slice(0, 2).join(" ")
+}
+
+const millisBetween = (from: DateTime.Utc, to: DateTime.Utc): number => to.epochMilliseconds - from.epochMilliseconds
+
+const age = ({ changedAt }: QueryRecord, now: DateTime.Utc): string =>
+  changedAt === undefined ? "" : formatSpan(millisBetween(changedAt, now))
+
+const leaseLeft = ({ expiresAt }: QueryState.Claim, now: DateTime.Utc): string =>
+  expiresAt === undefined ? "none" : formatSpan(millisBetween(now, expiresAt))
+
+/* One record */
+
+const tagWidth = Math.max(...QueryState.tags.map((tag) => tag.length))
+const eventWidth = Math.max(...QueryEvent.all.map((event) => event.length))
+
+const detailOf = ({ progress, state }: QueryRecord): string => {
+  if ("reason" in state) return `(${printable(Reason.format(state.reason))})`
+  const holder = QueryState.claimOf(state)?.holder
+  return printable([
+    ...(holder === undefined ? [] : [`by ${holder}`]),
+    ...(progress === undefined ? [] : [Progress.format(progress)])
+  ].join(", "))
+}
+
+/** One line for a record: state, since when, which query, and who holds it or why it is so. */
+export const line = (record: QueryRecord): string =>
+  [
+    record.state._tag.padEnd(tagWidth),
+    record.changedAt === undefined ? "" : DateTime.formatIso(record.changedAt),
+    printable(record.key.query),
+    detailOf(record)
+  ].join("  ").trimEnd()
+
+/** One line for a transition: when, which event, and what it came to. */
+export const historyLine = (entry: HistoryEntry.HistoryEntry): string =>
+  [DateTime.formatIso(entry.at), (entry.event ?? "").padEnd(eventWidth), printable(HistoryEntry.format(entry))].join(
+    "  "
+  )
+
+/** All that is known of a query, a line each. */
+export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<string> => {
+  const { changedAt, key, progress, state, traceparent, version } = record
+  const claim = QueryState.claimOf(state)
+  const reason = "reason" in state ? state.reason : undefined
+  const facts: ReadonlyArray<readonly [name: string, fact: string | undefined]> = [
+    ["Database", printable(key.db)],
+    ["Query", printable(key.query)],
+    ["State", `${state._tag}: the query ${QueryState.descriptions[state._tag]}`],
+    ["Since", changedAt && `${DateTime.formatIso(changedAt)}, ${age(record, now)} ago`],
+    ["Holder", claim && printable(claim.holder ?? "unnamed")],
+    [
+      "Lease",
+      claim && (claim.expiresAt === undefined
+        ? "none: it is held until somebody moves it on"
+        : `until ${DateTime.formatIso(claim.expiresAt)}, ${leaseLeft(claim, now)} left unless it is renewed`)
+    ],
+    ["Fence", claim && `${claim.fence}`],
+    ["Progress", progress && printable(Progress.format(progress))],
+    ["Reason", reason && printable(Reason.format(reason))],
+    ["Trace", traceparent && printable(traceparent)],
+    ["Version", version === 0 ? "0: there is no record" : `${version}`]
+  ]
+  const detail = reason?._tag === "Failed" && reason.detail !== undefined
+    ? ["Detail", ...reason.detail.split("\n").map((text) => `  ${printable(text)}`)]
+    : []
+  return [...facts.flatMap(([name, fact]) => fact === undefined ? [] : [`${name.padEnd(10)}${fact}`]), ...detail]
+}
+
+/* The live view */
+
+/** What one look at a database came to. */
+export interface Look {
+  readonly now: DateTime.Utc
+  readonly counts: Readonly<Record<QueryState.Tag | "Unreadable", number>>
+  readonly pending: ReadonlyArray<QueryRecord>
+}
+
+/** What the live view shows: the last look that succeeded, and why there has been none since. */
+export interface Shown {
+  readonly db: DbId
+  readonly look: Look | undefined
+  readonly trouble: string | undefined
+}
+
+interface Style {
+  readonly glyph: string
+  readonly colour: number
+}
+
+// Told apart by their glyphs too, where there are no colours.
+const styles: Readonly<Record<QueryState.Tag | "Unreadable", Style>> = {
+  Completed: { glyph: "█", colour: 32 },
+  Executing: { glyph: "▓", colour: 34 },
+  Resetting: { glyph: "▒", colour: 35 },
+  Queued: { glyph: "░", colour: 36 },
+  Known: { glyph: "·", colour: 90 },
+  Cancelled: { glyph: "-", colour: 33 },
+  Errored: { glyph: "x", colour: 31 },
+  ResetFailed: { glyph: "!", colour: 31 },
+  Unreadable: { glyph: "?", colour: 31 }
+}
+const inBar = Object.keys(styles) as Array<keyof typeof styles>
+
+type Paint = (code: number, text: string) => string
+const bold = 1
+const dim = 2
+const red = 31
+
+/** One run of glyphs a state, as long as its share of the width. */
+const bar = (counts: Look["counts"], width: number, paint: Paint): string => {
+  const total = inBar.reduce((sum, state) => sum + counts[state], 0)
+  let seen = 0
+  return inBar.map((state) => {
+    const start = Math.round((seen / total) * width)
+    seen += counts[state]
+    const { colour, glyph } = styles[state]
+    const cells = total === 0 ? 0 : Math.round((seen / total) * width) - start
+    return cells === 0 ? "" : paint(colour, glyph.repeat(cells))
+  }).join("")
+}
+
+/** How many are in each state, on as many lines as that takes. */
+const legend = (counts: Look["counts"], width: number, paint: Paint): ReadonlyArray<string> => {
+  const lines: Array<string> = []
+  let column = width
+  for (const state of inBar) {
+    if (counts[state] === 0) continue
+    const { colour, glyph } = styles[state]
+    const text = cut(`${glyph} ${state} ${counts[state]}`, width)
+    const item = paint(colour, text)
+    if (column + 3 + text.length <= width) {
+      lines.push(`${lines.pop()}   ${item}`)
+      column += 3 + text.length
+    } else {
+      lines.push(item)
+      column = text.length
+    }
+  }
+  return lines
+}
+
+const oldestFirst = Order.mapInput(Order.Number, ({ changedAt }: QueryRecord) => changedAt?.epochMilliseconds ?? 0)
+
+/** What is being worked on stands before what waits for it. */
+const mostTellingFirst = Order.combine(
+  Order.mapInput(Order.Boolean, ({ state }: QueryRecord) => state._tag === "Queued"),
+  oldestFirst
+)
+
+const gaugeWidth = 10
+
+/** How far work has come, in a few cells. */
+const gauge = (progress: Progress.Progress | undefined): string => {
+  if (progress === undefined) return ""
+  const part = Progress.fraction(progress)
+  if (part === undefined) return cut(`${progress.done} done`, gaugeWidth + 5)
+  const cells = Math.floor(part * gaugeWidth)
+  const percent = `${Math.floor(part * 100)}%`
+  return `${"▓".repeat(cells)}${"░".repeat(gaugeWidth - cells)} ${percent.padStart(4)}`
+}
+
+interface Column {
+  readonly head: string
+  readonly cell: (record: QueryRecord) => string
+  readonly pad: (text: string, width: number) => string
+  /** What is cut where the terminal is narrow; other columns are not. */
+  readonly isName?: boolean
+}
+
+// Narrower than this, the holder and the lease would leave too little of the query's name.
+const roomy = 60
+
+const columnsOf = (records: ReadonlyArray<QueryRecord>, now: DateTime.Utc, width: number): ReadonlyArray<Column> => {
+  const ofClaim = (cell: (claim: QueryState.Claim) => string) => ({ state }: QueryRecord) => {
+    const claim = QueryState.claimOf(state)
+    return claim === undefined ? "" : cell(claim)
+  }
+  const progress: Column = { head: "PROGRESS", cell: ({ progress }) => gauge(progress), pad: padEnd }
+  const claim: ReadonlyArray<Column> = [
+    { head: "HOLDER", cell: ofClaim(({ holder }) => printable(holder ?? "unnamed")), pad: padEnd, isName: true },
+    { head: "LEASE", cell: ofClaim((claim) => leaseLeft(claim, now)), pad: padStart }
+  ]
+  return [
+    { head: "STATE", cell: ({ state }) => state._tag, pad: padEnd },
+    { head: "AGE", cell: (record) => age(record, now), pad: padStart },
+    { head: "QUERY", cell: ({ key }) => printable(key.query), pad: padEnd, isName: true },
+    ...(records.some((record) => record.progress !== undefined) ? [progress] : []),
+    ...(width >= roomy ? claim : [])
+  ]
+}
+
+const gap = "  "
+
+/** A table of pending queries that fits: what is short is shown in full, and names share what is left of the width. */
+const table = (
+  records: ReadonlyArray<QueryRecord>,
+  now: DateTime.Utc,
+  width: number,
+  paint: Paint
+): ReadonlyArray<string> => {
+  const columns = columnsOf(records, now, width).map(({ cell, head, isName = false, pad }) => {
+    const cells = [head, ...records.map(cell)]
+    return { cells, isName, pad, width: Math.max(...cells.map((cell) => CliOutput.displayWidth(cell))) }
+  })
+  const names = columns.filter(({ isName }) => isName).toSorted((a, b) => a.width - b.width)
+  let left = columns.reduce((left, { isName, width }) => left - gap.length - (isName ? 0 : width), width + gap.length)
+  for (const [index, name] of names.entries()) {
+    name.width = Math.max(0, Math.min(name.width, Math.floor(left / (names.length - index))))
+    left -= name.width
+  }
+  const line = (index: number) =>
+    cut(columns.map(({ cells, pad, width }) => pad(cut(cells[index] ?? "", width), width)).join(gap).trimEnd(), width)
+  return [
+    paint(dim, line(0)),
+    ...records.map(({ state: { _tag } }, index) => {
+      const text = line(index + 1)
+      return paint(styles[_tag].colour, text.slice(0, _tag.length)) + text.slice(_tag.length)
+    })
+  ]
+}
+
+const plural = (count: number, one: string, many: string): string => `${count} ${count === 1 ? one : many}`
+
+/** The lines of the live view: at most as many as the terminal has, and none wider. */
+export const frame = (
+  { db, look, trouble }: Shown,
+  { columns, rows }: Terminal.Size,
+  { isColoured }: { readonly isColoured: boolean }
+): ReadonlyArray<string> => {
+  const paint: Paint = (code, text) => isColoured && text !== "" ? `\u001b[${code}m${text}\u001b[0m` : text
+  const troubles = trouble === undefined ? [] : [paint(red, cut(printable(trouble), columns))]
+  if (look === undefined) return [paint(bold, cut(printable(db), columns)), ...troubles].slice(0, rows)
+
+  const total = inBar.reduce((sum, state) => sum + look.counts[state], 0)
+  const time = `${DateTime.formatIso(look.now).slice(11, 19)} UTC`
+  const above = [
+    paint(bold, cut(`${printable(db)}: ${plural(total, "query", "queries")} at ${time}. q ends this`, columns)),
+    ...troubles,
+    bar(look.counts, columns, paint),
+    ...legend(look.counts, columns, paint),
+    ""
+  ]
+  const pending = Arr.sort(look.pending, mostTellingFirst)
+  if (pending.length === 0) return [...above, paint(dim, cut("No query is pending", columns))].slice(0, rows)
+
+  const room = Math.max(0, rows - above.length - 1)
+  const shown = pending.length <= room ? pending : pending.slice(0, Math.max(0, room - 1))
+  const rest = pending.length - shown.length
+  const more = rest === 0 ? [] : [paint(dim, cut(`${ellipsis} and ${rest} more pending`, columns))]
+  return [...above, ...table(shown, look.now, columns, paint), ...more].slice(0, rows)
+}

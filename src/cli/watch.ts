@@ -1,0 +1,141 @@
+/** The live view of a database: looks at it again and again, and draws what it sees, or prints what has changed. */
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
+import * as Console from "effect/Console"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as Terminal from "effect/Terminal"
+import type { DbId } from "../domain/QueryKey.ts"
+import type { QueryRecord } from "../domain/QueryRecord.ts"
+import * as QueryState from "../domain/QueryState.ts"
+import * as QueryFleet from "../services/QueryFleet.ts"
+import { RedisStore } from "../services/RedisStore.ts"
+import type { RedisStoreError } from "../services/RedisStoreError.ts"
+import * as View from "./view.ts"
+
+/* On a terminal */
+
+const enterScreen = "\u001b[?1049h\u001b[?25l"
+const leaveScreen = "\u001b[?25h\u001b[?1049l"
+
+/** Draws over what is there, each line erased before it is written: nothing flickers, and nothing is left of before. */
+const redraw = (lines: ReadonlyArray<string>): string =>
+  `\u001b[H${lines.map((line) => `\u001b[K${line}`).join("\r\n")}\u001b[0J`
+
+const look = Effect.fnUntraced(function*(db: DbId) {
+  const store = yield* RedisStore
+  const fleet = yield* QueryFleet.make
+  const counts = Object.fromEntries([...QueryState.tags, "Unreadable"].map((state) => [state, 0])) as Record<
+    QueryState.Tag | "Unreadable",
+    number
+  >
+  const pending: Array<QueryRecord> = []
+  const seen = new Set<string>()
+  // What a list leaves out it warns of: on a screen that is drawn, such queries are counted instead.
+  const countWarning = Logger.make(() => {
+    counts.Unreadable += 1
+  })
+  yield* fleet.list(db).pipe(
+    Stream.runForEach((record) =>
+      Effect.sync(() => {
+        // A list may hold a query twice.
+        if (seen.has(record.key.query)) return
+        seen.add(record.key.query)
+        counts[record.state._tag] += 1
+        if (QueryState.isPending(record.state)) pending.push(record)
+      })
+    ),
+    Effect.provideService(Logger.CurrentLoggers, new Set([countWarning]))
+  )
+  return { now: yield* store.currentTime, counts, pending }
+})
+
+const isQuit = ({ key }: Terminal.UserInput): boolean => key.name === "q" || key.name === "escape"
+const isInterrupt = ({ key }: Terminal.UserInput): boolean => key.ctrl && key.name === "c"
+
+/** Waits for the key that ends it; a terminal that tells of each key does not turn Ctrl-C into a signal. */
+const quit = Effect.gen(function*() {
+  const terminal = yield* Terminal.Terminal
+  const keys = yield* terminal.readInput
+  while (true) {
+    const key = yield* Queue.take(keys)
+    if (isQuit(key)) return
+    if (isInterrupt(key)) return yield* Effect.interrupt
+  }
+}).pipe(Effect.catch(() => Effect.never), Effect.scoped)
+
+const draw = Effect.fnUntraced(function*(db: DbId, interval: Duration.Input) {
+  const terminal = yield* Terminal.Terminal
+  const { canColor: isColoured } = yield* TerminalCapabilities.TerminalCapabilities
+  let shown: View.Shown = { db, look: undefined, trouble: undefined }
+  const looks = Stream.fromEffectSchedule(
+    look(db).pipe(
+      Effect.map((look): View.Shown => ({ db, look, trouble: undefined })),
+      Effect.catch((error) => Effect.succeed({ ...shown, trouble: error.reason.message })),
+      Effect.tap((seen) => Effect.sync(() => (shown = seen)))
+    ),
+    Schedule.spaced(interval)
+  )
+  yield* Effect.acquireRelease(
+    Effect.orDie(terminal.display(enterScreen)),
+    () => Effect.orDie(terminal.display(leaveScreen))
+  )
+  const sizes = Stream.fromQueue(yield* terminal.size)
+  yield* Stream.zipLatest(Stream.concat(Stream.make(shown), looks), sizes).pipe(
+    Stream.runForEach(([shown, size]) => terminal.display(redraw(View.frame(shown, size, { isColoured })))),
+    Effect.raceFirst(quit)
+  )
+}, Effect.scoped)
+
+/* Elsewhere */
+
+/** Prints each pending query, and from then on each query that has changed, and what is wrong, once. */
+const print = Effect.fnUntraced(function*(
+  db: DbId,
+  interval: Duration.Input,
+  line: (record: QueryRecord) => Effect.Effect<string>
+) {
+  const fleet = yield* QueryFleet.make
+  const versions = new Map<string, number>()
+  let isFirst = true
+  let trouble: string | undefined
+  const tell = ({ message }: RedisStoreError) => {
+    if (message === trouble) return Effect.void
+    trouble = message
+    return Console.error(View.printable(message))
+  }
+  yield* fleet.list(db).pipe(
+    Stream.runForEach((record) => {
+      const { key: { query }, state, version } = record
+      const isNew = versions.get(query) !== version
+      versions.set(query, version)
+      return isNew && (!isFirst || QueryState.isPending(state))
+        ? Effect.flatMap(line(record), Console.log)
+        : Effect.void
+    }),
+    Effect.tap(() =>
+      Effect.sync(() => {
+        isFirst = false
+        trouble = undefined
+      })
+    ),
+    Effect.catch(tell),
+    // What cannot be read is not told again and again.
+    Effect.provideService(Logger.CurrentLoggers, new Set()),
+    Effect.repeat(Schedule.spaced(interval))
+  )
+})
+
+/** Shows a database until it is told to end: drawn in place on a terminal, and as lines of what has changed elsewhere. */
+export const watch = Effect.fnUntraced(function*(options: {
+  readonly db: DbId
+  readonly interval: Duration.Input
+  readonly line: (record: QueryRecord) => Effect.Effect<string>
+  readonly isDrawn: boolean
+}) {
+  const { db, interval, isDrawn, line } = options
+  yield* isDrawn ? draw(db, interval) : print(db, interval, line)
+})

@@ -1,0 +1,372 @@
+import { assert, it } from "@effect/vitest"
+import { Effect, Layer, Redacted, Schema } from "effect"
+import {
+  HistoryEntry,
+  QueryKey,
+  QueryRecord,
+  QueryState,
+  Reason,
+  RedisStore,
+  RedisStoreLive,
+  Transition
+} from "effect-query-state"
+import { readFileSync } from "node:fs"
+import { inject } from "vitest"
+import { Cli, run } from "../support/cli.ts"
+import { driveTo, freshKey } from "../support/queries.ts"
+import * as RedisServer from "../support/RedisServer.ts"
+import { withAdmin } from "../support/shared.ts"
+
+const StoreLayer = Layer.suspend(() => RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }))
+const Environment = Layer.merge(Cli.layer, Layer.orDie(StoreLayer))
+
+// A dozen programs, one after the other.
+const slow = 90_000
+
+/** A database that no other test has. */
+const freshDb = Effect.map(freshKey, ({ db, query }) => `${db}/${query}`)
+
+const keyOf = (db: string, query: string) => QueryKey.makeUnsafe({ db, query })
+
+/** Such a database, with a query in each state, which is named after it. */
+const oneInEachState = Effect.gen(function*() {
+  const db = yield* freshDb
+  for (const tag of QueryState.tags) {
+    // A query that was never moved has no record, and is not listed.
+    if (tag !== "Known") yield* driveTo(keyOf(db, tag), tag)
+  }
+  return db
+})
+
+const statesIn = (db: string) =>
+  RedisStore.RedisStore.use((store) => store.readMany(QueryState.tags.map((tag) => keyOf(db, tag)))).pipe(
+    Effect.flatMap(Effect.forEach((result) => Effect.fromResult(result))),
+    Effect.map((records) => records.map(({ state }) => state._tag))
+  )
+
+const decode = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.toCodecJson(QueryRecord.QueryRecord)))
+const decodeEntry = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.toCodecJson(HistoryEntry.HistoryEntry)))
+const linesOf = (text: string) => text.trim().split("\n")
+
+it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the inspector", (it) => {
+  it.effect("lists the queries of a database", () =>
+    Effect.gen(function*() {
+      const db = yield* oneInEachState
+      const { code, stderr, stdout } = yield* run(["list", db])
+      const listed = linesOf(stdout).map((line) => line.split(/ +/))
+      assert.deepStrictEqual(
+        { code, stderr, states: listed.map(([state]) => state).toSorted() },
+        { code: 0, stderr: "", states: QueryState.tags.filter((tag) => tag !== "Known").toSorted() }
+      )
+      assert.isTrue(listed.every(([state, , query]) => state === query))
+    }))
+
+  it.effect("lists those in some states, and as JSON", () =>
+    Effect.gen(function*() {
+      const db = yield* oneInEachState
+      const store = yield* RedisStore.RedisStore
+      const { stdout } = yield* run(["list", db, "--state", "Errored", "--state", "Queued", "--json"])
+      assert.deepStrictEqual(
+        linesOf(stdout).map((line) => decode(line)).toSorted((a, b) => a.version - b.version),
+        [yield* store.read(keyOf(db, "Queued")), yield* store.read(keyOf(db, "Errored"))]
+      )
+    }))
+
+  it.effect("tells on standard error which records cannot be read, and lists the others", () =>
+    Effect.gen(function*() {
+      const db = yield* freshDb
+      yield* driveTo(keyOf(db, "legible"), "Queued")
+      yield* withAdmin((admin) => admin.hset(`query-state:{${encodeURIComponent(db)}:odd}`, { s: "odd", v: "1" }))
+      const { code, stderr, stdout } = yield* run(["list", db])
+      assert.deepStrictEqual({ code, count: linesOf(stdout).length }, { code: 0, count: 1 })
+      assert.match(stdout, /^Queued .* legible\n$/)
+      assert.strictEqual(
+        stderr,
+        `Left out of the list: Could not read query ${db}/odd: the record is in the unknown state "odd". `
+          + "Update this process, or repair the record\n"
+      )
+    }))
+
+  it.effect("shows who holds a query, and for how long", () =>
+    Effect.gen(function*() {
+      const key = keyOf(yield* freshDb, "held")
+      const { version } = yield* driveTo(key, "Executing", { holder: "worker-3", lease: "1 minute" })
+      const { code, stdout } = yield* run(["show", key.db, key.query])
+      assert.strictEqual(code, 0)
+      assert.match(stdout, /^State +Executing: the query is currently running$/m)
+      assert.match(stdout, /^Holder +worker-3$/m)
+      assert.match(stdout, /^Lease +until \S+, \d+s left unless it is renewed$/m)
+      assert.match(stdout, new RegExp(`^Version +${version}$`, "m"))
+    }))
+
+  it.effect("shows one as JSON, a query without a record too", () =>
+    Effect.gen(function*() {
+      const key = keyOf(yield* freshDb, "never moved")
+      const { code, stdout } = yield* run(["show", key.db, key.query, "--json"])
+      assert.deepStrictEqual([code, decode(stdout)], [0, QueryRecord.absent(key)])
+    }))
+
+  it.effect(
+    "tells a script by its exit code how a query stands, where it is asked for that",
+    () =>
+      Effect.gen(function*() {
+        const db = yield* oneInEachState
+        const codes = yield* Effect.forEach(
+          QueryState.tags,
+          (tag) => Effect.map(run(["show", db, tag, "--exit-status"]), ({ code }) => [tag, code])
+        )
+        assert.deepStrictEqual(Object.fromEntries(codes), {
+          Known: 5,
+          Queued: 3,
+          Executing: 3,
+          Completed: 0,
+          Errored: 4,
+          Cancelled: 4,
+          Resetting: 3,
+          ResetFailed: 4
+        })
+        assert.strictEqual((yield* run(["show", db, "Errored"])).code, 0)
+      }),
+    slow
+  )
+
+  it.effect("cancels queries, and records who asked for it", () =>
+    Effect.gen(function*() {
+      const db = yield* oneInEachState
+      const ended = yield* run(["cancel", db, "Executing", "Queued", "Queued", "--by", "ada", "--note", "wrong year"])
+      assert.deepStrictEqual(ended, {
+        code: 0,
+        stdout: `Cancelled ${db}/Executing\nCancelled ${db}/Queued\n`,
+        stderr: ""
+      })
+      const store = yield* RedisStore.RedisStore
+      const { state } = yield* store.read(keyOf(db, "Executing"))
+      assert.deepStrictEqual(
+        state,
+        QueryState.make("Cancelled", { reason: Reason.requested({ by: "ada", note: "wrong year" }) })
+      )
+    }))
+
+  it.effect("leaves a query alone that is not in a state for it, and says so", () =>
+    Effect.gen(function*() {
+      const db = yield* oneInEachState
+      const ended = yield* run(["cancel", db, "Completed", "Queued"])
+      assert.deepStrictEqual(ended, {
+        code: 2,
+        stdout: `Cancelled ${db}/Queued\n`,
+        stderr:
+          `Cancel is refused for query ${db}/Completed, which is ready: Cancel takes a query that is Queued or Executing\n`
+      })
+    }))
+
+  it.effect("fails where it is not known what became of a query, and does the others all the same", () =>
+    Effect.gen(function*() {
+      const db = yield* freshDb
+      yield* driveTo(keyOf(db, "good"), "Errored")
+      yield* withAdmin((admin) => admin.set(`query-state:{${encodeURIComponent(db)}:odd}`, "no record"))
+      const { code, stderr, stdout } = yield* run(["reset", db, "odd", "good", "never moved"])
+      assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: `Reset ${db}/good\n` })
+      assert.match(stderr, /holds another type of value.*\nReset is refused for query .*never moved/)
+    }))
+
+  it.effect("resets all queries that are in some states", () =>
+    Effect.gen(function*() {
+      const db = yield* oneInEachState
+      const { code, stdout } = yield* run(["reset", db, "--state", "Errored", "--state", "ResetFailed"])
+      assert.deepStrictEqual(
+        { code, lines: linesOf(stdout).toSorted() },
+        { code: 0, lines: [`Reset ${db}/Errored`, `Reset ${db}/ResetFailed`] }
+      )
+      assert.deepStrictEqual(
+        yield* statesIn(db),
+        QueryState.tags.map((tag) => tag === "Errored" || tag === "ResetFailed" ? "Known" : tag)
+      )
+      assert.deepStrictEqual(yield* run(["reset", db, "--state", "Errored"]), { code: 0, stdout: "", stderr: "" })
+    }))
+
+  it.effect.each(["cancel", "reset"])(
+    "foresees what %s would do, by the lifecycle, and changes nothing",
+    (command) =>
+      Effect.gen(function*() {
+        const db = yield* oneInEachState
+        const event = command === "cancel" ? "Cancel" : "Reset"
+        const { code, stderr, stdout } = yield* run([command, db, ...QueryState.tags, "--dry-run"])
+        assert.strictEqual(code, 2)
+        assert.deepStrictEqual(
+          linesOf(stdout),
+          QueryState.tags.filter((tag) => Transition.next(tag, event) !== undefined)
+            .map((tag) => `Would ${command} ${db}/${tag}`)
+        )
+        assert.strictEqual(
+          linesOf(stderr).length,
+          QueryState.tags.filter((tag) => Transition.next(tag, event) === undefined).length
+        )
+        assert.deepStrictEqual(yield* statesIn(db), QueryState.tags)
+      })
+  )
+
+  it.effect("prints the diagram of the lifecycle, without a Redis", () =>
+    Effect.gen(function*() {
+      const ended = yield* run(["diagram"], { REDIS_URL: "" })
+      assert.deepStrictEqual(ended, { code: 0, stdout: `${Transition.toMermaid()}\n`, stderr: "" })
+    }))
+
+  it.effect("has the version of the package", () =>
+    Effect.gen(function*() {
+      const { version } = JSON.parse(readFileSync("package.json", "utf8"))
+      assert.deepStrictEqual(yield* run(["--version"]), {
+        code: 0,
+        stdout: `effect-query-state v${version}\n`,
+        stderr: ""
+      })
+    }))
+
+  it.effect.each<[what: string, args: ReadonlyArray<string>, told: string]>([
+    ["an unknown command", ["lst", "db"], "Unknown subcommand"],
+    ["a database that cannot be one", ["list", ""], "Invalid value for argument <db>"],
+    ["a state that there is none of", ["list", "db", "--state", "Done"], `"Known" | "Queued"`],
+    ["neither ids nor a state", ["cancel", "db"], "Give ids of queries, or else --state"],
+    ["ids and a state", ["reset", "db", "q", "--state", "Errored"], "Give ids of queries, or else --state"],
+    ["an interval of nothing", ["watch", "db", "--interval", "0"], "Expected at least 0.1 seconds"]
+  ])("refuses %s, on standard error alone", ([, args, told]) =>
+    Effect.gen(function*() {
+      const { code, stderr, stdout } = yield* run(args)
+      assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
+      assert.include(stderr, told)
+      assert.match(stderr, /^See effect-query-state.* --help$/m)
+    }))
+
+  it.effect("asks for an address where it has none", () =>
+    Effect.gen(function*() {
+      const { code, stderr } = yield* run(["list", "db"], { REDIS_URL: "" })
+      assert.strictEqual(code, 1)
+      assert.include(stderr, "Missing required flag: --url")
+    }))
+
+  const secret = "s3cr3t-s3cr3t"
+
+  it.effect("keeps the credentials in its address to itself, whatever goes wrong", () =>
+    Effect.gen(function*() {
+      const { host, port, stop, url } = yield* RedisServer.acquire()
+      const withSecret = `redis://${secret}:${secret}@${host}:${port}`
+      const environment = { REDIS_URL: withSecret }
+      const wrong = [
+        yield* run(["list", "db"], environment),
+        yield* run(["watch", "db"], environment),
+        yield* run(["list", "db", "--url", withSecret]),
+        yield* run(["list", "db", "--url", withSecret, "--url", withSecret]),
+        yield* run(["list", "db", "--uri", withSecret]),
+        yield* run(["list", "db", withSecret]),
+        yield* run(["list", "db", "--interval", withSecret]),
+        yield* run(["watch", "db", "--interval", withSecret]),
+        yield* run(["list", "db", "--url", `http://${secret}@${host}`]),
+        yield* run(["list", "db", "--url", `redis://${secret}@${host}:port`])
+      ]
+      const fine = yield* run(["list", "db", "--url", url])
+      yield* stop
+      const gone = yield* run(["cancel", "db", "query"], environment)
+      for (const { code, stderr, stdout } of [...wrong, gone]) {
+        assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
+        assert.notInclude(stderr, secret)
+        assert.notStrictEqual(stderr, "")
+      }
+      assert.deepStrictEqual(fine, { code: 0, stdout: "", stderr: "" })
+    }), slow)
+
+  it.effect("looks where another prefix says", () =>
+    Effect.gen(function*() {
+      const db = yield* oneInEachState
+      assert.deepStrictEqual(yield* run(["list", db, "--prefix", "other"]), { code: 0, stdout: "", stderr: "" })
+    }))
+
+  it.effect("looks at what FlowMachine shares", () =>
+    Effect.gen(function*() {
+      const db = (yield* freshDb).replaceAll(/[^a-z0-9]/g, "-")
+      yield* withAdmin((admin) => admin.set(`finist:${db}:shared-state`, "executing"))
+      const ended = yield* run(["show", db, "shared", "--flowmachine", "--exit-status"])
+      assert.strictEqual(ended.code, 3)
+      assert.include(ended.stdout, "Executing")
+    }))
+
+  it.effect("tells what happened to a query, and what it does itself", () =>
+    Effect.gen(function*() {
+      const key = keyOf(yield* freshDb, "remembered")
+      yield* Effect.provide(
+        driveTo(key, "Executing", { holder: "worker-3", lease: "1 minute" }),
+        RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")), history: { length: 10 } })
+      )
+      yield* run(["cancel", key.db, key.query, "--by", "ada", "--history", "10"])
+      const { code, stderr, stdout } = yield* run(["history", key.db, key.query])
+      assert.deepStrictEqual(
+        { code, stderr, lines: linesOf(stdout).map((line) => line.slice(line.indexOf("Z") + 1)) },
+        {
+          code: 0,
+          stderr: "",
+          lines: [
+            "  Queue        Known -> Queued",
+            "  Execute      Queued -> Executing (by worker-3)",
+            "  Cancel       Executing -> Cancelled (by worker-3): requested by ada"
+          ]
+        }
+      )
+      const entries = yield* RedisStore.RedisStore.use((store) => store.history(key))
+      const { stdout: json } = yield* run(["history", key.db, key.query, "--json"])
+      assert.deepStrictEqual(linesOf(json).map((line) => decodeEntry(line)), entries)
+    }))
+
+  it.effect("says so where there is no history", () =>
+    Effect.gen(function*() {
+      const { code, stderr, stdout } = yield* run(["history", yield* freshDb, "query"])
+      assert.deepStrictEqual({ code, stdout }, { code: 0, stdout: "" })
+      assert.include(stderr, "There is no history")
+    }))
+
+  it.effect("watches, without a terminal, as lines of what is pending and of what has changed", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const db = yield* oneInEachState
+      const start = yield* Cli
+      const { ended, printed, signal } = yield* start(["watch", db, "--interval", "0.1"])
+      for (const tag of ["Queued", "Executing", "Resetting"]) yield* printed(`  ${tag}\n`)
+      const store = yield* RedisStore.RedisStore
+      yield* store.compareAndSet(keyOf(db, "Executing"), { event: "Finish" })
+      yield* printed("Completed")
+      yield* signal("SIGINT")
+      const { code, stderr, stdout } = yield* ended
+      assert.deepStrictEqual({ code, stderr }, { code: 130, stderr: "" })
+      assert.deepStrictEqual(
+        linesOf(stdout).map((line) => line.replace(/ +\S+Z +/, " ")).toSorted(),
+        ["Completed Executing", "Executing Executing", "Queued Queued", "Resetting Resetting"]
+      )
+    })))
+
+  it.effect("tells of an outage, and goes on watching after it", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const server = yield* RedisServer.acquire()
+      const enqueue = (query: string, url: string) =>
+        Effect.provide(driveTo(keyOf("db", query), "Queued"), RedisStoreLive.layer({ url: Redacted.make(url) }))
+      const start = yield* Cli
+      yield* enqueue("before", server.url)
+      const { ended, printed, signal } = yield* start(["watch", "db", "--interval", "0.1"], { REDIS_URL: server.url })
+      yield* printed("before")
+      yield* server.stop
+      yield* printed("Could not list the queries of db: no connection to Redis")
+      const again = yield* RedisServer.acquire({ port: server.port })
+      yield* enqueue("after", again.url)
+      yield* printed("after")
+      yield* signal("SIGTERM")
+      assert.strictEqual((yield* ended).code, 130)
+    })))
+
+  it.effect("ends when nobody reads what it prints", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const key = keyOf(yield* freshDb, "first")
+      yield* driveTo(key, "Queued")
+      const start = yield* Cli
+      const { ended, printed, turnAway } = yield* start(["watch", key.db, "--interval", "0.1"])
+      yield* printed("first")
+      yield* turnAway
+      const store = yield* RedisStore.RedisStore
+      yield* store.compareAndSet(key, { event: "Execute" })
+      assert.strictEqual((yield* ended).stderr, "")
+    })))
+})

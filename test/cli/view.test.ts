@@ -1,0 +1,220 @@
+import { assert, describe, it } from "@effect/vitest"
+import { DateTime, Schema } from "effect"
+import { QueryKey, type QueryRecord, QueryState, Reason } from "effect-query-state"
+import { CliOutput } from "effect/cli"
+import * as View from "../../src/cli/view.ts"
+
+const now = DateTime.makeUnsafe("2026-11-24T15:00:00Z")
+const db = QueryKey.DbId.make("warehouse")
+
+/** A record that changed so many seconds ago. */
+const record = (query: string, state: QueryState.QueryState, seconds: number): QueryRecord.QueryRecord => ({
+  key: QueryKey.makeUnsafe({ db, query }),
+  state,
+  version: 7,
+  changedAt: DateTime.subtract(now, { seconds })
+})
+
+const held = (tag: QueryState.Tag, holder: string, seconds: number) =>
+  QueryState.make(tag, { claim: { fence: 7, holder, expiresAt: DateTime.add(now, { seconds }) } })
+
+const noneOfAny = { Known: 0, Queued: 0, Executing: 0, Completed: 0, Errored: 0, Cancelled: 0, Resetting: 0 }
+const counts = { ...noneOfAny, ResetFailed: 0, Unreadable: 0 }
+
+describe("one record", () => {
+  it("is a line", () => {
+    const reason = Reason.failed({ error: "SqlError", message: "division\nby zero" })
+    assert.deepStrictEqual(
+      [
+        record("stock", QueryState.make("Queued"), 1),
+        record("sales", held("Executing", "worker-3", 20), 2),
+        {
+          ...record("heat map", held("Executing", "worker-4", 20), 2),
+          progress: { done: 3, total: 12, note: "joining" }
+        },
+        record("churn", QueryState.make("Errored", { reason }), 3)
+      ].map(View.line),
+      [
+        "Queued       2026-11-24T14:59:59.000Z  stock",
+        "Executing    2026-11-24T14:59:58.000Z  sales  by worker-3",
+        "Executing    2026-11-24T14:59:58.000Z  heat map  by worker-4, 3 of 12 (25 %): joining",
+        "Errored      2026-11-24T14:59:57.000Z  churn  (SqlError: division\\nby zero)"
+      ]
+    )
+  })
+
+  it("is shown with all that is known of it", () => {
+    assert.deepStrictEqual(View.details(record("sales", held("Executing", "worker-3", 20), 75), now), [
+      "Database  warehouse",
+      "Query     sales",
+      "State     Executing: the query is currently running",
+      "Since     2026-11-24T14:58:45.000Z, 1m 15s ago",
+      "Holder    worker-3",
+      "Lease     until 2026-11-24T15:00:20.000Z, 20s left unless it is renewed",
+      "Fence     7",
+      "Version   7"
+    ])
+  })
+
+  it("is shown with how far its work has come", () => {
+    const working = {
+      ...record("sales", QueryState.make("Executing"), 1),
+      progress: { done: 3, total: 12 },
+      traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    }
+    assert.deepStrictEqual(View.details(working, now).slice(4, 6), [
+      "Progress  3 of 12 (25 %)",
+      "Trace     00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    ])
+  })
+
+  it("is shown with why it failed, in full", () => {
+    const reason = Reason.failed({ error: "SqlError", message: "division by zero", detail: "SqlError\n  at run" })
+    assert.deepStrictEqual(View.details(record("churn", QueryState.make("Errored", { reason }), 1), now).slice(4), [
+      "Reason    SqlError: division by zero",
+      "Version   7",
+      "Detail",
+      "  SqlError",
+      "    at run"
+    ])
+  })
+
+  it("is shown as held for ever where its claim has no lease", () => {
+    const forever = QueryState.make("Executing", { claim: { fence: 7 } })
+    assert.include(
+      View.details(record("sales", forever, 1), now),
+      "Lease     none: it is held until somebody moves it on"
+    )
+  })
+})
+
+it("a transition is a line", () => {
+  const cancelled = { at: now, version: 8, event: "Cancel", from: "Executing", to: "Cancelled" } as const
+  assert.deepStrictEqual(
+    [
+      View.historyLine({ ...cancelled, holder: "worker-3", reason: Reason.requested({ by: "ada" }) }),
+      View.historyLine({ at: now, version: 9, from: "Cancelled", to: "Resetting" })
+    ],
+    [
+      "2026-11-24T15:00:00.000Z  Cancel       Executing -> Cancelled (by worker-3): requested by ada",
+      "2026-11-24T15:00:00.000Z               Cancelled -> Resetting"
+    ]
+  )
+})
+
+it("what would steer a terminal is shown, and does not do so", () => {
+  assert.strictEqual(
+    View.printable("a\u001b[2Jb\r\n\u0007\u202Ec\u009b\u2028 売上"),
+    "a\\u{1b}[2Jb\\u{d}\\n\\u{7}\\u{202e}c\\u{9b}\\u{2028} 売上"
+  )
+})
+
+it("spans are told in their two largest units", () => {
+  assert.deepStrictEqual(
+    [-5, 0, 999, 1000, 61_500, 3_600_000, 90_061_000].map(View.formatSpan),
+    ["0s", "0s", "0s", "1s", "1m 1s", "1h", "1d 1h"]
+  )
+})
+
+describe("the live view", () => {
+  const daily = record("daily-totals", QueryState.make("Queued"), 300)
+  const late = record("late-orders", held("Executing", "worker-3", 20), 12)
+  const sales = record("売上", held("Executing", "worker-4", 25), 90)
+  const shown: View.Shown = {
+    db,
+    look: {
+      now,
+      counts: { ...counts, Completed: 6, Executing: 2, Queued: 1, Errored: 1 },
+      pending: [daily, late, sales]
+    },
+    trouble: undefined
+  }
+  const working: View.Shown = {
+    db,
+    look: {
+      now,
+      counts,
+      pending: [daily, { ...late, progress: { done: 3, total: 12 } }, { ...sales, progress: { done: 1204 } }]
+    },
+    trouble: undefined
+  }
+  const plain = { isColoured: false }
+
+  it("has a bar, counts, and the pending queries, those at work and the oldest first", () => {
+    assert.deepStrictEqual(View.frame(shown, { columns: 60, rows: 12 }, plain), [
+      "warehouse: 10 queries at 15:00:00 UTC. q ends this",
+      "████████████████████████████████████▓▓▓▓▓▓▓▓▓▓▓▓░░░░░░xxxxxx",
+      "█ Completed 6   ▓ Executing 2   ░ Queued 1   x Errored 1",
+      "",
+      "STATE         AGE  QUERY         HOLDER    LEASE",
+      "Executing  1m 30s  売上          worker-4    25s",
+      "Executing     12s  late-orders   worker-3    20s",
+      "Queued         5m  daily-totals"
+    ])
+  })
+
+  it("tells how many it has no room for", () => {
+    assert.deepStrictEqual(View.frame(shown, { columns: 40, rows: 8 }, plain).slice(-3), [
+      "STATE         AGE  QUERY",
+      "Executing  1m 30s  売上",
+      "… and 2 more pending"
+    ])
+  })
+
+  it("shows progress where there is some", () => {
+    assert.deepStrictEqual(View.frame(working, { columns: 70, rows: 12 }, plain).slice(3), [
+      "STATE         AGE  QUERY         PROGRESS         HOLDER    LEASE",
+      "Executing  1m 30s  売上          1204 done        worker-4    25s",
+      "Executing     12s  late-orders   ▓▓░░░░░░░░  25%  worker-3    20s",
+      "Queued         5m  daily-totals"
+    ])
+  })
+
+  it("cuts the names alone where there is too little room for all", () => {
+    assert.deepStrictEqual(View.frame(working, { columns: 60, rows: 12 }, plain).slice(3), [
+      "STATE         AGE  QUERY     PROGRESS         HOLDER   LEASE",
+      "Executing  1m 30s  売上      1204 done        worker…    25s",
+      "Executing     12s  late-or…  ▓▓░░░░░░░░  25%  worker…    20s",
+      "Queued         5m  daily-t…"
+    ])
+  })
+
+  it("keeps what was seen last while there is trouble", () => {
+    const lines = View.frame({ ...shown, trouble: "no connection" }, { columns: 60, rows: 12 }, plain)
+    assert.deepStrictEqual([lines.length, lines[1]], [9, "no connection"])
+  })
+
+  it("tells of trouble before anything was seen, and that nothing is pending", () => {
+    assert.deepStrictEqual(
+      View.frame({ db, look: undefined, trouble: "no connection" }, { columns: 60, rows: 12 }, plain),
+      ["warehouse", "no connection"]
+    )
+    assert.deepStrictEqual(
+      View.frame({ db, look: { now, counts, pending: [] }, trouble: undefined }, { columns: 60, rows: 12 }, plain),
+      ["warehouse: 0 queries at 15:00:00 UTC. q ends this", "", "", "No query is pending"]
+    )
+  })
+
+  const Name = Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(40))
+  const Pending = Schema.Struct({
+    query: Name,
+    holder: Name,
+    tag: Schema.Literals(["Queued", "Executing", "Resetting"]),
+    seconds: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1_000_000 }))
+  })
+  const Size = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 120 }))
+
+  it.prop(
+    "fits every terminal, whatever the names",
+    [Schema.Array(Pending).check(Schema.isMaxLength(40)), Size, Size, Schema.Boolean, Name],
+    ([pending, columns, rows, isColoured, trouble]) => {
+      const records = pending
+        .filter(({ query }) => query.isWellFormed())
+        .map(({ holder, query, seconds, tag }) => record(query, held(tag, holder, seconds), seconds))
+      const look = { now, counts: { ...counts, Executing: records.length, Unreadable: 3 }, pending: records }
+      const lines = View.frame({ db, look, trouble }, { columns, rows }, { isColoured })
+      assert.isAtMost(lines.length, rows)
+      for (const line of lines) assert.isAtMost(CliOutput.displayWidth(line), columns, line)
+    }
+  )
+})
