@@ -22,7 +22,7 @@ export default defineConfig({
     tsconfigPaths: true
   },
   test: {
-    include: ["test/**/*.test.ts"],
+    include: ["test/**/*.test.ts", "examples/*.test.ts"],
     globalSetup: "test/support/globalSetup.ts",
     pool: "forks",
     watch: false,

@@ -100,6 +100,17 @@ test("a query is accepted, is pending with its progress, and leads to its result
     assert.deepStrictEqual(yield* ask("GET", "/get/daily-totals"), { status: 200, body: ["rows of daily-totals"] })
   }))
 
+test("a query that was accepted is never missing, however slow the store is", ({ serve }) =>
+  Effect.gen(function*() {
+    const faults = yield* RedisStoreFaults.RedisStoreFaults
+    const { ask } = yield* serve
+    yield* faults.inject(({ operation }) =>
+      operation === "compareAndSet" ? { _tag: "Delay", duration: "100 millis" } : undefined
+    )
+    yield* ask("POST", "/run", run)
+    assert.strictEqual((yield* ask("GET", "/poll/daily-totals")).status, 202)
+  }))
+
 test("a query is run once, however many clients ask however many servers", ({ computed, gate, serve }) =>
   Effect.gen(function*() {
     const servers = yield* Effect.replicateEffect(serve, 2)
