@@ -27,7 +27,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "library",
-          include: ["test/**/*.test.ts"],
+          include: ["test/**/*.test.ts", "examples/*.test.ts"],
           exclude: ["test/package/**"],
           globalSetup: "test/support/globalSetup.ts"
         }

@@ -4,7 +4,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { inject } from "vitest"
-import { execute as run } from "../support/execute.ts"
+import { bin, execute } from "../support/execute.ts"
 import { blocks } from "../support/markdown.ts"
 
 /** A piece of TypeScript out of a page or a doc comment, and what the page says it prints. */
@@ -59,22 +59,20 @@ class Folder extends Context.Service<Folder, string>()("test/docs/Folder") {
   )
 }
 
-const execute = (command: string, args: ReadonlyArray<string>, cwd: string) =>
-  run(command, args, { cwd, env: { ...process.env, REDIS_URL: inject("redisUrl"), NO_COLOR: "1" } })
-
-const bin = (name: string) => Path.resolve("node_modules/.bin", name)
-
 it.layer(Folder.layer, { excludeTestServices: true, timeout: "60 seconds" })("Code in the documentation", (it) => {
   it.effect("compiles, as strictly as the library", () =>
     Effect.gen(function*() {
       const folder = yield* Folder
-      const { output: compiler } = yield* execute(bin("effect-tsgo"), ["get-exe-path"], folder)
-      assert.deepStrictEqual(yield* execute(compiler, [], folder), { code: 0, output: "" })
+      const { output: compiler } = yield* execute(bin("effect-tsgo"), ["get-exe-path"], { cwd: folder })
+      assert.deepStrictEqual(yield* execute(compiler, [], { cwd: folder }), { code: 0, output: "" })
     }))
 
   it.effect.each(programs)("$name runs, and prints what the page says", ({ name, prints }) =>
     Effect.gen(function*() {
-      const { code, output } = yield* execute(bin("tsx"), [name], yield* Folder)
+      const { code, output } = yield* execute(bin("tsx"), [name], {
+        cwd: yield* Folder,
+        env: { REDIS_URL: inject("redisUrl") }
+      })
       assert.deepStrictEqual({ code, output: prints === undefined ? undefined : output }, { code: 0, output: prints })
     }))
 })

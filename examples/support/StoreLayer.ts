@@ -1,0 +1,34 @@
+/**
+ * Where the examples keep their queries: in Redis if `REDIS_URL` is set, else in memory.
+ *
+ * A program of your own needs one line of this: `RedisStoreLive.layerConfig({ url: Config.Redacted("REDIS_URL") })`.
+ */
+import { Config, Effect, Layer, Option, Stream } from "effect"
+import { QueryFleet, QueryKey, type RedisStore, RedisStoreLive, RedisStoreMemory } from "effect-query-state"
+
+/** The database that all examples name in their keys. */
+export const db = QueryKey.DbId.make("warehouse")
+
+/** What all keys in Redis start with: two runs at the same time know nothing of each other. */
+export const prefix = `example-${process.pid}`
+
+// Whatever state a query is in, these make it Known, and what is Known expires.
+const forget = Effect.gen(function*() {
+  const fleet = yield* QueryFleet.make
+  const keys = yield* fleet.list(db).pipe(Stream.map(({ key }) => key), Stream.runCollect)
+  yield* Effect.forEach(["Cancel", "Reset", "FinishReset"] as const, (event) => fleet.triggerMany(event, keys))
+})
+
+/** A store that forgets the queries of the example when that is over. */
+export const leavingNoTrace = <E, R>(store: Layer.Layer<RedisStore.RedisStore, E, R>) =>
+  Layer.effectDiscard(Effect.addFinalizer(() => Effect.ignore(forget))).pipe(Layer.provideMerge(store))
+
+export const StoreLayer = Layer.unwrap(
+  Effect.map(
+    Config.option(Config.Redacted("REDIS_URL")),
+    Option.match({
+      onNone: () => RedisStoreMemory.layer,
+      onSome: (url) => leavingNoTrace(RedisStoreLive.layer({ url, prefix }))
+    })
+  )
+)

@@ -1,0 +1,80 @@
+/**
+ * Tests of a program that uses this library: in memory, in virtual time, with a store that goes wrong when it is told to.
+ *
+ *     npx vitest run examples/testing.test.ts
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Ref, Result } from "effect"
+import { QueryKey, QueryStateMachine, RedisStoreError, RedisStoreFaults, RedisStoreMemory } from "effect-query-state"
+import { TestClock } from "effect/testing"
+
+// The program: a report that takes an hour, and is wanted by many.
+const makeReport = Effect.gen(function*() {
+  const query = yield* QueryStateMachine.make(yield* QueryKey.make({ db: "warehouse", query: "report" }))
+  const computed = yield* Ref.make(0)
+  const execute = () => Effect.andThen(Effect.sleep("1 hour"), Ref.update(computed, (n) => n + 1))
+  return { query, computed, get: query.run({ execute, onCompleted: Effect.void, lease: "1 minute" }) }
+})
+
+const StoreLayer = RedisStoreFaults.layer(RedisStoreMemory.layer)
+
+describe("the report", () => {
+  it.effect("is computed once, however many want it", () =>
+    Effect.gen(function*() {
+      const { computed, get } = yield* makeReport
+      const readers = yield* Effect.forkChild(Effect.replicateEffect(get, 10, { concurrency: "unbounded" }))
+
+      // No time passes but this. Leases are renewed meanwhile, sixty of them.
+      yield* TestClock.adjust("1 hour")
+      yield* Fiber.join(readers)
+      assert.strictEqual(yield* Ref.get(computed), 1)
+    }).pipe(Effect.provide(StoreLayer)))
+
+  it.effect("is computed by somebody else when the process that computes it dies", () =>
+    Effect.gen(function*() {
+      const { computed, get, query } = yield* makeReport
+      // What a process that dies leaves behind: a claim that nobody renews.
+      yield* query.enqueue
+      yield* query.trigger("Execute", { holder: "dead", lease: "1 minute" })
+
+      const reader = yield* Effect.forkChild(get)
+      yield* TestClock.adjust("1 minute")
+      assert.isTrue(yield* query.isExecuting)
+      yield* TestClock.adjust("1 hour")
+      yield* Fiber.join(reader)
+      assert.strictEqual(yield* Ref.get(computed), 1)
+    }).pipe(Effect.provide(StoreLayer)))
+
+  it.effect("fails with a typed error while Redis is away, and works again when it is back", () =>
+    Effect.gen(function*() {
+      const faults = yield* RedisStoreFaults.RedisStoreFaults
+      const { get } = yield* makeReport
+
+      yield* faults.inject(() => ({ _tag: "Fail", reason: new RedisStoreError.ConnectionLost({}) }))
+      const error = yield* Effect.flip(get)
+      assert.deepStrictEqual([error._tag, "reason" in error && error.reason._tag], [
+        "RedisStoreError",
+        "ConnectionLost"
+      ])
+
+      yield* faults.heal
+      const reader = yield* Effect.forkChild(get)
+      yield* TestClock.adjust("1 hour")
+      yield* Fiber.join(reader)
+    }).pipe(Effect.provide(StoreLayer)))
+
+  it.effect("is not lost when every notification is", () =>
+    Effect.gen(function*() {
+      const faults = yield* RedisStoreFaults.RedisStoreFaults
+      const { get, query } = yield* makeReport
+      yield* faults.injectHints(() => [])
+      yield* query.enqueue
+      yield* query.execute
+
+      const reader = yield* Effect.forkChild(Effect.result(get))
+      yield* query.finish
+      // The schedule of the wait looks every 30 seconds, with jitter.
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(yield* Fiber.join(reader), Result.void)
+    }).pipe(Effect.provide(StoreLayer)))
+})
