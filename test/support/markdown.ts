@@ -17,3 +17,7 @@ export const blocks = (source: string): ReadonlyArray<Block> =>
       line: source.slice(0, match.index).split("\n").length
     }
   })
+
+/** The part of a page below a heading, up to the next heading. */
+export const section = (page: string, heading: string): string =>
+  page.split(/^#+ /m).find((part) => part.startsWith(`${heading}\n`)) ?? ""
