@@ -5,33 +5,31 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { inject } from "vitest"
-import { blocks } from "../support/markdown.ts"
+import { blocks, filesIn, pages } from "../support/markdown.ts"
 
 /** A piece of TypeScript out of a page or a doc comment, and what the page says it prints. */
 interface Code {
   readonly name: string
   readonly text: string
   readonly prints: string | undefined
+  readonly runs: "by tsx" | "by vitest"
 }
-
-const filesIn = (folder: string, extension: string) =>
-  Fs.existsSync(folder)
-    ? Fs.readdirSync(folder, { recursive: true, encoding: "utf8" })
-      .filter((file) => file.endsWith(extension))
-      .map((file) => Path.join(folder, file))
-    : []
 
 const codeIn = (file: string): ReadonlyArray<Code> => {
   const all = blocks(Fs.readFileSync(file, "utf8"))
   return all.flatMap(({ language, line, text }, index) => {
     const next = all[index + 1]
     const prints = next?.language === "text" ? next.text : undefined
-    return language === "ts" ? [{ name: `${file.replaceAll("/", "-")}-${line}.ts`, text, prints }] : []
+    const runs = text.includes(`from "@effect/vitest"`) ? "by vitest" : "by tsx"
+    return language === "ts" ? [{ name: `${file.replaceAll("/", "-")}-${line}.ts`, text, prints, runs }] : []
   })
 }
 
-const programs = ["README.md", ...filesIn("docs", ".md")].flatMap(codeIn)
-const examples = filesIn("src", ".ts").flatMap(codeIn)
+// That test takes the steps of the page one after the other.
+const elsewhere = { "docs/getting-started.md": "gettingStarted.test.ts" }
+
+const programs = pages.filter((page) => !(page in elsewhere)).flatMap(codeIn)
+const examples = [...Object.keys(elsewhere), ...filesIn("src", ".ts")].flatMap(codeIn)
 
 /** A folder from which code is compiled and run as the project's own is. */
 class Folder extends Context.Service<Folder, string>()("test/docs/Folder") {
@@ -51,17 +49,16 @@ class Folder extends Context.Service<Folder, string>()("test/docs/Folder") {
             compilerOptions: { rootDir: "/", noUnusedLocals: false }
           })
         )
+        Fs.writeFileSync(
+          Path.join(folder, "vitest.config.js"),
+          `export default { cacheDir: ".vite", resolve: { tsconfigPaths: true }, test: { include: ["*.ts"] } }`
+        )
         for (const { name, text } of [...programs, ...examples]) Fs.writeFileSync(Path.join(folder, name), text)
         return folder
       }),
       (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true }))
     )
   )
-}
-
-interface Ended {
-  readonly code: number
-  readonly output: string
 }
 
 const execute = (command: string, args: ReadonlyArray<string>, cwd: string) =>
@@ -74,6 +71,11 @@ const execute = (command: string, args: ReadonlyArray<string>, cwd: string) =>
     return Effect.sync(() => child.kill())
   })
 
+interface Ended {
+  readonly code: number
+  readonly output: string
+}
+
 const bin = (name: string) => Path.resolve("node_modules/.bin", name)
 
 it.layer(Folder.layer, { excludeTestServices: true, timeout: "60 seconds" })("Code in the documentation", (it) => {
@@ -84,9 +86,15 @@ it.layer(Folder.layer, { excludeTestServices: true, timeout: "60 seconds" })("Co
       assert.deepStrictEqual(yield* execute(compiler, [], folder), { code: 0, output: "" })
     }))
 
-  it.effect.each(programs)("$name runs, and prints what the page says", ({ name, prints }) =>
-    Effect.gen(function*() {
-      const { code, output } = yield* execute(bin("tsx"), [name], yield* Folder)
-      assert.deepStrictEqual({ code, output: prints === undefined ? undefined : output }, { code: 0, output: prints })
-    }))
+  it.effect.each(programs)(
+    "$name runs, and prints what the page says",
+    ({ name, prints, runs }) =>
+      Effect.gen(function*() {
+        const folder = yield* Folder
+        const { code, output } = yield* runs === "by tsx"
+          ? execute(bin("tsx"), [name], folder)
+          : execute(bin("vitest"), ["run", name], folder)
+        assert.deepStrictEqual({ code, output }, { code: 0, output: prints ?? output })
+      })
+  )
 })

@@ -21,27 +21,27 @@ import * as Replicated from "../support/Replicated.ts"
 
 type Rules = ReadonlyArray<string>
 
-const operating = readFileSync("docs/operating.md", "utf8")
+const page = readFileSync("docs/permissions.md", "utf8")
 
 const isRule = (word: string) => /^[~&+]/.test(word)
 
 /** The rules of the command that makes a user, below a heading. */
 const rulesBelow = (heading: string): Rules =>
-  blocks(section(operating, heading)).filter(({ language }) => language === "sh").slice(0, 1)
+  blocks(section(page, heading)).filter(({ language }) => language === "sh").slice(0, 1)
     .flatMap(({ text }) => text.replaceAll("'", "").split(/\s+/)).filter(isRule)
 
 /** The rules in the row of a table that begins so. */
 const rulesOf = (row: string): Rules =>
   Array.from(
-    operating.split("\n").find((line) => line.startsWith(`| ${row}`))?.matchAll(/`([+~&][^`]*)`/g) ?? [],
+    page.split("\n").find((line) => line.startsWith(`| ${row}`))?.matchAll(/`([+~&][^`]*)`/g) ?? [],
     ([, rule = ""]) => rule.replaceAll("\\", "")
   )
 
-const standalone = rulesBelow("A standalone Redis, or sentinels")
-const sentinels = rulesBelow("The sentinels themselves")
+const standalone = rulesBelow("A standalone Redis, or one behind sentinels")
+const sentinels = rulesBelow("Sentinels")
 const cluster = rulesBelow("A cluster")
 const flowMachine = rulesBelow("A Redis that is shared with FlowMachine")
-const replicas = rulesOf("`replicas` are waited for")
+const replicas = rulesOf("the layer has `replicas`")
 const database = rulesOf("the URL names a database other than 0")
 const optional = rulesOf("nothing depends on it")
 
