@@ -43,6 +43,7 @@ const cluster = rulesBelow("A cluster")
 const flowMachine = rulesBelow("A Redis that is shared with FlowMachine")
 const replicas = rulesOf("the layer has `replicas`")
 const database = rulesOf("the URL names a database other than 0")
+const history = [...rulesOf("`history` is switched on"), ...rulesOf("a history is read")]
 const optional = rulesOf("nothing depends on it")
 
 /** In a cluster, a query whose slot is being moved. */
@@ -53,6 +54,7 @@ interface Servers {
   readonly admins: ReadonlyArray<Redis>
   /** Those that know the user, if they are others. */
   readonly guards?: ReadonlyArray<Redis>
+  readonly hasHistory?: boolean
   readonly storeAs: (name: string, password: string) => Layer.Layer<RedisStore.RedisStore, unknown>
 }
 
@@ -92,6 +94,15 @@ const deployments: ReadonlyArray<{
       admins,
       storeAs: (name, password) =>
         RedisStoreLive.layer({ url: Redacted.make(`${Redacted.value(urlOf(name, password, server))}/1`) })
+    }))
+  },
+  {
+    where: "a Redis that keeps histories",
+    rules: [...standalone, ...history],
+    acquire: Effect.map(acquireStandalone, ({ admins, server }) => ({
+      admins,
+      hasHistory: true,
+      storeAs: (name, password) => RedisStoreLive.layer({ url: urlOf(name, password, server), history: { length: 10 } })
     }))
   },
   {
@@ -148,7 +159,7 @@ const channels = (admin: Redis) =>
   ])
 
 /** Everything that the library ever asks of Redis. */
-const everything = ({ admins }: Servers, key: QueryKey.QueryKey) =>
+const everything = ({ admins, hasHistory = false }: Servers, key: QueryKey.QueryKey) =>
   Effect.gen(function*() {
     const query = yield* QueryStateMachine.make(key)
     const fleet = yield* QueryFleet.make
@@ -170,6 +181,7 @@ const everything = ({ admins }: Servers, key: QueryKey.QueryKey) =>
     yield* query.record
     const moving = yield* QueryStateMachine.make(movingKey)
     yield* moving.record
+    if (hasHistory) assert.isAtLeast((yield* query.history).length, 1)
     const listed = yield* Stream.runCollect(fleet.list(key.db, { states: ["Cancelled"] }))
     assert.deepStrictEqual([state._tag, lapsed._tag, listed.map(({ key }) => key)], ["Completed", "Cancelled", [key]])
   })
