@@ -2,7 +2,7 @@
  * The lifecycle: which event moves a query from which state to which.
  *
  * `table` is written once. The types, the functions, the edges that the scripts in Redis are given, and the diagram in
- * the README are derived from it.
+ * the documentation are derived from it.
  *
  * @module
  * @since 0.1.0

@@ -5,33 +5,31 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { inject } from "vitest"
 import { bin, execute } from "../support/execute.ts"
-import { blocks } from "../support/markdown.ts"
+import { blocks, filesIn, pages } from "../support/markdown.ts"
 
 /** A piece of TypeScript out of a page or a doc comment, and what the page says it prints. */
 interface Code {
   readonly name: string
   readonly text: string
   readonly prints: string | undefined
+  readonly runs: "by tsx" | "by vitest"
 }
-
-const filesIn = (folder: string, extension: string) =>
-  Fs.existsSync(folder)
-    ? Fs.readdirSync(folder, { recursive: true, encoding: "utf8" })
-      .filter((file) => file.endsWith(extension))
-      .map((file) => Path.join(folder, file))
-    : []
 
 const codeIn = (file: string): ReadonlyArray<Code> => {
   const all = blocks(Fs.readFileSync(file, "utf8"))
   return all.flatMap(({ language, line, text }, index) => {
     const next = all[index + 1]
     const prints = next?.language === "text" ? next.text : undefined
-    return language === "ts" ? [{ name: `${file.replaceAll("/", "-")}-${line}.ts`, text, prints }] : []
+    const runs = text.includes(`from "@effect/vitest"`) ? "by vitest" : "by tsx"
+    return language === "ts" ? [{ name: `${file.replaceAll("/", "-")}-${line}.ts`, text, prints, runs }] : []
   })
 }
 
-const programs = ["README.md", ...filesIn("docs", ".md")].flatMap(codeIn)
-const examples = filesIn("src", ".ts").flatMap(codeIn)
+// That test takes the steps of the page one after the other.
+const elsewhere = { "docs/getting-started.md": "gettingStarted.test.ts" }
+
+const programs = pages.filter((page) => !(page in elsewhere)).flatMap(codeIn)
+const examples = [...Object.keys(elsewhere), ...filesIn("src", ".ts")].flatMap(codeIn)
 
 /** A folder from which code is compiled and run as the project's own is. */
 class Folder extends Context.Service<Folder, string>()("test/docs/Folder") {
@@ -51,6 +49,10 @@ class Folder extends Context.Service<Folder, string>()("test/docs/Folder") {
             compilerOptions: { rootDir: "/", noUnusedLocals: false }
           })
         )
+        Fs.writeFileSync(
+          Path.join(folder, "vitest.config.js"),
+          `export default { cacheDir: ".vite", resolve: { tsconfigPaths: true }, test: { include: ["*.ts"] } }`
+        )
         for (const { name, text } of [...programs, ...examples]) Fs.writeFileSync(Path.join(folder, name), text)
         return folder
       }),
@@ -58,6 +60,8 @@ class Folder extends Context.Service<Folder, string>()("test/docs/Folder") {
     )
   )
 }
+
+const env = { REDIS_URL: inject("redisUrl") }
 
 it.layer(Folder.layer, { excludeTestServices: true, timeout: "60 seconds" })("Code in the documentation", (it) => {
   it.effect("compiles, as strictly as the library", () =>
@@ -67,12 +71,15 @@ it.layer(Folder.layer, { excludeTestServices: true, timeout: "60 seconds" })("Co
       assert.deepStrictEqual(yield* execute(compiler, [], { cwd: folder }), { code: 0, output: "" })
     }))
 
-  it.effect.each(programs)("$name runs, and prints what the page says", ({ name, prints }) =>
-    Effect.gen(function*() {
-      const { code, output } = yield* execute(bin("tsx"), [name], {
-        cwd: yield* Folder,
-        env: { REDIS_URL: inject("redisUrl") }
+  it.effect.each(programs)(
+    "$name runs, and prints what the page says",
+    ({ name, prints, runs }) =>
+      Effect.gen(function*() {
+        const options = { cwd: yield* Folder, env }
+        const { code, output } = yield* runs === "by tsx"
+          ? execute(bin("tsx"), [name], options)
+          : execute(bin("vitest"), ["run", name], options)
+        assert.deepStrictEqual({ code, output }, { code: 0, output: prints ?? output })
       })
-      assert.deepStrictEqual({ code, output: prints === undefined ? undefined : output }, { code: 0, output: prints })
-    }))
+  )
 })

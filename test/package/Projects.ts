@@ -10,7 +10,9 @@ import manifest from "../../package.json" with { type: "json" }
 import { execute } from "../support/execute.ts"
 
 // What `npm run` tells its scripts is not for the `npm` of another project.
-const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("npm_")))
+const env = Object.fromEntries(
+  Object.keys(process.env).filter((name) => name.startsWith("npm_")).map((name) => [name, undefined])
+)
 
 /** Runs a program in a project, which has to succeed, and answers what it printed. */
 export const run = Effect.fnUntraced(function*(project: string, command: string, args: ReadonlyArray<string>) {

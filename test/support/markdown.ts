@@ -1,6 +1,16 @@
 /**
- * Finds the fenced blocks of code in Markdown, and in the doc comments of TypeScript.
+ * Finds the pages of the documentation, and the fenced blocks of code in Markdown and in the doc comments of TypeScript.
  */
+import { readdirSync } from "node:fs"
+import * as Path from "node:path"
+
+export const filesIn = (folder: string, extension: string): ReadonlyArray<string> =>
+  readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(extension))
+    .map((file) => Path.join(folder, file))
+
+export const pages: ReadonlyArray<string> = ["README.md", ...filesIn("docs", ".md")]
+
 export interface Block {
   readonly language: string
   readonly text: string
@@ -17,3 +27,7 @@ export const blocks = (source: string): ReadonlyArray<Block> =>
       line: source.slice(0, match.index).split("\n").length
     }
   })
+
+/** The part of a page below a heading, up to the next heading. */
+export const section = (page: string, heading: string): string =>
+  page.split(/^#+ /m).find((part) => part.startsWith(`${heading}\n`)) ?? ""
