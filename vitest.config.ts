@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 
 // On Node.js 20, which lacks this, Vitest 5 cannot report the tests that fail.
@@ -35,6 +36,8 @@ export default defineConfig({
       { extends: true, test: { name: "package", include: ["test/package/*.test.ts"] } }
     ],
     pool: "forks",
+    // Most tests wait most of the time: on two cores, one worker would leave both idle.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     watch: false,
     testTimeout: 30_000,
     hookTimeout: 60_000

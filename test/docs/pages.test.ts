@@ -1,9 +1,10 @@
 import { assert, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Metric } from "effect"
 import {
   QueryError,
   QueryEvent,
   QueryKey,
+  QueryMetrics,
   QueryState,
   QueryStateMachine,
   RedisStoreError,
@@ -26,6 +27,9 @@ const missing = (page: string, names: Iterable<string>) => {
   return Array.from(names).filter((name) => !listed.has(name))
 }
 
+const leavesOf = (metrics: object): ReadonlyArray<Metric.Metric<never, unknown>> =>
+  Object.values(metrics).flatMap((one) => Metric.isMetric(one) ? [one] : leavesOf(one))
+
 it.each(["README.md", "docs/concepts.md"])("the diagram of the lifecycle in %s is that of the table", (page) => {
   assert.deepStrictEqual(
     blocks(readFileSync(page, "utf8")).map(({ text }) => text).filter((text) => text.startsWith("stateDiagram")),
@@ -46,6 +50,18 @@ it("every error, and every reason of one, is in a table", () => {
     []
   )
 })
+
+it.effect("every metric is in a table", () =>
+  Effect.gen(function*() {
+    const registry = new Map()
+    for (const metrics of leavesOf(QueryMetrics)) {
+      yield* Effect.provideService(Metric.value(metrics), Metric.MetricRegistry, registry)
+    }
+    const page = readFileSync("docs/observing.md", "utf8")
+    const names = new Set(Array.from(registry.values(), ({ id }) => id))
+    assert.strictEqual(names.size, Object.keys(QueryMetrics).length)
+    assert.deepStrictEqual([...names].filter((name) => !page.includes(`| \`${name}\``)), [])
+  }))
 
 it("every state has its name in Redis in the text, and every event its name", () => {
   const text = pages.map((page) => readFileSync(page, "utf8")).join("\n")
