@@ -138,10 +138,8 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
   // Every change is that of somebody who was told so, of somebody who had asked for it and does not know, or of a lease
   // that lapsed.
   const unknown = entries.filter(({ call, told }) => call._tag === "CompareAndSet" && told._tag === "Unknown")
-  // A renewal whose answer was lost may have given a lease as well.
-  const renewed = new Set(
-    entries.map(({ call, told }) => call._tag === "Renew" && told._tag !== "LeaseLost" && call.fence)
-  )
+  // Also one whose answer was lost: it was sent again, and may have been told that the lease which it gave had lapsed.
+  const renewed = new Set(entries.map(({ call }) => call._tag === "Renew" && call.fence))
   const isLeased = (version = 0) => {
     const winner = winners.get(version)
     const wasGiven = winner?.call._tag === "CompareAndSet" && winner.call.command.lease !== undefined

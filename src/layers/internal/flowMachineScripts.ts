@@ -9,7 +9,7 @@ import * as QueryEvent from "../../domain/QueryEvent.ts"
 import * as QueryState from "../../domain/QueryState.ts"
 import * as Transition from "../../domain/Transition.ts"
 import type { Dialect } from "../RedisStoreFlowMachine.ts"
-import { outcomes, table, type Variant } from "./scripts.ts"
+import { answer, outcomes, table, unclaimed, type Variant } from "./scripts.ts"
 
 const known = QueryState.wireNames.Known
 
@@ -36,14 +36,14 @@ local state = redis.call("GET", KEYS[1]) or "${known}"
 -- Left alone, and answered as it is.
 if not (${states})[state] then
   s = state
-  return answer(${outcomes.refused})
+  ${answer(outcomes.refused)}
 end
 `,
   // FlowMachine may have come back to the same state since. What it writes has no time to live; a claimed state has one
   // that is never over, some 50,000 years off, and tells the version that it was written with.
-  onSettle: `
+  onSettle: (move) => `
 if state ~= (s or "${known}") or ((h or x) and redis.call("PEXPIRETIME", KEYS[1]) ~= tonumber(v)) then
-  move(state, "", nil, false, false, false, false)
+  ${move({ ...unclaimed, to: "state", event: "nil", trace: "false", isLapse: false })}
 end`,
   // FlowMachine never writes the hashes of a query that has a state. Those that it left out are made up for.
   onMove: `
@@ -60,6 +60,6 @@ end`,
 `,
   // Nobody here claimed what nobody here wrote.
   onRenew: `
-if o == "" then return answer(${outcomes.leaseLost}) end
+if o == "" then ${answer(outcomes.leaseLost)} end
 redis.call("PEXPIREAT", KEYS[1], v)`
 })

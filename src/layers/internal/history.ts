@@ -56,13 +56,10 @@ export const checkOption = (options: HistoryOptions | undefined): Effect.Effect<
 export const recorded = (variant: Variant, { length, retentionMillis }: History): Variant => ({
   ...variant,
   onMoved: `${variant.onMoved}
-  local entry = { "s", s, "v", v, "t", int(millis), "f", from }
-  local function add(name, value)
-    if value then entry[#entry + 1], entry[#entry + 2] = name, value end
-  end
-  add("e", event)
-  add("h", by)
-  add("r", r)
+  local entry = { "s", s, "v", v, "t", format("%.0f", millis), "f", from }
+  if event then entry[#entry + 1], entry[#entry + 2] = "e", event end
+  if by then entry[#entry + 1], entry[#entry + 2] = "h", by end
+  if r then entry[#entry + 1], entry[#entry + 2] = "r", r end
   local history = KEYS[${variant.recordKey + 1}]
   redis.pcall("XADD", history, "MAXLEN", ${length}, "*", unpack(entry))
   redis.pcall("PEXPIRE", history, ${retentionMillis})

@@ -34,33 +34,9 @@ export const progressed = " progress"
 
 const known = QueryState.wireNames.Known
 
-// Writes the body of a Lua function that finds what belongs to a name. It compares pointers, where a table would be built
-// anew for every call.
-const choose = (name: string, cases: ReadonlyArray<readonly [is: string, found: string]>): string =>
-  cases.map(([is, found]) => `if ${name} == "${is}" then return "${found}" end`).join("\n  ")
-
 /** Writes a Lua table. */
 export const table = (entries: ReadonlyArray<readonly [key: string, value: string]>): string =>
   `{ ${entries.map(([key, value]) => `["${key}"] = "${value}"`).join(", ")} }`
-
-// "<event> <state>" -> the state it leads to.
-const targets = (edges: ReadonlyArray<Transition.Edge>): string =>
-  choose(
-    "edge",
-    edges.map(({ event, from, to }) => [
-      `${QueryEvent.wireNames[event]} ${QueryState.wireNames[from]}`,
-      QueryState.wireNames[to]
-    ])
-  )
-
-// Pending state -> the event that ends it when its lease lapses.
-const lapses = choose(
-  "state",
-  Object.entries(Transition.lapseEvents).map(([state, event]) => [
-    QueryState.wireNames[state as keyof typeof Transition.lapseEvents],
-    QueryEvent.wireNames[event]
-  ])
-)
 
 /** What differs where a record is not all there is of a query. */
 export interface Variant {
@@ -70,8 +46,8 @@ export interface Variant {
   readonly edges: ReadonlyArray<Transition.Edge>
   /** Lua for when a record has been read, before anything is decided. */
   readonly onRead: string
-  /** Lua for when all that is needed to move a record on is defined, before a lapsed lease is settled. */
-  readonly onSettle: string
+  /** Lua for before a lapsed lease is settled, given how a record moves on. */
+  readonly onSettle: (move: (step: Step) => string) => string
   /** Lua for before a record moves on to the state `to`. */
   readonly onMove: string
   /** Lua for after it has: by `event`, if that is known, `from` one state to `s`, with a claim `by` somebody, or of his. */
@@ -84,7 +60,7 @@ export const plain: Variant = {
   recordKey: 1,
   edges: Transition.edges,
   onRead: "",
-  onSettle: "",
+  onSettle: () => "",
   onMove: "",
   onMoved: "",
   onRenew: ""
@@ -93,108 +69,182 @@ export const plain: Variant = {
 // What a script may do when Redis has reached its maxmemory: what frees a query, or keeps its claim, must still work.
 const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
 
-// Shared by all scripts: reads the record, settles its lease if that has lapsed, and defines how a record moves on.
+// Lua runs straight on here, without functions: to define the six that there were took a quarter of the time of a script.
+
+/** Lua that answers with the record as it stands. */
+export const answer = (outcome: number): string => {
+  const record = `${outcome}, micros, s, v, t, h, x, r`
+  return `do
+  if p or c then return { ${record}, moved, p, c } end
+  if moved then return { ${record}, moved } end
+  return { ${record} }
+end`
+}
+
+/** Lua that does one thing or another, by the state a query is in. */
+const byState = (cases: ReadonlyArray<readonly [state: QueryState.Tag, lua: string]>): string =>
+  `${
+    cases.map(([state, lua]) => {
+      const name = QueryState.wireNames[state]
+      return `if ${state === "Known" ? `not s or s == "${name}"` : `s == "${name}"`} then\n  ${lua}`
+    }).join("\nelse")
+  }\nend`
+
+/** Lua that sets `to` to where the event leads, if it leads anywhere. */
+const findTarget = (edges: ReadonlyArray<Transition.Edge>): string =>
+  byState(
+    QueryState.tags.flatMap((tag) => {
+      const targets = edges.filter(({ from }) => from === tag).map(({ event, to }) =>
+        `if event == "${QueryEvent.wireNames[event]}" then to = "${QueryState.wireNames[to]}"`
+      )
+      return targets.length === 0 ? [] : [[tag, `${targets.join(" else")} end`]]
+    })
+  )
+
+/** Lua that sets `event` to what ends a claim whose lease has lapsed, and `to` to where that leads, if it leads anywhere. */
+const findLapse = (edges: ReadonlyArray<Transition.Edge>): string =>
+  byState(
+    Object.entries(Transition.lapseEvents).map(([state, event]) => {
+      const from = state as keyof typeof Transition.lapseEvents
+      const edge = edges.find((edge) => edge.from === from && edge.event === event)
+      const to = edge === undefined ? "nil" : `"${QueryState.wireNames[edge.to]}"`
+      return [from, `event, to = "${QueryEvent.wireNames[event]}", ${to}`]
+    })
+  )
+
+const isPending = Object.keys(Transition.lapseEvents).map((state) =>
+  `s == "${QueryState.wireNames[state as keyof typeof Transition.lapseEvents]}"`
+).join(" or ")
+
+/** How a record moves on, each as Lua: `nil` or `false` for what there is not. */
+export interface Step {
+  readonly to: string
+  readonly operation: string
+  readonly event: string
+  readonly holder: string
+  readonly expiry: string
+  readonly reason: string
+  readonly trace: string
+  readonly isLapse: boolean
+}
+
+/** A step by nobody, which ends a claim. */
+export const unclaimed = { operation: `""`, holder: "false", expiry: "false", reason: "false", trace: "c" } as const
+
+/** Lua that moves a record on. Most records have only what is set at once. */
+const moveOn = (publish: Publish, { onMove, onMoved }: Variant) => (step: Step): string => {
+  const before = `(s or "${known}") .. " " .. (v or 0) .. " ${step.isLapse ? 1 : 0}"`
+  return `do
+  local to, event, holder, expiry, reason, trace = ${step.to}, ${step.event}, ${step.holder}, ${step.expiry}, ${step.reason}, ${step.trace}
+  ${onMove}
+  local from, by = s or "${known}", holder or h
+  moved = ${step.isLapse ? before : `moved or ${before}`}
+  if t or h or x or r or p or c then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
+  if s == "${known}" then call("PERSIST", key) end
+  local version = v and tonumber(v) >= micros and tonumber(v) + 1 or micros
+  s, v, o, h, x, r, p, c = to, format("%.0f", version), ${step.operation}, holder, expiry, reason, false, trace
+  t = version ~= micros and format("%.0f", millis)
+  if t or r or c then
+    local set = { key, "s", s, "v", v, "o", o }
+    local size = 7
+    if t then set[size + 1], set[size + 2], size = "t", t, size + 2 end
+    if h then set[size + 1], set[size + 2], size = "h", h, size + 2 end
+    if x then set[size + 1], set[size + 2], size = "x", x, size + 2 end
+    if r then set[size + 1], set[size + 2], size = "r", r, size + 2 end
+    if c then set[size + 1], set[size + 2] = "c", c end
+    call("HSET", unpack(set))
+  elseif h and x then
+    call("HSET", key, "s", s, "v", v, "o", o, "h", h, "x", x)
+  elseif h or x then
+    call("HSET", key, "s", s, "v", v, "o", o, h and "h" or "x", h or x)
+  else
+    call("HSET", key, "s", s, "v", v, "o", o)
+  end
+  if s == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
+  ${onMoved}
+  -- A hint, and no more: it must not fail what has just been written.
+  redis.pcall("${publish}", key, v .. " " .. s)
+end`
+}
+
+// Shared by all scripts: reads the record, and settles its lease if that has lapsed.
 //
 // A record whose s, v, t or x cannot be right is left alone and answered as it is. Versions and times are written with
 // "%.0f", since Lua prints a large number with an exponent; they are exact as far as a Date of JavaScript reaches.
-const prelude = (publish: Publish, { edges, onMove, onMoved, onRead, onSettle, recordKey }: Variant) => `
-local call, key = redis.call, KEYS[${recordKey}]
+const isWhole = (n: string) => `(not find(${n}, "%D") and (tonumber(${n}) or 1 / 0) <= 8640000000000000)`
+
+const prelude = ({ edges, onRead, onSettle, recordKey }: Variant, move: (step: Step) => string): string => `
+local call, key, find, format = redis.call, KEYS[${recordKey}], string.find, string.format
 local time = call("TIME")
 local micros = time[1] * 1000000 + time[2]
-local millis = math.floor(micros / 1000)
+local millis = (micros - micros % 1000) / 1000
 
 local s, v, t, h, x, r, p, c, o = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
-local before, since, lapses = s, v, 0
-local function answer(outcome)
-  if v == since and not p and not c then return { outcome, micros, s, v, t, h, x, r } end
-  local moved = v ~= since and (before or "${known}") .. " " .. (since or 0) .. " " .. lapses
-  if not p and not c then return { outcome, micros, s, v, t, h, x, r, moved } end
-  return { outcome, micros, s, v, t, h, x, r, moved, p, c }
-end
-local function isWhole(n) return n ~= "" and not string.find(n, "%D") and tonumber(n) <= 8640000000000000 end
-if (s or v) and not (s and v and isWhole(v) and (not t or isWhole(t)) and (not x or isWhole(x))) then
-  return answer(${outcomes.refused})
+local moved = false
+if (s or v) and not (s and v and ${isWhole("v")} and (not t or ${isWhole("t")}) and (not x or ${isWhole("x")})) then
+  ${answer(outcomes.refused)}
 end
 ${onRead}
-local function choose(edge)
-  ${targets(edges)}
-end
-local function target(event) return choose(event .. " " .. (s or "${known}")) end
-
-local function int(n) return string.format("%.0f", n) end
-
-local function move(to, operation, event, holder, expiry, reason, trace)${onMove}
-  local from, by = s or "${known}", holder or h
-  if t or h or x or r or p or c then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
-  if s == "${known}" then call("PERSIST", key) end
-  local version = math.max((tonumber(v) or 0) + 1, micros)
-  s, v, o, h, x, r, p, c = to, int(version), operation, holder, expiry, reason, false, trace
-  t = version ~= micros and int(millis)
-  local set = { key, "s", s, "v", v, "o", o }
-  local size = 7
-  if t then set[size + 1], set[size + 2], size = "t", t, size + 2 end
-  if h then set[size + 1], set[size + 2], size = "h", h, size + 2 end
-  if x then set[size + 1], set[size + 2], size = "x", x, size + 2 end
-  if r then set[size + 1], set[size + 2], size = "r", r, size + 2 end
-  if c then set[size + 1], set[size + 2] = "c", c end
-  call("HSET", unpack(set))
-  if s == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
-${onMoved}  -- A hint, and no more: it must not fail what has just been written.
-  redis.pcall("${publish}", key, v .. " " .. s)
-end
-
-local function lapsed(state)
-  ${lapses}
-end
-
-${onSettle}
-if x and tonumber(x) <= millis and lapsed(s) then
-  local to = target(lapsed(s))
-  lapses = 1
-  -- Where the lifecycle does not have that step, all that ends is the claim.
-  move(to or s, "", lapsed(s), false, false, to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }) or false, c)
+${onSettle(move)}
+if x and tonumber(x) <= millis then
+  local event, to
+  ${findLapse(edges)}
+  if event then
+    -- Where the lifecycle does not have that step, all that ends is the claim.
+    ${
+  move({
+    ...unclaimed,
+    to: "to or s",
+    event: "event",
+    reason: `to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }) or false`,
+    isLapse: true
+  })
+}
+  end
 end
 `
 
-const compareAndSet = (trace: string) => `
+const compareAndSet = (edges: ReadonlyArray<Transition.Edge>, move: (step: Step) => string, trace: string): string => `
 local operation, event, fence, lease, holder, reason, traceparent, first = unpack(ARGV)
 -- Sent again because the answer was lost: this version is its own work. It is written again, so that whoever waits for
 -- the replicas on this connection waits for a write of this connection.
 if o == operation then
   call("HSET", key, "o", o)
-  return answer(${outcomes.changed})
+  ${answer(outcomes.changed)}
 end
 if fence == "" or fence ~= v then
   -- Sent again, and the query has moved since it was first sent: perhaps by this very command, before others. They may
   -- even have moved it back to where the command would be accepted once more.
-  if first ~= "" and (tonumber(v) or 0) > tonumber(first) then return answer(${outcomes.unknown}) end
-  if fence ~= "" then return answer(${outcomes.leaseLost}) end
+  if first ~= "" and (tonumber(v) or 0) > tonumber(first) then ${answer(outcomes.unknown)} end
+  if fence ~= "" then ${answer(outcomes.leaseLost)} end
 end
 
-local to = target(event)
-if not to or (x and fence == "" and event ~= "${
-  QueryEvent.wireNames[openEvent]
-}") then return answer(${outcomes.refused}) end
-move(
-  to,
-  operation,
-  event,
-  holder ~= "" and holder,
-  lease ~= "" and int(millis + lease),
-  reason ~= "" and reason,
-  ${trace}
-)
-return answer(${outcomes.changed})
+local to
+${findTarget(edges)}
+if not to or (x and fence == "" and event ~= "${QueryEvent.wireNames[openEvent]}") then ${answer(outcomes.refused)} end
+${
+  move({
+    to: "to",
+    operation: "operation",
+    event: "event",
+    holder: `holder ~= "" and holder`,
+    expiry: `lease ~= "" and format("%.0f", millis + lease)`,
+    reason: `reason ~= "" and reason`,
+    trace,
+    isLapse: false
+  })
+}
+${answer(outcomes.changed)}
 `
 
 const read = `
-return answer(${outcomes.refused})
+${answer(outcomes.refused)}
 `
 
-const renew = (publish: Publish, { onRenew }: Variant) => `
-if v ~= ARGV[1] or not lapsed(s) then return answer(${outcomes.leaseLost}) end
+const renew = (publish: Publish, { onRenew }: Variant): string => `
+if v ~= ARGV[1] or not (${isPending}) then ${answer(outcomes.leaseLost)} end
 ${onRenew}
-x = int(millis + ARGV[2])
+x = format("%.0f", millis + ARGV[2])
 if ARGV[3] == "" then
   call("HSET", key, "x", x)
 else
@@ -202,11 +252,11 @@ else
   call("HSET", key, "x", x, "p", p)
   redis.pcall("${publish}", key, v .. " " .. s .. "${progressed}")
 end
-return answer(${outcomes.changed})
+${answer(outcomes.changed)}
 `
 
 // Where there is a history, its key follows that of the record.
-const history = ({ recordKey }: Variant) => `
+const history = ({ recordKey }: Variant): string => `
 return call("XRANGE", KEYS[${recordKey + 1}], "-", "+")
 `
 
@@ -234,10 +284,12 @@ export interface Scripts {
 
 /** Writes the scripts, with the command by which they publish. */
 export const make = (publish: Publish, variant: Variant = plain): Scripts => {
-  const shared = prelude(publish, variant)
+  const move = moveOn(publish, variant)
+  const shared = prelude(variant, move)
+  const { edges } = variant
   return {
-    claim: `${header.claims}${shared}${compareAndSet(`traceparent ~= "" and traceparent`)}`,
-    conclude: `${header.frees}${shared}${compareAndSet("c")}`,
+    claim: `${header.claims}${shared}${compareAndSet(edges, move, `traceparent ~= "" and traceparent`)}`,
+    conclude: `${header.frees}${shared}${compareAndSet(edges, move, "c")}`,
     read: `${header.frees}${shared}${read}`,
     renew: `${header.frees}${shared}${renew(publish, variant)}`,
     history: `${header.frees}${shared}${history(variant)}`
