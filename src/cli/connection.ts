@@ -2,7 +2,8 @@
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as RedisStoreFlowMachine from "../layers/RedisStoreFlowMachine.ts"
 import * as RedisStoreLive from "../layers/RedisStoreLive.ts"
 
@@ -25,19 +26,40 @@ export const flags = {
       "How many transitions of each query the other processes keep, so that what happens here is kept as well; default: none"
     )
   ),
-  flowmachine: toggle("flowmachine", "The Redis is shared with FlowMachine")
+  flowmachine: toggle("flowmachine", "The Redis is shared with FlowMachine"),
+  cluster: toggle("cluster", "The Redis is one server of a cluster, from which the others are found")
 }
 
-export const layer = ({ flowmachine, history, prefix, url }: {
+const decodeUrl = Schema.decodeUnknownOption(Schema.URLFromString)
+
+/** The server of a cluster that a URL names, with what it takes to connect to any of them. */
+const clusterAt = (url: Redacted.Redacted<string>) =>
+  Option.map(decodeUrl(Redacted.value(url)), ({ hostname, password, port, protocol, username }) => ({
+    nodes: [{ host: hostname, port: port === "" ? 6379 : Number(port) }],
+    cluster: {
+      redisOptions: {
+        ...(username === "" ? undefined : { username: decodeURIComponent(username) }),
+        ...(password === "" ? undefined : { password: decodeURIComponent(password) }),
+        ...(protocol === "rediss:" ? { tls: {} } : undefined)
+      }
+    }
+  }))
+
+export const layer = ({ cluster, flowmachine, history, prefix, url }: {
   readonly url: Redacted.Redacted<string>
   readonly prefix: Option.Option<string>
   readonly history: Option.Option<number>
   readonly flowmachine: boolean
+  readonly cluster: boolean
 }) => {
   const options = {
-    url,
     prefix: Option.getOrUndefined(prefix),
     history: Option.getOrUndefined(Option.map(history, (length) => ({ length })))
   }
-  return flowmachine ? RedisStoreFlowMachine.layer(options) : RedisStoreLive.layer(options)
+  if (flowmachine) return RedisStoreFlowMachine.layer({ ...options, url })
+  // What is wrong with a URL is told where it is all that there is to connect to.
+  return Option.match(cluster ? clusterAt(url) : Option.none(), {
+    onNone: () => RedisStoreLive.layer({ ...options, url }),
+    onSome: (servers) => RedisStoreLive.layerCluster({ ...options, ...servers })
+  })
 }

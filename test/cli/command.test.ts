@@ -14,6 +14,7 @@ import { readFileSync } from "node:fs"
 import { inject } from "vitest"
 import { Cli, run } from "../support/cli.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
+import * as RedisCluster from "../support/RedisCluster.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 import { withAdmin } from "../support/shared.ts"
 
@@ -286,6 +287,19 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       const ended = yield* run(["show", db, "shared", "--flowmachine", "--exit-status"])
       assert.strictEqual(ended.code, 3)
       assert.include(ended.stdout, "Executing")
+    }))
+
+  it.effect("finds the servers of a cluster by any of them", () =>
+    Effect.gen(function*() {
+      const [{ server } = assert.fail("a cluster has servers")] = (yield* RedisCluster.acquire()).primaries
+      const db = yield* freshDb
+      const queries = Array.from({ length: 10 }, (_, index) => `query ${index}`)
+      yield* Effect.forEach(queries, (query) => driveTo(keyOf(db, query), "Queued")).pipe(
+        Effect.provide(RedisStoreLive.layerCluster({ nodes: [server] }))
+      )
+      const { code, stdout } = yield* run(["cancel", db, "--state", "Queued", "--cluster"], { REDIS_URL: server.url })
+      assert.strictEqual(code, 0)
+      assert.isTrue(queries.every((query) => stdout.includes(query)))
     }))
 
   it.effect("tells what happened to a query, and what it does itself", () =>
