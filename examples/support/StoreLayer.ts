@@ -3,7 +3,7 @@
  *
  * A program of your own needs one line of this: `RedisStoreLive.layerConfig({ url: Config.Redacted("REDIS_URL") })`.
  */
-import { Config, Effect, Layer, Option, Stream } from "effect"
+import { Config, Effect, Layer, Option, type Redacted, Stream } from "effect"
 import { QueryFleet, QueryKey, type RedisStore, RedisStoreLive, RedisStoreMemory } from "effect-query-state"
 
 /** The database that all examples name in their keys. */
@@ -23,12 +23,18 @@ const forget = Effect.gen(function*() {
 export const leavingNoTrace = <E, R>(store: Layer.Layer<RedisStore.RedisStore, E, R>) =>
   Layer.effectDiscard(Effect.addFinalizer(() => Effect.ignore(forget))).pipe(Layer.provideMerge(store))
 
-export const StoreLayer = Layer.unwrap(
-  Effect.map(
-    Config.option(Config.Redacted("REDIS_URL")),
-    Option.match({
-      onNone: () => RedisStoreMemory.layer,
-      onSome: (url) => leavingNoTrace(RedisStoreLive.layer({ url, prefix }))
-    })
+// Where there is no Redis, all layers of this are one store: a layer that is a constant is built once.
+const storeWith = <E>(inRedis: (url: Redacted.Redacted) => Layer.Layer<RedisStore.RedisStore, E>) =>
+  Layer.unwrap(
+    Effect.map(
+      Config.option(Config.Redacted("REDIS_URL")),
+      Option.match({ onNone: () => RedisStoreMemory.layer, onSome: inRedis })
+    )
   )
-)
+
+const inRedis = (url: Redacted.Redacted) => RedisStoreLive.layer({ url, prefix })
+
+export const StoreLayer = storeWith((url) => leavingNoTrace(inRedis(url)))
+
+/** What another process has while there is a `StoreLayer`: connections of its own to the same queries. */
+export const FurtherStoreLayer = storeWith(inRedis)

@@ -1,7 +1,15 @@
 /** The spans of what is done with a query, and how they hang together across processes. */
 import { assert, it } from "@effect/vitest"
-import { Effect, Fiber, Latch, type Layer, Redacted } from "effect"
-import { QueryFleet, QueryStateMachine, RedisStore, RedisStoreLive, RedisStoreMemory } from "effect-query-state"
+import { Cause, Effect, Fiber, Latch, type Layer, Redacted } from "effect"
+import {
+  QueryFleet,
+  QueryStateMachine,
+  RedisStore,
+  RedisStoreError,
+  RedisStoreFaults,
+  RedisStoreLive,
+  RedisStoreMemory
+} from "effect-query-state"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { driveTo, freshKey } from "../support/queries.ts"
@@ -93,7 +101,10 @@ it.effect("many transitions at once are one span, and their claims carry the spa
     const keys = yield* Effect.all([freshKey, freshKey])
     const { layer, one } = make()
     yield* fleet.triggerMany("Queue", keys).pipe(Effect.withSpan("caller"), Effect.provide(layer))
-    assert.deepStrictEqual(Object.fromEntries(one("QueryFleet.triggerMany").attributes), { "query_state.count": 2 })
+    assert.deepStrictEqual(Object.fromEntries(one("QueryFleet.triggerMany").attributes), {
+      "query_state.count": 2,
+      "query_state.failed": 0
+    })
     const records = yield* fleet.readMany(keys)
     for (const record of records) {
       assert.include((yield* Effect.fromResult(record)).traceparent, one("caller").spanId)
@@ -108,4 +119,71 @@ it.effect("where nobody traces, nothing of it is recorded", () =>
     const query = yield* QueryStateMachine.make(yield* freshKey)
     yield* Effect.withSpan(query.run({ execute: () => Effect.void, onCompleted: Effect.void }), "caller")
     assert.isUndefined((yield* query.record).traceparent)
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
+
+it.effect("a span that failed says with what kind of error, and one that was interrupted says none", () =>
+  Effect.gen(function*() {
+    const typesOf = Effect.fnUntraced(function*<E>(
+      use: (query: QueryStateMachine.QueryStateMachine) => Effect.Effect<unknown, E>
+    ) {
+      const query = yield* QueryStateMachine.make(yield* freshKey)
+      yield* query.enqueue
+      const { all, layer } = make()
+      yield* use(query).pipe(Effect.exit, Effect.provide(layer))
+      return all.map(({ attributes, name }) => [name.replace("QueryStateMachine.", ""), attributes.get("error.type")])
+    })
+    assert.deepStrictEqual(
+      yield* typesOf((query) => query.waitUntilComplete({ timeout: 0 })),
+      [["waitUntilComplete", "StillPending"]]
+    )
+    assert.deepStrictEqual(yield* typesOf((query) => query.trigger("Execute", { fence: 2 })), [[
+      "trigger",
+      "LeaseLost"
+    ]])
+    // Of an error of the store, its reason says more.
+    assert.deepStrictEqual(
+      yield* typesOf((query) => query.trigger("Execute", { holder: "" })),
+      [["trigger", "InvalidInput"]]
+    )
+    const recorded = [["trigger", undefined], ["trigger", undefined]]
+    assert.deepStrictEqual(
+      yield* typesOf((query) => query.executing(() => new Cause.TimeoutError())),
+      [["executing", "TimeoutError"], ...recorded]
+    )
+    assert.deepStrictEqual(
+      yield* typesOf((query) => query.executing(() => Effect.die(new RangeError()))),
+      [["executing", "RangeError"], ...recorded]
+    )
+    assert.deepStrictEqual(
+      yield* typesOf((query) => query.executing(() => Effect.interrupt)),
+      [["executing", undefined], ...recorded]
+    )
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
+
+it.effect("many transitions at once say how many of them failed", () =>
+  Effect.gen(function*() {
+    const faults = yield* RedisStoreFaults.RedisStoreFaults
+    const fleet = yield* QueryFleet.make
+    const keys = yield* Effect.all([freshKey, freshKey, freshKey])
+    yield* faults.inject(({ key }) =>
+      key === keys[0] ? undefined : { _tag: "Fail", reason: new RedisStoreError.ConnectionLost({}) }
+    )
+    const { layer, one } = make()
+    yield* fleet.triggerMany("Queue", keys).pipe(Effect.provide(layer))
+    assert.strictEqual(one("QueryFleet.triggerMany").attributes.get("query_state.failed"), 2)
+  }).pipe(Effect.provide(RedisStoreFaults.layer(RedisStoreMemory.layer))))
+
+it.effect("spans of the client of Redis are below the transition that it makes", () =>
+  Effect.gen(function*() {
+    const { layer, one } = make()
+    const store = yield* RedisStore.RedisStore
+    const query = yield* QueryStateMachine.make(yield* freshKey).pipe(
+      Effect.provideService(RedisStore.RedisStore, {
+        ...store,
+        compareAndSet: (...args: Parameters<typeof store.compareAndSet>) =>
+          Effect.withSpan(store.compareAndSet(...args), "EVALSHA")
+      })
+    )
+    yield* Effect.provide(query.enqueue, layer)
+    assert.strictEqual(parentOf(one("EVALSHA")), one("QueryStateMachine.trigger").spanId)
   }).pipe(Effect.provide(RedisStoreMemory.layer)))

@@ -1,4 +1,5 @@
 /** Spans of what is done with queries, where there is a tracer to tell. */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -6,12 +7,15 @@ import type * as Fiber from "effect/Fiber"
 import * as Headers from "effect/http/Headers"
 import * as HttpTraceContext from "effect/http/HttpTraceContext"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
 import * as Tracer from "effect/Tracer"
 import type { StillPending } from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
+import * as Reason from "../../domain/Reason.ts"
 import type { Command, RedisStore } from "../RedisStore.ts"
-import type { RedisStoreError } from "../RedisStoreError.ts"
+import { RedisStoreError } from "../RedisStoreError.ts"
 
 type Store = RedisStore["Service"]
 
@@ -26,10 +30,40 @@ export const attributesOf = (key: QueryKey): Attributes => ({
   "query_state.query": key.query
 })
 
-/** Puts a span around what is done. */
+const isStoreError = Schema.is(RedisStoreError)
+
+/** What kind of error something failed with, unless it was interrupted: a name, of which there are few. */
+const errorType = (cause: Cause.Cause<unknown>): string | undefined => {
+  const reason = Reason.fromCause(cause)
+  if (reason._tag !== "Failed") return undefined
+  const error = Cause.squash(cause)
+  return isStoreError(error) ? error.reason._tag : reason.error
+}
+
+// In the trace of an error a span is named; that it was made in this file tells nobody anything.
+const parentOptions: Tracer.TraceOptions = { captureStackTrace: false }
+
+/** Puts a span around what is done. One that failed says with what kind of error, as OpenTelemetry's conventions want. */
+const inSpan = <A, E, R>(
+  name: string,
+  options: Tracer.SpanOptionsNoTrace,
+  use: (span: Tracer.Span) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.useSpan(
+    name,
+    options,
+    (span) =>
+      Effect.onError(Effect.withParentSpan(use(span), span, parentOptions), (cause) =>
+        Effect.sync(() => {
+          const type = errorType(cause)
+          if (type !== undefined) span.attribute("error.type", type)
+        }))
+  )
+
+/** Puts a span around what is done, where there is a tracer to tell. */
 export const spanned =
   (name: string, attributes: () => Attributes) => <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.withFiber((fiber) => isTraced(fiber) ? Effect.withSpan(self, name, { attributes: attributes() }) : self)
+    Effect.withFiber((fiber) => isTraced(fiber) ? inSpan(name, { attributes: attributes() }, () => self) : self)
 
 /** The span that a claim is made under, as W3C Trace Context writes it. */
 const traceparentOf = ({ context }: Fiber.Fiber<unknown, unknown>): string | undefined => {
@@ -45,7 +79,7 @@ const make = (store: Store): Store => {
       if (!isTraced(fiber)) return store.compareAndSet(key, command)
       const traceparent = traceparentOf(fiber)
       const attributes = { ...attributesOf(key), "query_state.event": command.event }
-      return Effect.useSpan("QueryStateMachine.trigger", { kind: "client", attributes }, (span) =>
+      return inSpan("QueryStateMachine.trigger", { kind: "client", attributes }, (span) =>
         Effect.tap(store.compareAndSet(key, { traceparent, ...command }), ({ changed, record }) =>
           Effect.sync(() => {
             span.attribute("query_state.changed", changed)
@@ -56,11 +90,12 @@ const make = (store: Store): Store => {
     Effect.withFiber((fiber) => {
       if (!isTraced(fiber)) return store.compareAndSetMany(commands)
       const traceparent = traceparentOf(fiber)
-      return Effect.withSpan(
-        store.compareAndSetMany(commands.map(([key, command]) => [key, { traceparent, ...command }])),
-        "QueryFleet.triggerMany",
-        { kind: "client", attributes: { "query_state.count": commands.length } }
-      )
+      const attributes = { "query_state.count": commands.length }
+      return inSpan("QueryFleet.triggerMany", { kind: "client", attributes }, (span) =>
+        Effect.tap(
+          store.compareAndSetMany(commands.map(([key, command]) => [key, { traceparent, ...command }])),
+          (answers) => Effect.sync(() => span.attribute("query_state.failed", answers.filter(Result.isFailure).length))
+        ))
     })
   return { ...store, compareAndSet: compareAndSet as Store["compareAndSet"], compareAndSetMany }
 }
@@ -98,8 +133,8 @@ export const waiting = <A extends QueryRecord>(
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
   Effect.withFiber((fiber) =>
     isTraced(fiber)
-      ? Effect.useSpan("QueryStateMachine.waitUntilComplete", { attributes: attributesOf(key) }, (span) =>
-        Effect.onExit(Effect.withParentSpan(self, span), (exit) =>
+      ? inSpan("QueryStateMachine.waitUntilComplete", { attributes: attributesOf(key) }, (span) =>
+        Effect.onExit(self, (exit) =>
           Effect.sync(() => {
             const record = lastRecord(exit)
             if (record !== undefined) span.addLinks(linkTo(record))
