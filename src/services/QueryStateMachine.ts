@@ -346,11 +346,7 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
     const currentState = Effect.map(record, ({ state }) => state)
     const is = (...tags: ReadonlyArray<QueryState.Tag>) => Effect.map(currentState, ({ _tag }) => tags.includes(_tag))
 
-    const waitUntilComplete = ({ schedule, timeout }: WaitOptions = {}) =>
-      Wait.waitUntilComplete(store, key, {
-        policy: schedule === undefined ? defaultPolicy : () => schedule,
-        timeout
-      })
+    const waitUntilComplete = (options: WaitOptions = {}) => Wait.waitUntilComplete(store, key, waiting(options))
 
     const executing: QueryStateMachine["executing"] = (work, { fence, ...options } = {}) => {
       const claiming = withDefaults(options)
@@ -380,7 +376,7 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
         onCompleted: options.onCompleted,
         purge: options.purge ?? (() => Effect.void),
         recover: options.recover ?? (({ reason }) => reason._tag === "LeaseExpired"),
-        wait: waitUntilComplete(options),
+        waitFrom: (record) => Wait.waitFrom(store, record, waiting(options)),
         ...withDefaults(options)
       })
 
@@ -415,5 +411,10 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
   })
 
 const defaultPolicy: Wait.Policy = ({ announcesAll }) => announcesAll ? backstopSchedule : pollingSchedule
+
+const waiting = ({ schedule, timeout }: WaitOptions): Wait.WaitOptions => ({
+  policy: schedule === undefined ? defaultPolicy : () => schedule,
+  timeout
+})
 
 const withDefaults = ({ holder = defaultHolder, lease = defaultLease }: ClaimOptions) => ({ holder, lease })

@@ -101,31 +101,41 @@ const readUntil = <A extends QueryRecord>(
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
   Effect.flatMap(Schedule.toStep(schedule), (step) => look({ store, key, bell, isWanted, step }))
 
-export const waitUntilComplete = (store: Store, key: QueryKey, options: {
+export interface WaitOptions {
   readonly policy: Policy
   readonly timeout: Duration.Input | undefined
-}): Effect.Effect<Determinate, StillPending | RedisStoreError> =>
-  Effect.flatMap(store.read(key), (record) => {
-    if (isDeterminate(record)) return Effect.succeed(record)
+}
 
-    let last = record
-    const isWanted = (record: QueryRecord): record is Determinate => {
-      last = record
-      return isDeterminate(record)
-    }
-    // Subscribe first, read afterwards: a change in between is seen by one of the two.
-    const wait = Effect.scoped(Effect.suspend(() => {
-      const bell = new Bell()
-      return Effect.flatMap(
-        subscribe(store, key, bell),
-        (changes) => readUntil({ store, key, bell, isWanted }, options.policy(changes))
-      )
-    }))
-    return options.timeout === undefined ? wait : Effect.timeoutOrElse(wait, {
-      duration: options.timeout,
-      orElse: () => Effect.fail(new StillPending({ record: last }))
-    })
+/** Waits on from a record that was read, or that a command was answered with. */
+export const waitFrom = (
+  store: Store,
+  record: QueryRecord,
+  { policy, timeout }: WaitOptions
+): Effect.Effect<Determinate, StillPending | RedisStoreError> => {
+  if (isDeterminate(record)) return Effect.succeed(record)
+
+  const { key } = record
+  let last = record
+  const isWanted = (record: QueryRecord): record is Determinate => {
+    last = record
+    return isDeterminate(record)
+  }
+  // Subscribe first, read afterwards: a change in between is seen by one of the two.
+  const wait = Effect.scoped(Effect.suspend(() => {
+    const bell = new Bell()
+    return Effect.flatMap(
+      subscribe(store, key, bell),
+      (changes) => readUntil({ store, key, bell, isWanted }, policy(changes))
+    )
+  }))
+  return timeout === undefined ? wait : Effect.timeoutOrElse(wait, {
+    duration: timeout,
+    orElse: () => Effect.fail(new StillPending({ record: last }))
   })
+}
+
+export const waitUntilComplete = (store: Store, key: QueryKey, options: WaitOptions) =>
+  Effect.flatMap(store.read(key), (record) => waitFrom(store, record, options))
 
 /** Rings at progress, too. */
 class ProgressBell extends Bell {
