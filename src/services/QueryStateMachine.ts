@@ -9,7 +9,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
 import type { HistoryEntry } from "../domain/HistoryEntry.ts"
-import type { IllegalTransition, LeaseLost, QueryCancelled, StillPending } from "../domain/QueryError.ts"
+import { type IllegalTransition, type LeaseLost, type QueryCancelled, StillPending } from "../domain/QueryError.ts"
 import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
@@ -410,10 +410,19 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
     }
   })
 
-const defaultPolicy: Wait.Policy = ({ announcesAll }) => announcesAll ? backstopSchedule : pollingSchedule
+// These go by nothing: an error a look, with its stack, would be made for nobody.
+const defaultPolicy: Wait.Policy = {
+  schedule: ({ announcesAll }) => announcesAll ? backstopSchedule : pollingSchedule,
+  inputOf: () => undefined
+}
+
+const policyOf = (schedule: Schedule.Schedule<unknown, StillPending>): Wait.Policy => ({
+  schedule: () => schedule as Schedule.Schedule<unknown, unknown>,
+  inputOf: (record) => new StillPending({ record })
+})
 
 const waiting = ({ schedule, timeout }: WaitOptions): Wait.WaitOptions => ({
-  policy: schedule === undefined ? defaultPolicy : () => schedule,
+  policy: schedule === undefined ? defaultPolicy : policyOf(schedule),
   timeout
 })
 

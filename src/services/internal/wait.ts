@@ -49,10 +49,14 @@ const leaseMillisLeft = (store: Store, { state }: QueryRecord): Effect.Effect<nu
     )
 }
 
-/** When to look, given what the store announces. */
-export type Policy = (changes: Changes) => Schedule.Schedule<unknown, StillPending>
+/** When to look: a schedule, given what the store announces, and what it goes by. */
+export interface Policy {
+  readonly schedule: (changes: Changes) => Schedule.Schedule<unknown, unknown>
+  /** What the schedule is told of a record that is pending. */
+  readonly inputOf: (record: QueryRecord) => unknown
+}
 
-type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, StillPending, never, never>>>
+type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, unknown, never, never>>>
 
 /** What a wait goes by. */
 interface Watch<A extends QueryRecord> {
@@ -61,6 +65,7 @@ interface Watch<A extends QueryRecord> {
   readonly bell: Bell
   readonly isWanted: (record: QueryRecord) => record is A
   readonly step: Step
+  readonly policy: Policy
 }
 
 /** Looks until there is what is wanted, and fails with the last record where the schedule ends before. */
@@ -72,22 +77,24 @@ const pause = <A extends QueryRecord>(
   record: QueryRecord
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
   Effect.flatMap(
-    Effect.all([delayAfter(watch, record), leaseMillisLeft(watch.store, record)]),
-    ([delayMillis, leaseMillis]) =>
-      Effect.flatMap(
-        watch.bell.wait(record.version, Math.min(delayMillis, leaseMillis)),
-        (isTimeToLook) => isTimeToLook || leaseMillis <= delayMillis ? look(watch) : pause(watch, record)
-      )
+    delayAfter(watch, record),
+    (delayMillis) =>
+      Effect.flatMap(leaseMillisLeft(watch.store, record), (leaseMillis) =>
+        Effect.flatMap(
+          watch.bell.wait(record.version, Math.min(delayMillis, leaseMillis)),
+          (isTimeToLook) => isTimeToLook || leaseMillis <= delayMillis ? look(watch) : pause(watch, record)
+        ))
   )
 
 /** How many milliseconds the schedule waits after a record. */
-const delayAfter = ({ step }: Pick<Watch<never>, "step">, record: QueryRecord): Effect.Effect<number, StillPending> => {
-  const pending = new StillPending({ record })
-  return Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => step(nowMillis, pending)).pipe(
+const delayAfter = (
+  { policy, step }: Pick<Watch<never>, "step" | "policy">,
+  record: QueryRecord
+): Effect.Effect<number, StillPending> =>
+  Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => step(nowMillis, policy.inputOf(record))).pipe(
     Effect.map(([, delay]) => Duration.toMillis(delay)),
-    Pull.catchDone(() => Effect.fail(pending))
+    Pull.catchDone(() => Effect.fail(new StillPending({ record })))
   )
-}
 
 /**
  * Reads a record until it is one to answer with, and fails with the last one where the schedule ends before.
@@ -96,10 +103,9 @@ const delayAfter = ({ step }: Pick<Watch<never>, "step">, record: QueryRecord): 
  * times the memory while it waits, mostly for fibers that race each other.
  */
 const readUntil = <A extends QueryRecord>(
-  { bell, isWanted, key, store }: Omit<Watch<A>, "step">,
-  schedule: Schedule.Schedule<unknown, StillPending>
+  { changes, ...watch }: Omit<Watch<A>, "step"> & { readonly changes: Changes }
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
-  Effect.flatMap(Schedule.toStep(schedule), (step) => look({ store, key, bell, isWanted, step }))
+  Effect.flatMap(Schedule.toStep(watch.policy.schedule(changes)), (step) => look({ ...watch, step }))
 
 export interface WaitOptions {
   readonly policy: Policy
@@ -125,7 +131,7 @@ export const waitFrom = (
     const bell = new Bell()
     return Effect.flatMap(
       subscribe(store, key, bell),
-      (changes) => readUntil({ store, key, bell, isWanted }, policy(changes))
+      (changes) => readUntil({ store, key, bell, isWanted, policy, changes })
     )
   }))
   return timeout === undefined ? wait : Effect.timeoutOrElse(wait, {
@@ -158,7 +164,7 @@ export const changes = (store: Store, key: QueryKey, policy: Policy): Stream.Str
       (changes) =>
         Stream.unfold<QueryRecord | undefined, QueryRecord, RedisStoreError, never>(undefined, (seen) => {
           const isWanted = (record: QueryRecord): record is QueryRecord => isNews(record, seen)
-          return readUntil({ store, key, bell, isWanted }, policy(changes)).pipe(
+          return readUntil({ store, key, bell, isWanted, policy, changes }).pipe(
             Effect.map((record) => [record, record] as const),
             Effect.catchTag("StillPending", () => Effect.undefined)
           )
