@@ -11,12 +11,12 @@ import * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
 import type { HistoryEntry } from "../domain/HistoryEntry.ts"
 import type * as Progress from "../domain/Progress.ts"
-import type {
-  IllegalTransition,
-  LeaseLost,
-  QueryCancelled,
-  QueryErrored,
-  QueryResetFailed,
+import {
+  type IllegalTransition,
+  type LeaseLost,
+  type QueryCancelled,
+  type QueryErrored,
+  type QueryResetFailed,
   StillPending
 } from "../domain/QueryError.ts"
 import type { QueryEvent } from "../domain/QueryEvent.ts"
@@ -367,11 +367,7 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
     const currentState = Effect.map(record, ({ state }) => state)
     const is = (...tags: ReadonlyArray<QueryState.Tag>) => Effect.map(currentState, ({ _tag }) => tags.includes(_tag))
 
-    const waitUntilComplete = ({ schedule, timeout }: WaitOptions = {}) =>
-      Wait.waitUntilComplete(store, key, {
-        policy: schedule === undefined ? defaultPolicy : () => schedule,
-        timeout
-      })
+    const waitUntilComplete = (options: WaitOptions = {}) => Wait.waitUntilComplete(store, key, waiting(options))
 
     const executing: QueryStateMachine["executing"] = (work, { fence, ...options } = {}) => {
       const claiming = withDefaults(options)
@@ -401,7 +397,7 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
         onCompleted: options.onCompleted,
         purge: options.purge ?? (() => Effect.void),
         recover: options.recover ?? (({ reason }) => reason._tag === "LeaseExpired"),
-        wait: waitUntilComplete(options),
+        waitFrom: (record) => Wait.waitFrom(store, record, waiting(options)),
         ...withDefaults(options)
       })
 
@@ -435,6 +431,20 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
     }
   })
 
-const defaultPolicy: Wait.Policy = ({ announcesAll }) => announcesAll ? backstopSchedule : pollingSchedule
+// These go by nothing: an error a look, with its stack, would be made for nobody.
+const defaultPolicy: Wait.Policy = {
+  schedule: ({ announcesAll }) => announcesAll ? backstopSchedule : pollingSchedule,
+  inputOf: () => undefined
+}
+
+const policyOf = (schedule: Schedule.Schedule<unknown, StillPending>): Wait.Policy => ({
+  schedule: () => schedule as Schedule.Schedule<unknown, unknown>,
+  inputOf: (record) => new StillPending({ record })
+})
+
+const waiting = ({ schedule, timeout }: WaitOptions): Wait.WaitOptions => ({
+  policy: schedule === undefined ? defaultPolicy : policyOf(schedule),
+  timeout
+})
 
 const withDefaults = ({ holder = defaultHolder, lease = defaultLease }: ClaimOptions) => ({ holder, lease })

@@ -10,6 +10,7 @@ import { Acknowledgements, type Replicas } from "./acknowledgements.ts"
 import { isElsewhere, isNoScript, isTransient, toReason } from "./failure.ts"
 import { isChanged } from "./scripts.ts"
 import type { Server, Topology } from "./topology.ts"
+import { within } from "./within.ts"
 
 /** A script that the server has been given, the hash it goes by there, and how many keys it takes. */
 export interface Script {
@@ -83,22 +84,12 @@ export const make = (
 ): Connection => {
   const after = Duration.toMillis(commandTimeout)
 
-  // One timer of Node a command, and no fiber to race against it: Node keeps the timers of one duration in a linked list.
   const bounded = <A>(send: () => Promise<A>, redisKey?: string): Effect.Effect<A, RedisStoreError.Reason> =>
-    Effect.callback((resume) => {
-      // @effect-diagnostics-next-line globalTimersInEffect:off -- see above; a socket lives in real time anyway
-      const timer = setTimeout(() => resume(Effect.fail(new RedisStoreError.TimedOut({ after }))), after)
+    within(after, (answer) => {
       send().then(
-        (value) => {
-          clearTimeout(timer)
-          resume(Effect.succeed(value))
-        },
-        (error) => {
-          clearTimeout(timer)
-          resume(Effect.fail(toReason(error, redisKey)))
-        }
+        (value) => answer(Effect.succeed(value)),
+        (error) => answer(Effect.fail(toReason(error, redisKey)))
       )
-      return Effect.sync(() => clearTimeout(timer))
     })
 
   const send: Send = (script, redisKey, args) =>

@@ -1,15 +1,15 @@
 /** Channels, counted by those who are interested in them, over one subscriber. */
 import * as Arr from "effect/Array"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import type { Listener } from "../../services/RedisStore.ts"
-import * as RedisStoreError from "../../services/RedisStoreError.ts"
+import type * as RedisStoreError from "../../services/RedisStoreError.ts"
 import { Listeners } from "./listeners.ts"
 import * as Scripts from "./scripts.ts"
 import type * as Subscriber from "./subscriber.ts"
+import { within } from "./within.ts"
 
 export interface Subscriptions {
   /** Subscribes to a channel while the scope is open, and returns once the server has acknowledged it. */
@@ -21,6 +21,27 @@ export interface Subscriptions {
   readonly read: (channel: string, version: number) => void
 }
 
+type Acknowledged = Effect.Effect<void, RedisStoreError.Reason>
+
+/** What the server answers to a subscription, for those who wait for it. */
+class Acknowledgement {
+  private answered: Acknowledged | undefined
+  private readonly waiting = new Set<(answer: Acknowledged) => void>()
+
+  answer(answer: Acknowledged): void {
+    this.answered = answer
+    this.waiting.forEach((resume) => resume(answer))
+    this.waiting.clear()
+  }
+
+  within(millis: number): Acknowledged {
+    return this.answered ?? within(millis, (answer) => {
+      this.waiting.add(answer)
+      return () => this.waiting.delete(answer)
+    })
+  }
+}
+
 /** Makes subscriptions over a subscriber that is opened when it is first needed and stays until the scope closes. */
 export const make = Effect.fnUntraced(function*(
   open: Subscriber.Open,
@@ -29,7 +50,7 @@ export const make = Effect.fnUntraced(function*(
   const after = Duration.toMillis(commandTimeout)
   const listeners = new Listeners()
   // Of the channels that are not acknowledged yet, or refused.
-  const acknowledgements = new Map<string, Deferred.Deferred<void, RedisStoreError.Reason>>()
+  const acknowledgements = new Map<string, Acknowledgement>()
   // The channels that somebody came to, or all left, since the server was last told.
   const untold = new Set<string>()
   let subscriber: Subscriber.Subscriber | undefined
@@ -57,10 +78,10 @@ export const make = Effect.fnUntraced(function*(
       if (acknowledgement === undefined) {
         listeners.hint(channel, Number.POSITIVE_INFINITY)
       } else if (refusal !== undefined) {
-        Deferred.doneUnsafe(acknowledgement, Effect.fail(refusal))
+        acknowledgement.answer(Effect.fail(refusal))
       } else {
         if (acknowledgements.get(channel) === acknowledgement) acknowledgements.delete(channel)
-        Deferred.doneUnsafe(acknowledgement, Effect.void)
+        acknowledgement.answer(Effect.void)
       }
     })
   }
@@ -85,7 +106,7 @@ export const make = Effect.fnUntraced(function*(
   const enter = (channel: string, listener: Listener): void => {
     subscriber ??= open(handlers)
     if (!listeners.has(channel)) {
-      acknowledgements.set(channel, Deferred.makeUnsafe())
+      acknowledgements.set(channel, new Acknowledgement())
       changed(channel)
     }
     listeners.add(channel, listener)
@@ -98,14 +119,8 @@ export const make = Effect.fnUntraced(function*(
     changed(channel)
   }
 
-  const acknowledged = (channel: string): Effect.Effect<void, RedisStoreError.Reason> =>
-    Effect.suspend(() => {
-      const acknowledgement = acknowledgements.get(channel)
-      return acknowledgement === undefined ? Effect.void : Effect.timeoutOrElse(Deferred.await(acknowledgement), {
-        duration: commandTimeout,
-        orElse: () => Effect.fail(new RedisStoreError.TimedOut({ after }))
-      })
-    })
+  const acknowledged = (channel: string): Acknowledged =>
+    Effect.suspend(() => acknowledgements.get(channel)?.within(after) ?? Effect.void)
 
   yield* Effect.addFinalizer(() => subscriber?.close ?? Effect.void)
 

@@ -1,10 +1,11 @@
 /** Running a query once, by whoever comes first, and joining that run. */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as QueryError from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
+import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import type { DeterminateRecord, FailedState, HeldClaim, RunError } from "../QueryStateMachine.ts"
 import type { RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
@@ -13,7 +14,7 @@ import * as Trace from "./trace.ts"
 
 type Store = RedisStore["Service"]
 
-// Whoever lost a race for a query looks again soon, and not at once.
+// Whoever loses one race for a query after the other tries again soon, and not at once.
 const afterLostRace = Schedule.min([Schedule.exponential("10 millis"), Schedule.spaced("1 second")]).pipe(
   Schedule.jittered
 )
@@ -29,8 +30,16 @@ const failure = (key: QueryKey, state: FailedState) => {
   }
 }
 
+/** What comes of a race for a query: a result, or how the query stands since somebody else was faster. */
+type Race<A> = Result.Result<A, QueryRecord>
+
+const won = <A>(value: A): Race<A> => Result.succeed(value)
+const lostRace = <A>(record: QueryRecord): Effect.Effect<Race<A>> => Effect.succeed(Result.fail(record))
+
 export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, options: {
-  readonly wait: Effect.Effect<DeterminateRecord, QueryError.StillPending | RedisStoreError>
+  readonly waitFrom: (
+    record: QueryRecord
+  ) => Effect.Effect<DeterminateRecord, QueryError.StillPending | RedisStoreError>
   readonly execute: (claim: HeldClaim) => Effect.Effect<A, E1, R1>
   readonly onCompleted: Effect.Effect<A, E2, R2>
   readonly purge: (claim: HeldClaim) => Effect.Effect<unknown, E3, R3>
@@ -39,7 +48,6 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, opti
   readonly lease: Duration.Input
 }): Effect.Effect<A, E1 | E2 | E3 | RunError, R1 | R2 | R3> => {
   const { holder, lease } = options
-  const lostRace = () => Effect.succeedNone
 
   const runFirst = owned(store, key, {
     claim: Effect.gen(function*() {
@@ -56,8 +64,8 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, opti
     }),
     lease,
     events: execution,
-    refused: lostRace,
-    work: (claim) => Effect.asSome(options.execute(claim))
+    refused: lostRace<A>,
+    work: (claim) => Effect.map(options.execute(claim), won)
   })
 
   // Only what was looked at is started over: somebody else may have done so meanwhile, and have a result by now.
@@ -68,25 +76,35 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(store: Store, key: QueryKey, opti
       ),
       lease,
       events: reset,
-      refused: lostRace,
-      work: (claim) => Effect.asSome(options.purge(claim))
+      refused: lostRace<unknown>,
+      work: (claim) => Effect.map(options.purge(claim), won)
     })
 
-  const attempt = Effect.gen(function*() {
-    const { state, version } = yield* options.wait
+  const attempt = Effect.fnUntraced(function*(from: QueryRecord) {
+    const { state, version } = yield* options.waitFrom(from)
     switch (state._tag) {
       case "Completed":
-        return yield* Effect.asSome(options.onCompleted)
+        return won(yield* options.onCompleted)
       case "Known":
         return yield* runFirst
-      default:
+      default: {
         if (!options.recover(state)) return yield* failure(key, state)
-        return Option.isSome(yield* startOver(version)) ? yield* runFirst : Option.none()
+        const purged = yield* startOver(version)
+        return Result.isSuccess(purged) ? yield* runFirst : Result.fail(purged.failure)
+      }
     }
   })
-  // The schedule goes on for ever, so that this ends with a result or not at all.
-  return Effect.repeat(attempt, { schedule: afterLostRace, until: Option.isSome }).pipe(
-    Effect.map(Option.getOrThrow),
-    Trace.spanned("QueryStateMachine.run", () => Trace.attributesOf(key))
-  )
+
+  return Effect.gen(function*() {
+    let latest = yield* store.read(key)
+    const race = Effect.map(
+      Effect.suspend(() => attempt(latest)),
+      Result.mapError((record) => latest = record)
+    )
+    const first = yield* race
+    if (Result.isSuccess(first)) return first.success
+    // Who was faster holds the query by now, or has its result. The schedule goes on for ever, so that this ends with a
+    // result or not at all.
+    return Result.getOrThrow(yield* Effect.repeat(race, { schedule: afterLostRace, until: Result.isSuccess }))
+  }).pipe(Trace.spanned("QueryStateMachine.run", () => Trace.attributesOf(key)))
 }

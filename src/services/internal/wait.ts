@@ -51,10 +51,14 @@ const leaseMillisLeft = (store: Store, { state }: QueryRecord): Effect.Effect<nu
     )
 }
 
-/** When to look, given what the store announces. */
-export type Policy = (changes: Changes) => Schedule.Schedule<unknown, StillPending>
+/** When to look: a schedule, given what the store announces, and what it goes by. */
+export interface Policy {
+  readonly schedule: (changes: Changes) => Schedule.Schedule<unknown, unknown>
+  /** What the schedule is told of a record that is pending. */
+  readonly inputOf: (record: QueryRecord) => unknown
+}
 
-type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, StillPending, never, never>>>
+type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, unknown, never, never>>>
 
 /** What a wait goes by. */
 interface Watch<A extends QueryRecord> {
@@ -63,6 +67,7 @@ interface Watch<A extends QueryRecord> {
   readonly bell: Bell
   readonly isWanted: (record: QueryRecord) => record is A
   readonly step: Step
+  readonly policy: Policy
 }
 
 /** Looks until there is what is wanted, and fails with the last record where the schedule ends before. */
@@ -74,27 +79,29 @@ const pause = <A extends QueryRecord>(
   record: QueryRecord
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
   Effect.flatMap(
-    Effect.all([delayAfter(watch, record), leaseMillisLeft(watch.store, record)]),
-    ([delayMillis, leaseMillis]) =>
-      Effect.flatMap(
-        watch.bell.wait(record.version, Math.min(delayMillis, leaseMillis)),
-        (wake) => {
-          const isLease = leaseMillis <= delayMillis
-          if (wake === "looked" && !isLease) return pause(watch, record)
-          const source = wake === "hint" ? "hint" : isLease ? "lease" : "backstop"
-          return Effect.andThen(Metric.update(QueryMetrics.wakeUps[source], 1), look(watch))
-        }
-      )
+    delayAfter(watch, record),
+    (delayMillis) =>
+      Effect.flatMap(leaseMillisLeft(watch.store, record), (leaseMillis) =>
+        Effect.flatMap(
+          watch.bell.wait(record.version, Math.min(delayMillis, leaseMillis)),
+          (wake) => {
+            const isLease = leaseMillis <= delayMillis
+            if (wake === "looked" && !isLease) return pause(watch, record)
+            const source = wake === "hint" ? "hint" : isLease ? "lease" : "backstop"
+            return Effect.andThen(Metric.update(QueryMetrics.wakeUps[source], 1), look(watch))
+          }
+        ))
   )
 
 /** How many milliseconds the schedule waits after a record. */
-const delayAfter = ({ step }: Pick<Watch<never>, "step">, record: QueryRecord): Effect.Effect<number, StillPending> => {
-  const pending = new StillPending({ record })
-  return Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => step(nowMillis, pending)).pipe(
+const delayAfter = (
+  { policy, step }: Pick<Watch<never>, "step" | "policy">,
+  record: QueryRecord
+): Effect.Effect<number, StillPending> =>
+  Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => step(nowMillis, policy.inputOf(record))).pipe(
     Effect.map(([, delay]) => Duration.toMillis(delay)),
-    Pull.catchDone(() => Effect.fail(pending))
+    Pull.catchDone(() => Effect.fail(new StillPending({ record })))
   )
-}
 
 /**
  * Reads a record until it is one to answer with, and fails with the last one where the schedule ends before.
@@ -103,10 +110,9 @@ const delayAfter = ({ step }: Pick<Watch<never>, "step">, record: QueryRecord): 
  * times the memory while it waits, mostly for fibers that race each other.
  */
 const readUntil = <A extends QueryRecord>(
-  { bell, isWanted, key, store }: Omit<Watch<A>, "step">,
-  schedule: Schedule.Schedule<unknown, StillPending>
+  { changes, ...watch }: Omit<Watch<A>, "step"> & { readonly changes: Changes }
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
-  Effect.flatMap(Schedule.toStep(schedule), (step) => look({ store, key, bell, isWanted, step }))
+  Effect.flatMap(Schedule.toStep(watch.policy.schedule(changes)), (step) => look({ ...watch, step }))
 
 const outcomeOf = (exit: Exit.Exit<unknown, StillPending | RedisStoreError>): QueryMetrics.WaitOutcome => {
   if (Exit.isSuccess(exit)) return "determinate"
@@ -124,35 +130,46 @@ const timed = <A, R>(self: Effect.Effect<A, StillPending | RedisStoreError, R>) 
           Metric.update(QueryMetrics.waitDuration[outcomeOf(exit)], (endMillis - startMillis) / 1_000)))
   )
 
-export const waitUntilComplete = (store: Store, key: QueryKey, options: {
+export interface WaitOptions {
   readonly policy: Policy
   readonly timeout: Duration.Input | undefined
-}): Effect.Effect<DeterminateRecord, StillPending | RedisStoreError> =>
-  Trace.waiting(
-    key,
-    Effect.flatMap(store.read(key), (record) => {
-      if (isDeterminate(record)) return Effect.succeed(record)
+}
 
-      let last = record
-      const isWanted = (record: QueryRecord): record is DeterminateRecord => {
-        last = record
-        return isDeterminate(record)
-      }
-      // Subscribe first, read afterwards: a change in between is seen by one of the two.
-      const wait = Effect.scoped(Effect.suspend(() => {
-        const bell = new Bell()
-        return Effect.flatMap(
-          subscribe(store, key, bell),
-          (changes) => readUntil({ store, key, bell, isWanted }, options.policy(changes))
-        )
-      }))
-      const bounded = options.timeout === undefined ? wait : Effect.timeoutOrElse(wait, {
-        duration: options.timeout,
-        orElse: () => Effect.fail(new StillPending({ record: last }))
-      })
-      return timed(bounded)
+const waitOn = (
+  store: Store,
+  record: QueryRecord,
+  { policy, timeout }: WaitOptions
+): Effect.Effect<DeterminateRecord, StillPending | RedisStoreError> => {
+  if (isDeterminate(record)) return Effect.succeed(record)
+
+  const { key } = record
+  let last = record
+  const isWanted = (record: QueryRecord): record is DeterminateRecord => {
+    last = record
+    return isDeterminate(record)
+  }
+  // Subscribe first, read afterwards: a change in between is seen by one of the two.
+  const wait = Effect.scoped(Effect.suspend(() => {
+    const bell = new Bell()
+    return Effect.flatMap(
+      subscribe(store, key, bell),
+      (changes) => readUntil({ store, key, bell, isWanted, policy, changes })
+    )
+  }))
+  return timed(
+    timeout === undefined ? wait : Effect.timeoutOrElse(wait, {
+      duration: timeout,
+      orElse: () => Effect.fail(new StillPending({ record: last }))
     })
   )
+}
+
+/** Waits on from a record that was read, or that a command was answered with. */
+export const waitFrom = (store: Store, record: QueryRecord, options: WaitOptions) =>
+  Trace.waiting(record.key, waitOn(store, record, options))
+
+export const waitUntilComplete = (store: Store, key: QueryKey, options: WaitOptions) =>
+  Trace.waiting(key, Effect.flatMap(store.read(key), (record) => waitOn(store, record, options)))
 
 /** Rings at progress, too. */
 class ProgressBell extends Bell {
@@ -175,7 +192,7 @@ export const changes = (store: Store, key: QueryKey, policy: Policy): Stream.Str
       (changes) =>
         Stream.unfold<QueryRecord | undefined, QueryRecord, RedisStoreError, never>(undefined, (seen) => {
           const isWanted = (record: QueryRecord): record is QueryRecord => isNews(record, seen)
-          return readUntil({ store, key, bell, isWanted }, policy(changes)).pipe(
+          return readUntil({ store, key, bell, isWanted, policy, changes }).pipe(
             Effect.map((record) => [record, record] as const),
             Effect.catchTag("StillPending", () => Effect.undefined)
           )
