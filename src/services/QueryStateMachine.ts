@@ -143,7 +143,8 @@ export type FailedState = QueryState.Errored | QueryState.Cancelled | QueryState
  * - `onCompleted` fetches the result of a query that is Completed.
  * - `purge` removes what an earlier run left behind, before the query is run again. Default: nothing.
  * - `recover` tells whether to reset a query that ended without a result and run it again. Default: only where a lease
- *   lapsed, since nobody decided that outcome.
+ *   lapsed, since nobody decided that outcome. All who joined ask it, so that one which always says yes runs work that
+ *   always fails once for each of them.
  *
  * @category models
  * @since 0.1.0
@@ -355,21 +356,100 @@ export const reportInterval: Duration.Duration = Report.interval
  * @since 0.1.0
  */
 export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, RedisStore> =>
-  RedisStore.useSync((untraced) => {
-    const store = Trace.traced(untraced)
-    const trigger = ((event: QueryEvent, options?: TriggerOptions & { readonly fence?: undefined }) =>
+  RedisStore.useSync((store) => new Machine(Trace.traced(store), key))
+
+/** Makes each member when it is asked for: a program that has thousands of queries uses one or two of each. */
+class Machine implements QueryStateMachine {
+  readonly key: QueryKey
+  private readonly store: RedisStore["Service"]
+
+  constructor(store: RedisStore["Service"], key: QueryKey) {
+    this.store = store
+    this.key = key
+  }
+
+  get trigger(): QueryStateMachine["trigger"] {
+    const { key, store } = this
+    return ((event: QueryEvent, options?: TriggerOptions & { readonly fence?: undefined }) =>
       Effect.map(
         store.compareAndSet(key, { event, ...options }),
         ({ changed, record }): Answer => ({ state: record.state, changed })
       )) as QueryStateMachine["trigger"]
+  }
 
-    const record = store.read(key)
-    const currentState = Effect.map(record, ({ state }) => state)
-    const is = (...tags: ReadonlyArray<QueryState.Tag>) => Effect.map(currentState, ({ _tag }) => tags.includes(_tag))
+  get enqueue() {
+    return this.trigger("Queue")
+  }
+  get execute() {
+    return this.trigger("Execute")
+  }
+  get finish() {
+    return this.trigger("Finish")
+  }
+  get raiseError() {
+    return this.trigger("Error")
+  }
+  get cancel() {
+    return this.trigger("Cancel", { reason: Reason.requested() })
+  }
+  get reset() {
+    return this.trigger("Reset")
+  }
+  get finishResetting() {
+    return this.trigger("FinishReset")
+  }
 
-    const waitUntilComplete = (options: WaitOptions = {}) => Wait.waitUntilComplete(store, key, waiting(options))
+  get record() {
+    return this.store.read(this.key)
+  }
+  get currentState() {
+    return Effect.map(this.record, ({ state }) => state)
+  }
+  private is(...tags: ReadonlyArray<QueryState.Tag>) {
+    return Effect.map(this.currentState, ({ _tag }) => tags.includes(_tag))
+  }
+  get isKnown() {
+    return this.is("Known")
+  }
+  get isQueued() {
+    return this.is("Queued")
+  }
+  get isExecuting() {
+    return this.is("Executing")
+  }
+  get isCompleted() {
+    return this.is("Completed")
+  }
+  get isErrored() {
+    return this.is("Errored")
+  }
+  get isCancelled() {
+    return this.is("Cancelled")
+  }
+  get isResetting() {
+    return this.is("Resetting")
+  }
+  get isResetFailed() {
+    return this.is("ResetFailed")
+  }
+  get isFinishedExecuting() {
+    return this.is("Completed", "Errored")
+  }
 
-    const executing: QueryStateMachine["executing"] = (work, { fence, ...options } = {}) => {
+  get history() {
+    return this.store.history(this.key)
+  }
+  get changes() {
+    return Wait.changes(this.store, this.key, defaultPolicy)
+  }
+  get waitUntilComplete(): QueryStateMachine["waitUntilComplete"] {
+    const { key, store } = this
+    return (options = {}) => Wait.waitUntilComplete(store, key, waiting(options))
+  }
+
+  get executing(): QueryStateMachine["executing"] {
+    const { key, store } = this
+    return (work, { fence, ...options } = {}) => {
       const claiming = withDefaults(options)
       return Owned.owned(store, key, {
         claim: store.compareAndSet(key, { event: "Execute", fence, ...claiming }),
@@ -379,8 +459,10 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
         work
       })
     }
-
-    const resetting: QueryStateMachine["resetting"] = (purge, options = {}) => {
+  }
+  get resetting(): QueryStateMachine["resetting"] {
+    const { key, store } = this
+    return (purge, options = {}) => {
       const claiming = withDefaults(options)
       return Owned.owned(store, key, {
         claim: store.compareAndSet(key, { event: "Reset", ...claiming }),
@@ -390,46 +472,22 @@ export const make = (key: QueryKey): Effect.Effect<QueryStateMachine, never, Red
         work: purge
       })
     }
-
-    const run: QueryStateMachine["run"] = (options) =>
+  }
+  get run(): QueryStateMachine["run"] {
+    const { key, store } = this
+    return (options) =>
       Run.run(store, key, {
         execute: options.execute,
         onCompleted: options.onCompleted,
         purge: options.purge ?? (() => Effect.void),
-        recover: options.recover ?? (({ reason }) => reason._tag === "LeaseExpired"),
+        recover: options.recover ?? isUndecided,
         waitFrom: (record) => Wait.waitFrom(store, record, waiting(options)),
         ...withDefaults(options)
       })
+  }
+}
 
-    return {
-      key,
-      trigger,
-      enqueue: trigger("Queue"),
-      execute: trigger("Execute"),
-      finish: trigger("Finish"),
-      raiseError: trigger("Error"),
-      cancel: trigger("Cancel", { reason: Reason.requested() }),
-      reset: trigger("Reset"),
-      finishResetting: trigger("FinishReset"),
-      currentState,
-      record,
-      isKnown: is("Known"),
-      isQueued: is("Queued"),
-      isExecuting: is("Executing"),
-      isCompleted: is("Completed"),
-      isErrored: is("Errored"),
-      isCancelled: is("Cancelled"),
-      isResetting: is("Resetting"),
-      isResetFailed: is("ResetFailed"),
-      isFinishedExecuting: is("Completed", "Errored"),
-      history: store.history(key),
-      changes: Wait.changes(store, key, defaultPolicy),
-      waitUntilComplete,
-      executing,
-      resetting,
-      run
-    }
-  })
+const isUndecided = ({ reason }: FailedState): boolean => reason._tag === "LeaseExpired"
 
 // These go by nothing: an error a look, with its stack, would be made for nobody.
 const defaultPolicy: Wait.Policy = {
