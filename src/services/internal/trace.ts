@@ -31,12 +31,15 @@ export const spanned =
   (name: string, attributes: () => Attributes) => <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.withFiber((fiber) => isTraced(fiber) ? Effect.withSpan(self, name, { attributes: attributes() }) : self)
 
-/** The span that a claim is made under, as W3C Trace Context writes it. */
+/**
+ * The span that a claim is made under, as W3C Trace Context writes it; nothing where the ids of the tracer are others. A
+ * store would refuse those, and no transition is to fail for its trace.
+ */
 const traceparentOf = ({ context }: Fiber.Fiber<unknown, unknown>): string | undefined => {
   const span = Option.getOrUndefined(Context.getOption(context, Tracer.ParentSpan))
-  return span?._tag !== "Span" || Context.get(span.annotations, Tracer.DisablePropagation)
-    ? undefined
-    : HttpTraceContext.toHeaders(span)["traceparent"]
+  if (span?._tag !== "Span" || Context.get(span.annotations, Tracer.DisablePropagation)) return undefined
+  const headers = HttpTraceContext.toHeaders(span)
+  return Option.isSome(HttpTraceContext.w3c(headers)) ? headers["traceparent"] : undefined
 }
 
 const make = (store: Store): Store => {
