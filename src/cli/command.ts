@@ -174,12 +174,16 @@ const checkWhich = ({ queries, state }: Which) =>
     ? Effect.fail(new CliError.ValidationError({ message: "Give ids of queries, or else --state" }))
     : Effect.void
 
-const keysOf = Effect.fnUntraced(function*({ db, queries, state }: Which) {
+/** The queries that are named, or those that are in one of the states, and are left alone should they move on. */
+const targetsOf = Effect.fnUntraced(function*({ db, queries, state }: Which) {
+  if (state.length === 0) {
+    return Array.from(new Set(queries), (query): Steering.Target => ({ key: { db, query } }))
+  }
   const fleet = yield* QueryFleet.make
-  const found = state.length === 0
-    ? queries
-    : yield* fleet.list(db, { states: state }).pipe(Stream.map(({ key }) => key.query), Stream.runCollect)
-  return Array.from(new Set(found), (query): QueryKey.QueryKey => ({ db, query }))
+  const records = yield* Stream.runCollect(fleet.list(db, { states: state }))
+  // A list may hold a query twice.
+  const byId = new Map(records.map(({ key, version }) => [key.query, { key, fence: version }]))
+  return Array.from(byId.values())
 })
 
 const cancel = Command.make(
@@ -191,7 +195,7 @@ const cancel = Command.make(
   },
   Effect.fnUntraced(function*({ by, dryRun, note, ...which }) {
     const reason = Reason.requested({ by: Option.getOrUndefined(by), note: Option.getOrUndefined(note) })
-    yield* Steering.steer(Steering.cancel(reason), yield* keysOf(which), dryRun)
+    yield* Steering.steer(Steering.cancel(reason), yield* targetsOf(which), dryRun)
   })
 ).pipe(
   Command.validate((input) => checkWhich(input)),
@@ -209,7 +213,8 @@ const cancel = Command.make(
 const reset = Command.make(
   "reset",
   steered,
-  ({ dryRun, ...which }) => Effect.flatMap(keysOf(which), (keys) => Steering.steer(Steering.reset, keys, dryRun))
+  ({ dryRun, ...which }) =>
+    Effect.flatMap(targetsOf(which), (targets) => Steering.steer(Steering.reset, targets, dryRun))
 ).pipe(
   Command.validate((input) => checkWhich(input)),
   Command.provide((input) => Connection.layer(input)),

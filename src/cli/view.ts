@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Order from "effect/Order"
 import type * as Terminal from "effect/Terminal"
 import * as HistoryEntry from "../domain/HistoryEntry.ts"
+import { percent } from "../domain/internal/percent.ts"
 import * as Progress from "../domain/Progress.ts"
 import * as QueryEvent from "../domain/QueryEvent.ts"
 import type { DbId } from "../domain/QueryKey.ts"
@@ -200,8 +201,7 @@ const gauge = (progress: Progress.Progress | undefined): string => {
   const part = Progress.fraction(progress)
   if (part === undefined) return cut(`${progress.done} done`, gaugeWidth + 5)
   const cells = Math.floor(part * gaugeWidth)
-  const percent = `${Math.floor(part * 100)}%`
-  return `${"▓".repeat(cells)}${"░".repeat(gaugeWidth - cells)} ${percent.padStart(4)}`
+  return `${"▓".repeat(cells)}${"░".repeat(gaugeWidth - cells)} ${`${percent(part)}%`.padStart(4)}`
 }
 
 interface Column {

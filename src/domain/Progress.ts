@@ -7,6 +7,7 @@
 import type * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { cut } from "./internal/cut.ts"
+import { percent } from "./internal/percent.ts"
 
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 
@@ -89,8 +90,8 @@ export const fraction = ({ done, total }: Progress): number | undefined =>
  */
 export const format = (self: Progress): string => {
   const part = fraction(self)
-  const percent = part === undefined ? "" : ` (${Math.floor(part * 100)} %)`
-  return `${self.done}${self.total === undefined ? "" : ` of ${self.total}`}${percent}${
+  const share = part === undefined ? "" : ` (${percent(part)} %)`
+  return `${self.done}${self.total === undefined ? "" : ` of ${self.total}`}${share}${
     self.note === undefined ? "" : `: ${self.note}`
   }`
 }

@@ -28,7 +28,7 @@ const boundaries = Metric.exponentialBoundaries({ start: 0.001, factor: 4, count
 export type TransitionOutcome = "changed" | "refused" | "lease_lost" | "failed"
 
 /**
- * `query_state.transitions`: transitions that this process asked for, by `event` and `outcome`.
+ * `query_state.transitions`: transitions that this process asked for, by `query_state.event` and `query_state.outcome`.
  *
  * **Example**
  *
@@ -51,13 +51,13 @@ export const transitions: Readonly<
       Metric.counter("query_state.transitions", {
         description: "Transitions that were asked for",
         incremental: true,
-        attributes: { event, outcome }
+        attributes: { "query_state.event": event, "query_state.outcome": outcome }
       }))
 )
 
 /**
- * `query_state.state.duration`: how long queries had been in a `state`, in seconds; counted by the process that moves the
- * query on.
+ * `query_state.state.duration`: how long queries had been in a state, by `query_state.state`, in seconds; counted by the
+ * process that moves the query on.
  *
  * @category metrics
  * @since 0.1.0
@@ -68,7 +68,7 @@ export const stateDuration: Readonly<Record<QueryState.Tag, Metric.Histogram<num
     Metric.histogram("query_state.state.duration", {
       description: "Time that queries spent in a state",
       boundaries,
-      attributes: { unit: "s", state }
+      attributes: { unit: "s", "query_state.state": state }
     })
 )
 
@@ -102,7 +102,7 @@ export const claimsHeld: Metric.Counter<number> = Metric.counter("query_state.cl
 export type WaitOutcome = "determinate" | "still_pending" | "failed" | "interrupted"
 
 /**
- * `query_state.wait.duration`: how long waits for a pending query took, by `outcome`, in seconds.
+ * `query_state.wait.duration`: how long waits for a pending query took, by `query_state.outcome`, in seconds.
  *
  * @category metrics
  * @since 0.1.0
@@ -113,7 +113,7 @@ export const waitDuration: Readonly<Record<WaitOutcome, Metric.Histogram<number>
     Metric.histogram("query_state.wait.duration", {
       description: "Time that waits took",
       boundaries,
-      attributes: { unit: "s", outcome }
+      attributes: { unit: "s", "query_state.outcome": outcome }
     })
 )
 
@@ -126,7 +126,7 @@ export const waitDuration: Readonly<Record<WaitOutcome, Metric.Histogram<number>
 export type WakeUpSource = "hint" | "lease" | "backstop"
 
 /**
- * `query_state.wait.wake_ups`: what made waits look again, by `source`.
+ * `query_state.wait.wake_ups`: what made waits look again, by `query_state.source`.
  *
  * @category metrics
  * @since 0.1.0
@@ -137,12 +137,12 @@ export const wakeUps: Readonly<Record<WakeUpSource, Metric.Counter<number>>> = e
     Metric.counter("query_state.wait.wake_ups", {
       description: "What made waits look again",
       incremental: true,
-      attributes: { source }
+      attributes: { "query_state.source": source }
     })
 )
 
 /**
- * `query_state.store.errors`: operations of the store that failed, by `reason`.
+ * `query_state.store.errors`: operations of the store that failed, by `error.type`, which is the reason.
  *
  * @category metrics
  * @since 0.1.0
@@ -153,6 +153,6 @@ export const storeErrors: Readonly<Record<Reason["_tag"], Metric.Counter<number>
     Metric.counter("query_state.store.errors", {
       description: "Operations of the store that failed",
       incremental: true,
-      attributes: { reason }
+      attributes: { "error.type": reason }
     })
 )

@@ -7,6 +7,8 @@ describe("Progress", () => {
     [{ done: 3, total: 12, note: "joining" }, "3 of 12 (25 %): joining", 0.25],
     [{ done: 3, total: 12 }, "3 of 12 (25 %)", 0.25],
     [{ done: 999, total: 1_000 }, "999 of 1000 (99 %)", 0.999],
+    [{ done: 29, total: 100 }, "29 of 100 (29 %)", 0.29],
+    [{ done: 0.57, total: 1 }, "0.57 of 1 (57 %)", 0.57],
     [{ done: 13, total: 12 }, "13 of 12 (100 %)", 1],
     [{ done: 1_204, note: "rows read" }, "1204: rows read", undefined],
     [{ done: 0, total: 0 }, "0 of 0", undefined]

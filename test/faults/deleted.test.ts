@@ -41,6 +41,18 @@ it.layer(StoreLayer, { excludeTestServices: true })("A record that somebody dele
       })
   )
 
+  it.effect("ends the waits for it, though others in the same process look all the time", () =>
+    Effect.gen(function*() {
+      const key = yield* freshKey
+      const query = yield* QueryStateMachine.make(key)
+      yield* driveTo(key, "Executing")
+      const schedule = Schedule.spaced("50 millis")
+      const waiter = yield* Effect.forkChild(query.waitUntilComplete({ schedule }), { startImmediately: true })
+      yield* Effect.forkChild(Effect.repeat(query.record, Schedule.spaced("5 millis")))
+      yield* remove(key)
+      assert.deepStrictEqual(yield* Fiber.join(waiter), QueryRecord.absent(key))
+    }))
+
   it.effect("under its holder interrupts the work, which has lost its lease", () =>
     Effect.gen(function*() {
       const key = yield* freshKey

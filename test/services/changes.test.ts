@@ -1,6 +1,6 @@
 /** The stream of the changes of one query, in virtual time. */
 import { assert } from "@effect/vitest"
-import { Effect, Fiber, Stream } from "effect"
+import { Effect, Fiber, Schedule, Stream } from "effect"
 import {
   type QueryKey,
   QueryRecord,
@@ -126,6 +126,50 @@ inMemory("a change that nobody tells of is seen by the schedule", () =>
     yield* timeline.until("2 minutes")
     assert.deepStrictEqual(states(), [[0, "Queued"], [60_000, "Executing"]])
   }))
+
+inMemory(
+  "progress that nobody tells of is seen by the schedule, though others in this process look meanwhile",
+  () =>
+    Effect.gen(function*() {
+      const { key, timeline } = yield* queryThatIs("Queued")
+      const store = yield* RedisStore.RedisStore
+      const listeners = new Set<RedisStore.Listener>()
+      // As a store is to which reads cost something, of which all hints of progress get lost.
+      const query = yield* QueryStateMachine.make(key).pipe(
+        Effect.provideService(RedisStore.RedisStore, {
+          ...store,
+          read: (key) =>
+            Effect.tap(
+              store.read(key),
+              ({ version }) => Effect.sync(() => listeners.forEach((listener) => listener.onRead(version)))
+            ),
+          changes: (key, heard) => {
+            const listener: RedisStore.Listener = {
+              onHint: (version) => heard.onHint(version),
+              onRead: (version) => heard.onRead(version)
+            }
+            return Effect.andThen(
+              Effect.sync(() => listeners.add(listener)),
+              store.changes(key, listener)
+            )
+          }
+        })
+      )
+      yield* timeline.at(
+        0,
+        Stream.runForEach(query.changes, ({ progress }) => timeline.note(`done ${progress?.done}`))
+      )
+      yield* timeline.at(0, Effect.repeat(query.record, Schedule.spaced("10 seconds")))
+      yield* timeline.at(
+        "31 seconds",
+        query.executing(({ report }) => Effect.andThen(Effect.delay(report({ done: 1 }), "1 second"), Effect.never), {
+          lease: "1 day"
+        })
+      )
+      yield* timeline.until("3 minutes")
+      assert.lengthOf(timeline.only("done 1"), 1)
+    })
+)
 
 inMemory("where nobody can be told, a change is seen by polling", () =>
   Effect.gen(function*() {

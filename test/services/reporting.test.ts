@@ -1,8 +1,10 @@
 /** Progress of owned work, in virtual time. */
-import { assert } from "@effect/vitest"
-import { Duration, Effect, Stream } from "effect"
-import { type Progress, QueryStateMachine, RedisStore, RedisStoreError } from "effect-query-state"
+import { assert, it } from "@effect/vitest"
+import { Duration, Effect, Fiber, References, Schedule, Stream } from "effect"
+import { type Progress, QueryStateMachine, RedisStore, RedisStoreError, RedisStoreMemory } from "effect-query-state"
+import { TestClock } from "effect/testing"
 import { inMemory } from "../support/inMemory.ts"
+import { driveTo, freshKey } from "../support/queries.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 
 /** Renewals that were not called for by any report: the lease is long, so there are none for an hour. */
@@ -94,6 +96,67 @@ inMemory(
       assert.deepStrictEqual([exit._tag, atMillis], ["Success", 3_000])
     })
 )
+
+/** Lets other fibers go on after every few steps. */
+const stepwise = (steps: number) => Effect.provideService(References.MaxOpsBeforeYield, steps)
+
+inMemory("fibers that report at the same time share the bound", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Queued")
+    yield* timeline.run(
+      query.executing(
+        ({ report }) =>
+          Effect.forEach([1, 2, 3], (done) => stepwise(5)(report({ done })), { concurrency: "unbounded" }).pipe(
+            Effect.andThen(Effect.sleep("1 second")),
+            Effect.andThen(Effect.map(query.record, ({ progress }) => assert.deepStrictEqual(progress, { done: 3 })))
+          ),
+        { lease }
+      )
+    )
+    assert.isAtMost(timeline.only("renew").length, 1 + 2)
+  }))
+
+it.live("a first report whose fiber is interrupted at any step does not keep later ones from being sent", () => {
+  const interruptedAfter = Effect.fnUntraced(function*(steps: number) {
+    const key = yield* freshKey
+    yield* driveTo(key, "Queued")
+    const query = yield* QueryStateMachine.make(key)
+    yield* query.executing(({ report }) =>
+      Effect.gen(function*() {
+        const first = yield* Effect.forkChild(stepwise(7)(report({ done: 1 })), { startImmediately: true })
+        for (let step = 0; step < steps; step++) yield* Effect.yieldNow
+        yield* Fiber.interrupt(first)
+        yield* report({ done: 2 })
+        yield* Effect.repeat(query.record, {
+          schedule: Schedule.spaced("5 millis"),
+          until: ({ progress }) => progress?.done === 2
+        })
+      })
+    )
+  })
+  return Effect.forEach(Array.from({ length: 20 }, (_, steps) => steps), interruptedAfter, {
+    concurrency: "unbounded"
+  }).pipe(Effect.provide(RedisStoreMemory.layer))
+})
+
+inMemory("a report after the end of the work does nothing", () =>
+  Effect.gen(function*() {
+    for (const isFirst of [true, false]) {
+      const { query, timeline } = yield* queryThatIs("Queued")
+      let late: Effect.Effect<void, RedisStoreError.RedisStoreError> = Effect.void
+      yield* timeline.run(
+        query.executing(({ report }) => {
+          late = report({ done: 2 })
+          return Effect.andThen(isFirst ? Effect.void : report({ done: 1 }), Effect.sleep("1 second"))
+        }, { lease })
+      )
+      const before = timeline.only("renew").length
+      yield* late
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(timeline.only("renew").length, before)
+      assert.strictEqual((yield* query.currentState)._tag, "Completed")
+    }
+  }))
 
 inMemory("a report of what cannot be is a typed error, and is not sent", () =>
   Effect.gen(function*() {

@@ -1,6 +1,6 @@
 /** The spans of what is done with a query, and how they hang together across processes. */
 import { assert, it } from "@effect/vitest"
-import { Cause, Effect, Fiber, Latch, type Layer, Redacted } from "effect"
+import { Cause, Effect, Fiber, Latch, type Layer, Redacted, Tracer } from "effect"
 import {
   QueryFleet,
   QueryStateMachine,
@@ -108,6 +108,32 @@ it.effect("many transitions at once are one span, and their claims carry the spa
     const records = yield* fleet.readMany(keys)
     for (const record of records) {
       assert.include((yield* Effect.fromResult(record)).traceparent, one("caller").spanId)
+    }
+  }).pipe(Effect.provide(RedisStoreMemory.layer)))
+
+it.effect("a tracer whose ids are not those of W3C Trace Context fails no transition", () =>
+  Effect.gen(function*() {
+    const query = yield* QueryStateMachine.make(yield* freshKey)
+    const fleet = yield* QueryFleet.make
+    // As vendors have them: decimal, or in upper case.
+    for (const spanId of ["8448574316423912007", "7A085853722DC6D2", "7"]) {
+      const tracer = Tracer.make({
+        span: (options) =>
+          Object.defineProperties(new Tracer.NativeSpan(options), {
+            traceId: { value: "9208775921137911520" },
+            spanId: { value: spanId }
+          })
+      })
+      yield* query.run({
+        execute: () => Effect.void,
+        onCompleted: Effect.void
+      }).pipe(Effect.withSpan("caller"), Effect.provideService(Tracer.Tracer, tracer))
+      const [reset] = yield* fleet.triggerMany("Reset", [query.key]).pipe(
+        Effect.withSpan("caller"),
+        Effect.provideService(Tracer.Tracer, tracer)
+      )
+      assert.isTrue(reset?._tag === "Success" && reset.success.changed)
+      yield* query.finishResetting
     }
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 

@@ -25,7 +25,9 @@ export class Bell implements Listener, Sleeper {
 
   onRead(version: number): void {
     this.isLookedAt = true
-    this.onHint(version)
+    // A record that has gone back was deleted, or lost in a failover, and nobody tells of that.
+    if (this.resume !== undefined && version < this.known) this.wake("hint")
+    else this.onHint(version)
   }
 
   /** Ends the wait, since its time is over. */
@@ -53,7 +55,7 @@ export class Bell implements Listener, Sleeper {
     )
   }
 
-  private wake(by: Wake): void {
+  protected wake(by: Wake): void {
     const { resume } = this
     this.end()
     // Whoever is resumed may wait again before this returns.

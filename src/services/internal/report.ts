@@ -1,7 +1,6 @@
 /** Reports of how far work has come, bounded in rate. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Progress from "../../domain/Progress.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
@@ -12,8 +11,9 @@ import { InvalidInput, RedisStoreError } from "../RedisStoreError.ts"
 export const interval: Duration.Duration = Duration.millis(250)
 
 /**
- * Makes the reports on a claim, for as long as the scope is open. They are sent by a fiber of their own, which there is from
- * the first one on: what comes faster than the interval is left out, but for the latest. Each renews the claim as well.
+ * Makes the reports on a claim, for as long as the scope is open. They are sent by a fiber of their own, which there is
+ * while there is anything to send: what comes faster than the interval is left out, but for the latest. Each renews the
+ * claim as well.
  */
 export const make = (
   store: RedisStore["Service"],
@@ -21,7 +21,8 @@ export const make = (
   lease: Duration.Duration,
   scope: Scope.Scope
 ): HeldClaim["report"] => {
-  let latest: Queue.Queue<Progress.Progress> | undefined
+  let latest: Progress.Progress | undefined
+  let isSending = false
 
   const send = (progress: Progress.Progress) =>
     store.renew(key, fence, lease, progress).pipe(
@@ -30,17 +31,24 @@ export const make = (
       Effect.ignore
     )
 
-  const open = Effect.gen(function*() {
-    const queue = yield* Queue.sliding<Progress.Progress>(1)
-    latest = queue
-    yield* Queue.take(queue).pipe(
-      Effect.flatMap(send),
-      Effect.andThen(Effect.sleep(interval)),
-      Effect.forever,
-      Effect.forkIn(scope)
-    )
-    return queue
+  const sender: Effect.Effect<void> = Effect.suspend(() => {
+    const progress = latest
+    latest = undefined
+    // In the same step as it is seen that there is no more, so that no report comes in between.
+    isSending = progress !== undefined
+    return progress === undefined
+      ? Effect.void
+      : send(progress).pipe(Effect.andThen(Effect.sleep(interval)), Effect.andThen(sender))
   })
+
+  // Reports may come from many fibers, and any of those may be interrupted: there is one sender all the same.
+  const offer = (progress: Progress.Progress) =>
+    Effect.uninterruptible(Effect.suspend(() => {
+      latest = progress
+      if (isSending) return Effect.void
+      isSending = true
+      return Effect.forkIn(sender, scope)
+    }))
 
   return (input) =>
     Effect.fromResult(Progress.make(input)).pipe(
@@ -51,12 +59,7 @@ export const make = (
           reason: new InvalidInput({ issue: error.message })
         })
       ),
-      Effect.flatMap((progress) =>
-        Effect.flatMap(
-          Effect.suspend(() => latest === undefined ? open : Effect.succeed(latest)),
-          (queue) => Queue.offer(queue, progress)
-        )
-      ),
+      Effect.flatMap(offer),
       Effect.asVoid
     )
 }

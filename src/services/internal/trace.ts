@@ -65,12 +65,15 @@ export const spanned =
   (name: string, attributes: () => Attributes) => <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.withFiber((fiber) => isTraced(fiber) ? inSpan(name, { attributes: attributes() }, () => self) : self)
 
-/** The span that a claim is made under, as W3C Trace Context writes it. */
+/**
+ * The span that a claim is made under, as W3C Trace Context writes it; nothing where the ids of the tracer are others. A
+ * store would refuse those, and no transition is to fail for its trace.
+ */
 const traceparentOf = ({ context }: Fiber.Fiber<unknown, unknown>): string | undefined => {
   const span = Option.getOrUndefined(Context.getOption(context, Tracer.ParentSpan))
-  return span?._tag !== "Span" || Context.get(span.annotations, Tracer.DisablePropagation)
-    ? undefined
-    : HttpTraceContext.toHeaders(span)["traceparent"]
+  if (span?._tag !== "Span" || Context.get(span.annotations, Tracer.DisablePropagation)) return undefined
+  const headers = HttpTraceContext.toHeaders(span)
+  return Option.isSome(HttpTraceContext.w3c(headers)) ? headers["traceparent"] : undefined
 }
 
 const make = (store: Store): Store => {
@@ -79,7 +82,7 @@ const make = (store: Store): Store => {
       if (!isTraced(fiber)) return store.compareAndSet(key, command)
       const traceparent = traceparentOf(fiber)
       const attributes = { ...attributesOf(key), "query_state.event": command.event }
-      return inSpan("QueryStateMachine.trigger", { kind: "client", attributes }, (span) =>
+      return inSpan("QueryStateMachine.trigger", { attributes }, (span) =>
         Effect.tap(store.compareAndSet(key, { traceparent, ...command }), ({ changed, record }) =>
           Effect.sync(() => {
             span.attribute("query_state.changed", changed)
@@ -91,7 +94,7 @@ const make = (store: Store): Store => {
       if (!isTraced(fiber)) return store.compareAndSetMany(commands)
       const traceparent = traceparentOf(fiber)
       const attributes = { "query_state.count": commands.length }
-      return inSpan("QueryFleet.triggerMany", { kind: "client", attributes }, (span) =>
+      return inSpan("QueryFleet.triggerMany", { attributes }, (span) =>
         Effect.tap(
           store.compareAndSetMany(commands.map(([key, command]) => [key, { traceparent, ...command }])),
           (answers) => Effect.sync(() => span.attribute("query_state.failed", answers.filter(Result.isFailure).length))

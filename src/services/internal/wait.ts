@@ -176,6 +176,11 @@ class ProgressBell extends Bell {
   onProgress(): void {
     this.onHint(Number.POSITIVE_INFINITY)
   }
+
+  /** That others have looked is no reason not to: the version that they have seen does not tell of progress. */
+  override ring(): void {
+    this.wake("time")
+  }
 }
 
 // Versions only go up, but for a record that was deleted, which has version 0 again.
