@@ -1,6 +1,6 @@
 /** Transitions a second, compared with ioredis sending the very same commands, and what a claim adds to one. */
-import { Duration, Effect } from "effect"
-import { QueryFleet, type QueryKey, RedisStore, RedisStoreLive } from "effect-query-state"
+import { Duration, Effect, Tracer } from "effect"
+import { QueryFleet, type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { alternate, freshKeys, type Side } from "./alternate.ts"
 import * as Reference from "./reference.ts"
@@ -57,7 +57,24 @@ export const rows = Effect.fnUntraced(function*({ isQuick }: Scale) {
       }
     })
 
+  // Each step in a span, as a program has it that traces, and counted, as all are; what exports them is not measured.
+  const tracer = Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
+  const tracedLife = (key: QueryKey.QueryKey) =>
+    Effect.flatMap(
+      QueryStateMachine.make(key),
+      (query) => Effect.forEach(life, (event) => query.trigger(event), { discard: true })
+    ).pipe(
+      Effect.withSpan("life"),
+      Effect.provideService(RedisStore.RedisStore, store),
+      Effect.provideService(Tracer.Tracer, tracer)
+    )
+
   const atOnce = yield* alternate(each(many, oneLife), each(many, rawLife), {
+    rounds,
+    queries: sized(3_000),
+    steps: life.length
+  })
+  const traced = yield* alternate(each(many, tracedLife), each(many, rawLife), {
     rounds,
     queries: sized(3_000),
     steps: life.length
@@ -109,6 +126,7 @@ export const rows = Effect.fnUntraced(function*({ isQuick }: Scale) {
   })
   return [
     row("transitions", `transitions a second, ${many} at a time, against ioredis sending the same`, atOnce, 0.9),
+    row("traced", "the same with tracing and metrics on: each transition in a span", traced, 0.7),
     row("sequential", "transitions a second, one by one, against ioredis sending the same", oneByOne, 0.9),
     row("triggerMany", "triggerMany of 10,000 queries, against a pipeline of ioredis with the same", fleetWide, 0.9),
     row("life", "lives a second, known to completed, new queries, against the reference's protocol", wholeLife, 3),
