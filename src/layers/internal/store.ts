@@ -194,14 +194,19 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     }).pipe(Effect.catch(Counting.refused(command.event, key)))
 
   const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
-    // Whoever waits for the query in this process need not look for itself.
-    Effect.tap(run(scripts.read, key, redisKey, lookedAtWith.of(redisKey)), ({ record }) =>
-      Effect.sync(() => subscriptions.read(channelOf(redisKey), record.version)))
+    Effect.map(run(scripts.read, key, redisKey, lookedAtWith.of(redisKey)), ({ record }) => {
+      // Whoever waits for the query in this process need not look for itself.
+      subscriptions.read(channelOf(redisKey), record.version)
+      return record
+    })
   )
   const read = (key: QueryKey) =>
-    Effect.flatMap(Effect.fromResult(keyOf(key)), (redisKey) => sharedRead(redisKey, key)).pipe(
-      Effect.map(({ record }) => record),
-      Effect.catch(Counting.failed("read", key))
+    Effect.catch(
+      Effect.suspend(() => {
+        const found = keyOf(key)
+        return Result.isFailure(found) ? Effect.fail(found.failure) : sharedRead(found.success, key)
+      }),
+      Counting.failed("read", key)
     )
 
   const renew = Effect.fnUntraced(

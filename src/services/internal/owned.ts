@@ -80,7 +80,7 @@ const keep = Effect.fnUntraced(function*(
   claimedAtMillis: number
 ): Effect.fn.Return<Lost, never, Scope.Scope> {
   const { key, version: fence } = record
-  const lost = new LeaseLost({ fence, record })
+  const givenUp = () => new LeaseLost({ fence, record })
   const usableMillis = Duration.toMillis(lease) * (1 - safety)
   const heartbeatMillis = Duration.toMillis(lease) / 3
   let renewedAtMillis = claimedAtMillis
@@ -101,9 +101,9 @@ const keep = Effect.fnUntraced(function*(
     yield* Effect.yieldNow
     const sentAtMillis = yield* monotonicMillis
     const left = renewedAtMillis + usableMillis - sentAtMillis
-    if (left <= 0) return lost
+    if (left <= 0) return givenUp()
     const renewed = yield* Effect.timeoutOption(Effect.result(store.renew(key, fence, lease)), left)
-    if (Option.isNone(renewed)) return lost
+    if (Option.isNone(renewed)) return givenUp()
     if (Result.isSuccess(renewed.value)) {
       renewedAtMillis = sentAtMillis
       delayMillis = heartbeatMillis
@@ -146,25 +146,28 @@ export const owned = <A, E, R, B, E2>(store: Store, key: QueryKey, options: {
       const { changed, record } = yield* Effect.mapError(options.claim, orWhyLost)
       if (!changed) return yield* options.refused(record)
 
-      yield* holding
-      const lease = Duration.fromInputUnsafe(options.lease)
-      const keeper = yield* Effect.forkScoped(keep(store, record, lease, claimedAtMillis))
-      const claim: HeldClaim = {
-        ...QueryState.claimOf(record.state),
-        fence: record.version,
-        report: Report.make(store, record, lease, yield* Effect.scope)
-      }
-      const worked: Result.Result<Exit.Exit<A, E>, Lost> = yield* Effect.suspend(() => options.work(claim)).pipe(
-        Effect.exit,
-        Effect.map((exit) => Result.succeed(exit)),
-        Effect.raceFirst(Effect.map(Fiber.join(keeper), (lost) => Result.fail(lost))),
-        restore,
-        // All that can be caught here is that the caller was interrupted.
-        Effect.catchCause((cause) => Effect.succeed(Result.succeed(Exit.failCause(cause))))
-      )
-      const exit = yield* Effect.fromResult(worked)
-      return yield* settle(store, record, options.events, exit)
-    }).pipe(Effect.scoped)
+      const held = Effect.gen(function*() {
+        yield* holding
+        const lease = Duration.fromInputUnsafe(options.lease)
+        const keeper = yield* Effect.forkScoped(keep(store, record, lease, claimedAtMillis))
+        const claim: HeldClaim = {
+          ...QueryState.claimOf(record.state),
+          fence: record.version,
+          report: Report.make(store, record, lease, yield* Effect.scope)
+        }
+        const worked: Result.Result<Exit.Exit<A, E>, Lost> = yield* Effect.suspend(() => options.work(claim)).pipe(
+          Effect.exit,
+          Effect.map((exit) => Result.succeed(exit)),
+          Effect.raceFirst(Effect.map(Fiber.join(keeper), (lost) => Result.fail(lost))),
+          restore,
+          // All that can be caught here is that the caller was interrupted.
+          Effect.catchCause((cause) => Effect.succeed(Result.succeed(Exit.failCause(cause))))
+        )
+        const exit = yield* Effect.fromResult(worked)
+        return yield* settle(store, record, options.events, exit)
+      })
+      return yield* Effect.scoped(held)
+    })
   ).pipe(Trace.spanned(options.events.span, () => Trace.attributesOf(key)))
 
 /** Records how work went, and answers as the work did; what goes wrong with recording it is not swallowed. */
