@@ -104,8 +104,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
     histories?.add(id, move, millis)
     listeners.hint(id, move.after.version)
     const { after, before, isLapse } = move
-    const from = before.state._tag
-    Counting.moved({ from, sinceMicros: before.version, nowMicros: after.version, isLapsed: isLapse }, context)
+    Counting.moved(before.state._tag, before.version, after.version, isLapse, context)
   })
 
   const at = <A, E>(f: (now: Now) => Result.Result<A, E>) =>

@@ -100,7 +100,7 @@ it.effect("many transitions at once are one span, and their claims carry the spa
     const fleet = yield* QueryFleet.make
     const keys = yield* Effect.all([freshKey, freshKey])
     const { layer, one } = make()
-    yield* fleet.triggerMany("Queue", keys).pipe(Effect.withSpan("caller"), Effect.provide(layer))
+    yield* fleet.triggerMany("Queue", keys, { lease: "1 hour" }).pipe(Effect.withSpan("caller"), Effect.provide(layer))
     assert.deepStrictEqual(Object.fromEntries(one("QueryFleet.triggerMany").attributes), {
       "query_state.count": 2,
       "query_state.failed": 0

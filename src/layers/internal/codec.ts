@@ -1,4 +1,5 @@
 /** Translates commands into the arguments of the scripts, and their answers into records. */
+import type * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -11,7 +12,7 @@ import { Reason } from "../../domain/Reason.ts"
 import * as Transition from "../../domain/Transition.ts"
 import * as RedisStoreError from "../../services/RedisStoreError.ts"
 import type { Checked, Renewal } from "./command.ts"
-import type { Moved } from "./counting.ts"
+import * as Counting from "./counting.ts"
 
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
   new Set(Transition.edges.filter(({ to }) => isWanted(QueryState.make(to))).map(({ event }) => event))
@@ -24,18 +25,22 @@ const reasonJson = Schema.fromJsonString(Reason)
 // @effect-diagnostics-next-line schemaSync:off -- a reason is always encodable: its constructors see to that
 const encodeReason = Schema.encodeSync(reasonJson)
 
-/** The arguments of the scripts that move a query on, but for the last. */
-export const encode = (operation: string, command: Checked): Array<string | number> => {
+/** The arguments of the scripts that move a query on; `first` tells where a command is sent again. */
+export const encode = (operation: string, first: number | "", command: Checked): Array<string | number> => {
   const claims = takesClaim.has(command.event)
-  return [
+  const args = [
     operation,
     QueryEvent.wireNames[command.event],
+    first,
     command.fence ?? "",
-    claims && command.leaseMillis !== undefined ? command.leaseMillis : "",
-    claims && command.holder !== undefined ? command.holder : "",
+    claims ? command.leaseMillis ?? "" : "",
+    claims ? command.holder ?? "" : "",
     takesReason.has(command.event) && command.reason !== undefined ? encodeReason(command.reason) : "",
-    claims && command.traceparent !== undefined ? command.traceparent : ""
+    claims ? command.traceparent ?? "" : ""
   ]
+  // Most commands end after the event.
+  while (args.at(-1) === "") args.pop()
+  return args
 }
 
 const progressJson = Schema.fromJsonString(Progress)
@@ -43,11 +48,8 @@ const progressJson = Schema.fromJsonString(Progress)
 const encodeProgress = Schema.encodeSync(progressJson)
 
 /** The arguments of the script that renews a claim. */
-export const encodeRenewal = ({ fence, leaseMillis, progress }: Renewal): Array<string | number> => [
-  fence,
-  leaseMillis,
-  progress === undefined ? "" : encodeProgress(progress)
-]
+export const encodeRenewal = ({ fence, leaseMillis, progress }: Renewal): Array<string | number> =>
+  progress === undefined ? [fence, leaseMillis] : [fence, leaseMillis, encodeProgress(progress)]
 
 const decodeReason = Schema.decodeUnknownResult(reasonJson)
 const decodeProgress = Schema.decodeUnknownResult(progressJson)
@@ -56,7 +58,8 @@ export interface Decoded {
   readonly outcome: number
   readonly nowMicros: number
   readonly record: QueryRecord.QueryRecord
-  readonly moved: Moved | undefined
+  /** Where the record stood before, if it has moved on: see the scripts. */
+  readonly moved: string | undefined
 }
 
 /**
@@ -73,7 +76,7 @@ export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, Re
     outcome: Number(outcome),
     nowMicros: Number(now),
     record,
-    moved: moved === null ? undefined : toMoved(String(moved), Number(now))
+    moved: moved === null ? undefined : String(moved)
   })
   if (s === null && v === null) return Result.succeed(done(QueryRecord.absent(key)))
   const tag = QueryState.fromWireName(s)
@@ -107,10 +110,12 @@ export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, Re
   })
 }
 
-const toMoved = (moved: string, nowMicros: number): Moved | undefined => {
-  const [state = "", since, lapses] = moved.split(" ")
-  const from = QueryState.fromWireName(state)
-  return from === undefined ? undefined : { from, sinceMicros: Number(since), nowMicros, isLapsed: lapses === "1" }
+/** Counts what a script tells of where a record stood before. */
+export const countMoved = (moved: string, nowMicros: number, context: Context.Context<never>): void => {
+  const afterState = moved.indexOf(" ")
+  const from = QueryState.fromWireName(moved.slice(0, afterState))
+  const sinceMicros = Number(moved.slice(afterState + 1, -2))
+  if (from !== undefined) Counting.moved(from, sinceMicros, nowMicros, moved.endsWith("1"), context)
 }
 
 // What can be done without is left out where it cannot be read.

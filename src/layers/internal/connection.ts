@@ -21,12 +21,12 @@ export interface Script {
 
 export type Arguments = ReadonlyArray<string | number>
 
-/** Runs a script on one key, with `argsAgain` where it may have been run before and the answer was lost. */
+/** Runs a script on one key, with those of `argsAgain` where it may have been run before and the answer was lost. */
 export type Run = (
   script: Script,
   redisKey: string,
   args: Arguments,
-  argsAgain?: Arguments
+  argsAgain?: () => Arguments
 ) => Effect.Effect<unknown, RedisStoreError.Reason>
 
 export interface Connection {
@@ -127,9 +127,9 @@ export const make = (
     Schedule.upTo({ duration: commandTimeout })
   )
 
-  const runBy = (send: Send): Run => (script, redisKey, args, argsAgain = args) =>
+  const runBy = (send: Send): Run => (script, redisKey, args, argsAgain) =>
     Effect.catchIf(send(script, redisKey, args), isTransient, () =>
-      send(script, redisKey, argsAgain).pipe(
+      send(script, redisKey, argsAgain?.() ?? args).pipe(
         Effect.delay("25 millis"),
         Effect.retry({ schedule: whileTransient, while: isTransient })
       ))

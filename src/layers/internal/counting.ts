@@ -8,15 +8,17 @@ import type * as QueryState from "../../domain/QueryState.ts"
 import * as QueryMetrics from "../../services/QueryMetrics.ts"
 import { type Reason, RedisStoreError } from "../../services/RedisStoreError.ts"
 
-/** A query that moved on, once or more: from where, since when in microseconds, and whether a lease lapsed by that. */
-export interface Moved {
-  readonly from: QueryState.Tag
-  readonly sinceMicros: number
-  readonly nowMicros: number
-  readonly isLapsed: boolean
-}
-
-export const moved = ({ from, isLapsed, nowMicros, sinceMicros }: Moved, context: Context.Context<never>): void => {
+/**
+ * Counts that a query moved on, once or more: from where, since when and until when in microseconds, and whether a lease
+ * lapsed by that.
+ */
+export const moved = (
+  from: QueryState.Tag,
+  sinceMicros: number,
+  nowMicros: number,
+  isLapsed: boolean,
+  context: Context.Context<never>
+): void => {
   // A query without a record has been Known since nobody knows when.
   if (sinceMicros > 0) {
     QueryMetrics.stateDuration[from].updateUnsafe(Math.max(nowMicros - sinceMicros, 0) / 1_000_000, context)

@@ -204,32 +204,35 @@ if x and tonumber(x) <= millis then
 end
 `
 
+/** Lua for an argument that may be empty, or left out at the end: it must not become `nil`, which would end an answer. */
+const given = (name: string): string => `${name} ~= "" and ${name} or false`
+
 const compareAndSet = (edges: ReadonlyArray<Transition.Edge>, move: (step: Step) => string, trace: string): string => `
-local operation, event, fence, lease, holder, reason, traceparent, first = unpack(ARGV)
+local operation, event, first, fence, lease, holder, reason, traceparent = unpack(ARGV)
 -- Sent again because the answer was lost: this version is its own work. It is written again, so that whoever waits for
 -- the replicas on this connection waits for a write of this connection.
 if o == operation then
   call("HSET", key, "o", o)
   ${answer(outcomes.changed)}
 end
-if fence == "" or fence ~= v then
+if fence ~= v then
   -- Sent again, and the query has moved since it was first sent: perhaps by this very command, before others. They may
   -- even have moved it back to where the command would be accepted once more.
-  if first ~= "" and (tonumber(v) or 0) > tonumber(first) then ${answer(outcomes.unknown)} end
-  if fence ~= "" then ${answer(outcomes.leaseLost)} end
+  if first and first ~= "" and (tonumber(v) or 0) > tonumber(first) then ${answer(outcomes.unknown)} end
+  if fence and fence ~= "" then ${answer(outcomes.leaseLost)} end
 end
 
 local to
 ${findTarget(edges)}
-if not to or (x and fence == "" and event ~= "${QueryEvent.wireNames[openEvent]}") then ${answer(outcomes.refused)} end
+if not to or (x and fence ~= v and event ~= "${QueryEvent.wireNames[openEvent]}") then ${answer(outcomes.refused)} end
 ${
   move({
     to: "to",
     operation: "operation",
     event: "event",
-    holder: `holder ~= "" and holder`,
-    expiry: `lease ~= "" and format("%.0f", millis + lease)`,
-    reason: `reason ~= "" and reason`,
+    holder: given("holder"),
+    expiry: `lease and lease ~= "" and format("%.0f", millis + lease) or false`,
+    reason: given("reason"),
     trace,
     isLapse: false
   })
@@ -245,12 +248,12 @@ const renew = (publish: Publish, { onRenew }: Variant): string => `
 if v ~= ARGV[1] or not (${isPending}) then ${answer(outcomes.leaseLost)} end
 ${onRenew}
 x = format("%.0f", millis + ARGV[2])
-if ARGV[3] == "" then
-  call("HSET", key, "x", x)
-else
+if ARGV[3] then
   p = ARGV[3]
   call("HSET", key, "x", x, "p", p)
   redis.pcall("${publish}", key, v .. " " .. s .. "${progressed}")
+else
+  call("HSET", key, "x", x)
 end
 ${answer(outcomes.changed)}
 `
@@ -264,8 +267,8 @@ export interface Scripts {
   /**
    * Moves a query to where others must wait, if the lifecycle and its claim allow it.
    *
-   * ARGV: operation, event, then fence, lease in ms, holder, reason and traceparent, each empty where there is none; last,
-   * where the command is sent again, a time in µs that the server had reached when it was first sent, else empty.
+   * ARGV: operation, event; where the command is sent again, a time in µs that the server had reached when it was first
+   * sent; fence, lease in ms, holder, reason and traceparent. Each is empty where there is none, or left out at the end.
    */
   readonly claim: string
   /** Moves a query to where nobody need wait, likewise. */
@@ -275,7 +278,7 @@ export interface Scripts {
   /**
    * Gives a claim a new lease, if it is still held.
    *
-   * ARGV: fence, lease in ms, progress or an empty string.
+   * ARGV: fence, lease in ms, and progress where there is any.
    */
   readonly renew: string
   /** Reads the history, as `XRANGE` answers it. No ARGV. */
@@ -288,7 +291,7 @@ export const make = (publish: Publish, variant: Variant = plain): Scripts => {
   const shared = prelude(variant, move)
   const { edges } = variant
   return {
-    claim: `${header.claims}${shared}${compareAndSet(edges, move, `traceparent ~= "" and traceparent`)}`,
+    claim: `${header.claims}${shared}${compareAndSet(edges, move, given("traceparent"))}`,
     conclude: `${header.frees}${shared}${compareAndSet(edges, move, "c")}`,
     read: `${header.frees}${shared}${read}`,
     renew: `${header.frees}${shared}${renew(publish, variant)}`,

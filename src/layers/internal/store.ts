@@ -145,7 +145,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     if (Result.isFailure(decoded)) return decoded
     const { moved, nowMicros } = decoded.success
     serverClock.set(nowMicros)
-    if (moved !== undefined) Counting.moved(moved, context)
+    if (moved !== undefined) Codec.countMoved(moved, nowMicros, context)
     return decoded
   }
 
@@ -182,10 +182,14 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       const found = keyOf(key)
       if (Result.isFailure(found)) return Effect.fail(found.failure)
       const redisKey = found.success
-      const args = [...movedWith.of(redisKey), ...Codec.encode(nextOperation(), checked.success)]
+      const operation = nextOperation()
+      const argsOf = (first: number | "") => {
+        const args = Codec.encode(operation, first, checked.success)
+        return movedWith.count === 0 ? args : [...movedWith.of(redisKey), ...args]
+      }
       const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
       const since = serverClock.reachedMicros()
-      return Effect.flatMap(connection.move(script, redisKey, [...args, ""], [...args, since]), (reply) => {
+      return Effect.flatMap(connection.move(script, redisKey, argsOf(""), () => argsOf(since)), (reply) => {
         const decoded = decode(key, reply, context)
         return Result.isFailure(decoded)
           ? Effect.fail(decoded.failure)

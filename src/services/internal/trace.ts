@@ -76,14 +76,19 @@ const traceparentOf = ({ context }: Fiber.Fiber<unknown, unknown>): string | und
   return Option.isSome(HttpTraceContext.w3c(headers)) ? headers["traceparent"] : undefined
 }
 
+/** Lets a claim carry the span that it is made under. */
+const withTrace = (command: Command, fiber: Fiber.Fiber<unknown, unknown>): Command =>
+  command.lease === undefined && command.holder === undefined
+    ? command
+    : { traceparent: traceparentOf(fiber), ...command }
+
 const make = (store: Store): Store => {
   const compareAndSet = (key: QueryKey, command: Command) =>
     Effect.withFiber((fiber) => {
       if (!isTraced(fiber)) return store.compareAndSet(key, command)
-      const traceparent = traceparentOf(fiber)
       const attributes = { ...attributesOf(key), "query_state.event": command.event }
       return inSpan("QueryStateMachine.trigger", { attributes }, (span) =>
-        Effect.tap(store.compareAndSet(key, { traceparent, ...command }), ({ changed, record }) =>
+        Effect.tap(store.compareAndSet(key, withTrace(command, fiber)), ({ changed, record }) =>
           Effect.sync(() => {
             span.attribute("query_state.changed", changed)
             span.attribute("query_state.state", record.state._tag)
@@ -92,11 +97,10 @@ const make = (store: Store): Store => {
   const compareAndSetMany: Store["compareAndSetMany"] = (commands) =>
     Effect.withFiber((fiber) => {
       if (!isTraced(fiber)) return store.compareAndSetMany(commands)
-      const traceparent = traceparentOf(fiber)
       const attributes = { "query_state.count": commands.length }
       return inSpan("QueryFleet.triggerMany", { attributes }, (span) =>
         Effect.tap(
-          store.compareAndSetMany(commands.map(([key, command]) => [key, { traceparent, ...command }])),
+          store.compareAndSetMany(commands.map(([key, command]) => [key, withTrace(command, fiber)])),
           (answers) => Effect.sync(() => span.attribute("query_state.failed", answers.filter(Result.isFailure).length))
         ))
     })
