@@ -207,7 +207,10 @@ return answer(${outcomes.changed})
 
 // Where there is a history, its key follows that of the record.
 const history = ({ recordKey }: Variant) => `
-return call("XRANGE", KEYS[${recordKey + 1}], "-", "+")
+local entries = redis.pcall("XRANGE", KEYS[${recordKey + 1}], "-", "+")
+-- As an error it would not tell which of the keys it is about.
+if entries.err and string.find(entries.err, "WRONGTYPE", 1, true) then return false end
+return entries
 `
 
 export interface Scripts {
@@ -228,7 +231,7 @@ export interface Scripts {
    * ARGV: fence, lease in ms, progress or an empty string.
    */
   readonly renew: string
-  /** Reads the history, as `XRANGE` answers it. No ARGV. */
+  /** Reads the history, as `XRANGE` answers it, or nothing where its key holds something else. No ARGV. */
   readonly history: string
 }
 
