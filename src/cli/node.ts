@@ -21,7 +21,8 @@ import { emitKeypressEvents, type Key } from "node:readline"
 
 const { stdin, stdout } = process
 
-const size = (): Terminal.Size => ({ columns: stdout.columns ?? 80, rows: stdout.rows ?? 24 })
+// A terminal that nobody gave a size, as containers make them, says 0.
+const size = (): Terminal.Size => ({ columns: stdout.columns || 80, rows: stdout.rows || 24 })
 
 const terminal = Terminal.make({
   columns: Effect.sync(() => size().columns),
@@ -83,14 +84,16 @@ export const layer = Layer.mergeAll(
   Path.layer
 )
 
+const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const
+
 /** Runs a program that is interrupted by signals, and when nobody reads what it prints. */
 export const runMain = Runtime.makeRunMain(({ fiber, teardown }) => {
   // Once: who asks a second time is not kept waiting for a clean end.
   const interrupt = () => fiber.interruptUnsafe()
-  process.once("SIGINT", interrupt).once("SIGTERM", interrupt)
+  for (const signal of signals) process.once(signal, interrupt)
   stdout.on("error", interrupt)
   fiber.addObserver((exit) => {
-    process.off("SIGINT", interrupt).off("SIGTERM", interrupt)
+    for (const signal of signals) process.off(signal, interrupt)
     teardown(exit, (code) => {
       process.exitCode = code
     })

@@ -127,6 +127,20 @@ export interface ExecutingOptions extends ClaimOptions {
 }
 
 /**
+ * How to own a reset.
+ *
+ * **Details**
+ *
+ * - `fence`: the version of the record that is to be reset; the query is left alone once it has moved on. Default: none, any.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ResettingOptions extends ClaimOptions {
+  readonly fence?: number | undefined
+}
+
+/**
  * A state in which a query ended without a result.
  *
  * @category models
@@ -231,8 +245,8 @@ export interface QueryStateMachine {
   /**
    * The current record, then every later one that is seen.
    *
-   * Versions only go up; when many changes come at once, some are skipped. Progress shows with the version unchanged. A record that was deleted shows as Known with
-   * version 0. The stream goes on through reconnects until its consumer ends it, or the store cannot be read.
+   * Versions only go up; when many changes come at once, some are skipped. Progress shows with the version unchanged. A
+   * record that was deleted shows as Known with version 0. The stream goes on through reconnects until its consumer ends it, or the store cannot be read.
    */
   readonly changes: Stream.Stream<QueryRecord, RedisStoreError>
 
@@ -274,7 +288,7 @@ export interface QueryStateMachine {
    */
   readonly resetting: <A, E, R>(
     purge: (claim: HeldClaim) => Effect.Effect<A, E, R>,
-    options?: ClaimOptions
+    options?: ResettingOptions
   ) => Effect.Effect<A, E | LeaseLost | QueryCancelled | IllegalTransition | RedisStoreError, R>
 
   /**
@@ -462,10 +476,10 @@ class Machine implements QueryStateMachine {
   }
   get resetting(): QueryStateMachine["resetting"] {
     const { key, store } = this
-    return (purge, options = {}) => {
+    return (purge, { fence, ...options } = {}) => {
       const claiming = withDefaults(options)
       return Owned.owned(store, key, {
-        claim: store.compareAndSet(key, { event: "Reset", ...claiming }),
+        claim: store.compareAndSet(key, { event: "Reset", fence, ...claiming }),
         lease: claiming.lease,
         events: Owned.reset,
         refused: (record) => Effect.fail(Transition.refusal(record, "Reset")),

@@ -371,6 +371,17 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.strictEqual((yield* ended).code, 130)
     })))
 
+  it.effect("is interrupted when its terminal hangs up", () =>
+    Effect.scoped(Effect.gen(function*() {
+      const key = keyOf(yield* freshDb, "first")
+      yield* driveTo(key, "Queued")
+      const start = yield* Cli
+      const { ended, printed, signal } = yield* start(["watch", key.db])
+      yield* printed("first")
+      yield* signal("SIGHUP")
+      assert.strictEqual((yield* ended).code, 130)
+    })))
+
   it.effect("ends when nobody reads what it prints", () =>
     Effect.scoped(Effect.gen(function*() {
       const key = keyOf(yield* freshDb, "first")

@@ -8,12 +8,11 @@ class Cluster extends Context.Service<Cluster, RedisCluster.RedisCluster>()("tes
   static readonly layer = Layer.effect(Cluster, RedisCluster.acquire())
 }
 
+const nodesOf = ({ primaries }: RedisCluster.RedisCluster) =>
+  primaries.map(({ server: { host, port } }) => ({ host, port }))
+
 const Stores = Layer.unwrap(
-  Effect.map(
-    Cluster,
-    ({ primaries }) =>
-      RedisStoreLive.layerCluster({ nodes: primaries.map(({ server: { host, port } }) => ({ host, port })) })
-  )
+  Effect.map(Cluster, (cluster) => RedisStoreLive.layerCluster({ nodes: nodesOf(cluster) }))
 ).pipe(Layer.provideMerge(Cluster.layer))
 
 const redisKeyOf = (key: QueryKey.QueryKey) => `query-state:{${key.db}:${key.query}}`
@@ -52,6 +51,37 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A cluste
       )
     }))
 })
+
+it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
+  "A cluster with a slot that is on its way",
+  (it) => {
+    it.effect.each([
+      { history: undefined, isServed: true },
+      // There is no record yet, and no history: neither server can tell that the other has none of the two.
+      { history: { length: 10 }, isServed: false }
+    ])("takes a new query with the history $history: $isServed", ({ history, isServed }) =>
+      Effect.gen(function*() {
+        const cluster = yield* Cluster
+        const key = yield* freshKey
+        const other = `${redisKeyOf(key)}:other`
+        const primary = yield* RedisCluster.primaryOf(cluster, other)
+        yield* Effect.promise(() => primary.admin.set(other, "has to be moved"))
+        const store = yield* Layer.build(
+          RedisStoreLive.layerCluster({ nodes: nodesOf(cluster), commandTimeout: "1 second", history })
+        )
+        const query = yield* Effect.provide(QueryStateMachine.make(key), store)
+        const { handOver } = yield* RedisCluster.beginToMoveSlotOf(cluster, other)
+        const result = yield* Effect.result(query.enqueue)
+        assert.strictEqual(
+          Result.isSuccess(result) ? "served" : result.failure.reason._tag,
+          isServed ? "served" : "Unavailable"
+        )
+        yield* handOver
+        yield* query.enqueue
+        assert.isTrue(yield* query.isQueued)
+      }))
+  }
+)
 
 it.layer(Layer.fresh(Stores), { excludeTestServices: true, timeout: "30 seconds" })(
   "A cluster of which a primary dies",

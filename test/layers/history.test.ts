@@ -70,11 +70,12 @@ it.live("Redis: a key of another type where the history should be does not fail 
   Effect.gen(function*() {
     const key = yield* freshKey
     const admin = yield* RedisAdmin.connect(inject("redisUrl"))
-    yield* Effect.promise(() => admin.set(`${prefix}:{${key.db}:${key.query}}:history`, "something else"))
+    const historyKey = `${prefix}:{${key.db}:${key.query}}:history`
+    yield* Effect.promise(() => admin.set(historyKey, "something else"))
     const { state } = yield* driveTo(key, "Completed")
     assert.strictEqual(state._tag, "Completed")
     const error = yield* Effect.flip(RedisStore.RedisStore.use((store) => store.history(key)))
-    assert.strictEqual(error.reason._tag, "WrongType")
+    assert.deepStrictEqual(error.reason._tag === "WrongType" && error.reason.redisKey, historyKey)
   }).pipe(Effect.provide(RedisStoreLive.layer({ url, prefix, history: { length } })), Effect.scoped))
 
 it.effect.each<RedisStore.HistoryOptions>([

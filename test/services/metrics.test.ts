@@ -1,6 +1,6 @@
 /** What is counted, read as an exporter reads it. */
 import { assert, it } from "@effect/vitest"
-import { Context, Effect, Exit, Fiber, Layer, Metric, Redacted, Scope } from "effect"
+import { Clock, Context, Effect, Exit, Fiber, Layer, Metric, Redacted, Scope } from "effect"
 import {
   QueryMetrics,
   QueryStateMachine,
@@ -121,6 +121,32 @@ it.effect("waits are counted by how they ended, and by what woke them", () =>
     assert.isAtLeast(yield* count(backstop), 1)
     assert.strictEqual((yield* Metric.value(still_pending)).max, 1)
   })).pipe(Effect.provide(Faults)))
+
+it.effect("a wait takes no negative time, though the clock of the machine is set back", () =>
+  counted(Effect.gen(function*() {
+    const clock = yield* Clock.Clock
+    let setBackMillis = 0
+    const now = () => clock.currentTimeMillisUnsafe() - setBackMillis
+    const query = yield* QueryStateMachine.make(yield* freshKey)
+    yield* query.enqueue
+    const wait = yield* query.waitUntilComplete({ timeout: "1 second" }).pipe(
+      Effect.flip,
+      Effect.provideService(Clock.Clock, {
+        sleep: (duration) => clock.sleep(duration),
+        currentTimeMillisUnsafe: now,
+        currentTimeMillis: Effect.sync(now),
+        currentTimeNanosUnsafe: () => BigInt(now()) * 1_000_000n,
+        currentTimeNanos: Effect.sync(() => BigInt(now()) * 1_000_000n),
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+        monotonicTimeNanos: clock.monotonicTimeNanos
+      }),
+      Effect.forkChild({ startImmediately: true })
+    )
+    setBackMillis = 3_600_000
+    yield* TestClock.adjust("1 second")
+    yield* Fiber.join(wait)
+    assert.strictEqual((yield* Metric.value(QueryMetrics.waitDuration.still_pending)).sum, 1)
+  })).pipe(Effect.provide(RedisStoreMemory.layer)))
 
 it.effect("a claim is counted while it is held, however the work ends", () =>
   counted(Effect.gen(function*() {

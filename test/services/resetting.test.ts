@@ -1,6 +1,6 @@
 /** Owning a reset: all that owning a query is, and what only a reset is, which nobody can cancel. */
 import { assert } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Exit, Option } from "effect"
 import { QueryState } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
 import { outcomeOf } from "../support/outcome.ts"
@@ -48,3 +48,13 @@ inMemory(
       assert.deepStrictEqual(yield* query.enqueue, { state: QueryState.make("Queued"), changed: true })
     })
 )
+
+inMemory("a query that has moved on since it was looked at is not purged", () =>
+  Effect.gen(function*() {
+    const { query, record: { version: fence }, timeline } = yield* queryThatIs("Completed")
+    yield* query.resetting(() => Effect.void, { fence })
+    for (const step of [query.enqueue, query.execute, query.finish]) yield* step
+    const { exit } = yield* timeline.run(query.resetting(() => Effect.die("purged"), { fence }))
+    assert.strictEqual(Option.getOrThrow(Exit.findErrorOption(exit))._tag, "LeaseLost")
+    assert.isTrue(yield* query.isCompleted)
+  }))

@@ -24,6 +24,9 @@ const isForReplica = (message: string): boolean => message.startsWith("ERR WAIT 
 // What ioredis says of an answer that is not in the protocol of Redis.
 const isGibberish = (message: string): boolean => message.startsWith("Unknown RESP type")
 
+// What ioredis says when the servers of a cluster refer to each other, as they do while a slot moves that has one key of two.
+const isReferredOn = (message: string): boolean => message.startsWith("Too many Cluster redirections")
+
 // What ioredis says when no sentinel told it where the primary is, and what the last of them said, if any had an error.
 const sentinelsFailed = /^All sentinels are unreachable.*?(?:Last error: (.*))?$/s
 
@@ -63,6 +66,7 @@ export const toReason = (error: unknown, redisKey?: string): RedisStoreError.Rea
   const known = byCode.get(code)
   if (known !== undefined) return known(cause)
   if (isForReplica(cause.message)) return new RedisStoreError.ReadOnly({ cause })
+  if (isReferredOn(cause.message)) return new RedisStoreError.Unavailable({ cause })
   if (isDeniedInScript(cause.message)) return new RedisStoreError.AccessDenied({ cause })
   return cause.name === "ReplyError" || isGibberish(cause.message)
     ? new RedisStoreError.UnexpectedReply({ reply: cause.message, cause })

@@ -260,7 +260,10 @@ ${answer(outcomes.changed)}
 
 // Where there is a history, its key follows that of the record.
 const history = ({ recordKey }: Variant): string => `
-return call("XRANGE", KEYS[${recordKey + 1}], "-", "+")
+local entries = redis.pcall("XRANGE", KEYS[${recordKey + 1}], "-", "+")
+-- As an error it would not tell which of the keys it is about.
+if entries.err and string.find(entries.err, "WRONGTYPE", 1, true) then return false end
+return entries
 `
 
 export interface Scripts {
@@ -281,7 +284,7 @@ export interface Scripts {
    * ARGV: fence, lease in ms, and progress where there is any.
    */
   readonly renew: string
-  /** Reads the history, as `XRANGE` answers it. No ARGV. */
+  /** Reads the history, as `XRANGE` answers it, or nothing where its key holds something else. No ARGV. */
   readonly history: string
 }
 

@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import type { HistoryEntry } from "../../domain/HistoryEntry.ts"
 import type { Progress } from "../../domain/Progress.ts"
 import { LeaseLost } from "../../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../../domain/QueryKey.ts"
@@ -41,7 +42,7 @@ export interface Layout {
   readonly movedWith: FurtherKeys
   /** What the scripts `read` and `renew` are given besides. */
   readonly lookedAtWith: FurtherKeys
-  /** What the script `history` is given besides. */
+  /** What the script `history` is given besides: the key of the history last. */
   readonly historyWith: FurtherKeys
   /** The channel on which is told that a query moved on. */
   readonly channelOf: (redisKey: string) => string
@@ -242,12 +243,16 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       Stream.mapError(storeError(`list the queries of ${db}`))
     )
 
-  const history = (key: QueryKey) =>
-    Effect.fromResult(keyOf(key)).pipe(
-      Effect.flatMap((redisKey) => connection.run(scripts.history, redisKey, historyWith.of(redisKey))),
-      Effect.flatMap((reply) => Effect.fromResult(History.decode(reply))),
-      Effect.catch(Counting.failed("read the history of", key))
-    )
+  const history = Effect.fnUntraced(
+    function*(key: QueryKey): Effect.fn.Return<ReadonlyArray<HistoryEntry>, RedisStoreError.Reason> {
+      const redisKey = yield* Effect.fromResult(keyOf(key))
+      const furtherKeys = historyWith.of(redisKey)
+      const reply = yield* connection.run(scripts.history, redisKey, furtherKeys)
+      if (reply === null) return yield* new RedisStoreError.WrongType({ redisKey: furtherKeys.at(-1) ?? redisKey })
+      return yield* Effect.fromResult(History.decode(reply))
+    },
+    (effect, key) => Effect.catch(effect, Counting.failed("read the history of", key))
+  )
 
   return RedisStore.of({
     // Without a fence no script answers that a lease is lost.

@@ -123,11 +123,12 @@ const outcomeOf = (exit: Exit.Exit<unknown, StillPending | RedisStoreError>): Qu
 
 const timed = <A, R>(self: Effect.Effect<A, StillPending | RedisStoreError, R>) =>
   Effect.flatMap(
-    Clock.currentTimeMillis,
-    (startMillis) =>
+    // By the clock that is never set, or a wait could take less than no time.
+    Clock.monotonicTimeNanos,
+    (start) =>
       Effect.onExit(self, (exit) =>
-        Effect.flatMap(Clock.currentTimeMillis, (endMillis) =>
-          Metric.update(QueryMetrics.waitDuration[outcomeOf(exit)], (endMillis - startMillis) / 1_000)))
+        Effect.flatMap(Clock.monotonicTimeNanos, (end) =>
+          Metric.update(QueryMetrics.waitDuration[outcomeOf(exit)], Number(end - start) / 1_000_000_000)))
   )
 
 export interface WaitOptions {
