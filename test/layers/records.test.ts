@@ -118,6 +118,8 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           assert.strictEqual(reason._tag, "InvalidRecord")
           assert.include(message, `query ${key.db}/${key.query}: the record cannot be read`)
           assert.include(message, `["${field}"]`)
+          // A reason is no matter to those who read the past.
+          if (field !== "r") assert.deepStrictEqual((yield* Effect.flip(store.history(key))).reason, reason)
           for (const [operation, run] of operations) {
             yield* put(key, fields)
             const result = yield* Effect.result(run(store, key))

@@ -26,6 +26,9 @@ export type Publish = "PUBLISH" | "SPUBLISH"
 
 export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } as const
 
+/** Whether a script answers with a record, and not with what it was asked for besides. */
+export const isRecord = (reply: unknown): boolean => Array.isArray(reply) && typeof reply[0] === "number"
+
 /** Whether a script answers that it moved the record on. */
 export const isChanged = (reply: unknown): boolean => Array.isArray(reply) && Number(reply[0]) === outcomes.changed
 

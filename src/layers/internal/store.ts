@@ -249,6 +249,8 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       const furtherKeys = historyWith.of(redisKey)
       const reply = yield* connection.run(scripts.history, redisKey, furtherKeys)
       if (reply === null) return yield* new RedisStoreError.WrongType({ redisKey: furtherKeys.at(-1) ?? redisKey })
+      // A record that cannot be right is answered instead.
+      if (Scripts.isRecord(reply)) yield* Effect.fromResult(Codec.decode(key, reply))
       return yield* Effect.fromResult(History.decode(reply))
     },
     (effect, key) => Effect.catch(effect, Counting.failed("read the history of", key))

@@ -104,7 +104,17 @@ const make = (store: Store): Store => {
           (answers) => Effect.sync(() => span.attribute("query_state.failed", answers.filter(Result.isFailure).length))
         ))
     })
-  return { ...store, compareAndSet: compareAndSet as Store["compareAndSet"], compareAndSetMany }
+  return {
+    compareAndSet: compareAndSet as Store["compareAndSet"],
+    compareAndSetMany,
+    read: (key) => store.read(key),
+    readMany: (keys) => store.readMany(keys),
+    renew: (key, fence, lease, progress) => store.renew(key, fence, lease, progress),
+    changes: (key, listener) => store.changes(key, listener),
+    keys: (db) => store.keys(db),
+    history: (key) => store.history(key),
+    currentTime: store.currentTime
+  }
 }
 
 const made = new WeakMap<Store, Store>()
