@@ -32,9 +32,9 @@ const isDeterminate = (record: QueryRecord): record is DeterminateRecord => Quer
  * are no hints, and the schedule alone says when to look.
  */
 export const subscribe = (store: Store, key: QueryKey, bell: Bell): Effect.Effect<Changes, never, Scope.Scope> =>
-  store.changes(key, bell).pipe(
-    Effect.tapError((error) => Effect.logDebug("Waiting without notifications", error)),
-    Effect.orElseSucceed(() => ({ announcesAll: false }))
+  Effect.catch(
+    store.changes(key, bell),
+    (error) => Effect.as(Effect.logDebug("Waiting without notifications", error), { announcesAll: false })
   )
 
 // A lease that is over by now, as far as it is known here, is looked at again after this time, and not at once.
