@@ -110,9 +110,14 @@ const delayAfter = (
  * times the memory while it waits, mostly for fibers that race each other.
  */
 const readUntil = <A extends QueryRecord>(
-  { changes, ...watch }: Omit<Watch<A>, "step"> & { readonly changes: Changes }
+  { bell, isWanted, key, policy, store }: Omit<Watch<A>, "step">,
+  changes: Changes
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
-  Effect.flatMap(Schedule.toStep(watch.policy.schedule(changes)), (step) => look({ ...watch, step }))
+  Effect.flatMap(
+    Schedule.toStep(policy.schedule(changes)),
+    // Named one by one: an object that is made of the rest of another has a shape of its own, which takes more than itself.
+    (step) => look({ store, key, bell, isWanted, step, policy })
+  )
 
 const outcomeOf = (exit: Exit.Exit<unknown, StillPending | RedisStoreError>): QueryMetrics.WaitOutcome => {
   if (Exit.isSuccess(exit)) return "determinate"
@@ -153,7 +158,7 @@ const waitOn = (
     const bell = new Bell()
     return Effect.flatMap(
       subscribe(store, key, bell),
-      (changes) => readUntil({ store, key, bell, isWanted, policy, changes })
+      (changes) => readUntil({ store, key, bell, isWanted, policy }, changes)
     )
   }))
   return timed(
@@ -197,7 +202,7 @@ export const changes = (store: Store, key: QueryKey, policy: Policy): Stream.Str
       (changes) =>
         Stream.unfold<QueryRecord | undefined, QueryRecord, RedisStoreError, never>(undefined, (seen) => {
           const isWanted = (record: QueryRecord): record is QueryRecord => isNews(record, seen)
-          return readUntil({ store, key, bell, isWanted, policy, changes }).pipe(
+          return readUntil({ store, key, bell, isWanted, policy }, changes).pipe(
             Effect.map((record) => [record, record] as const),
             Effect.catchTag("StillPending", () => Effect.undefined)
           )
