@@ -125,6 +125,40 @@ inMemory("of many who come at once, one executes, and all get the result", () =>
   }))
 
 inMemory(
+  "who loses the race to a query waits for it at once, from the record that says so",
+  () =>
+    Effect.gen(function*() {
+      const { key, query, timeline } = yield* queryThatIs("Known")
+      // Somebody else is faster: after it was read here, and before it is claimed.
+      const late = yield* QueryStateMachine.make(key).pipe(
+        Effect.updateService(RedisStore.RedisStore, (store) => ({
+          ...store,
+          read: (key) =>
+            Effect.tap(
+              store.read(key),
+              ({ state }) => state._tag === "Known" ? Effect.andThen(query.enqueue, query.execute) : Effect.void
+            )
+        }))
+      )
+      const joiner = yield* timeline.at(0, runOf(late, timeline)())
+      yield* timeline.at("5 seconds", query.finish)
+      yield* timeline.until("5 seconds")
+      assert.deepStrictEqual(outcome(joiner), { succeeded: "fetched" })
+      assert.deepStrictEqual(timeline.entries, [
+        [0, "read"],
+        [0, "Queue"],
+        [0, "Execute"],
+        [0, "Queue"],
+        [0, "changes"],
+        [0, "read"],
+        [5_000, "Finish"],
+        [5_000, "read"],
+        [5_000, "fetch"]
+      ])
+    })
+)
+
+inMemory(
   "who executes gets the error of the work, and who joined is told that the query failed, and why",
   () =>
     Effect.gen(function*() {

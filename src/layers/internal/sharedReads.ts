@@ -18,7 +18,10 @@ export const make = <K, A, E>(
 
   const handOver = (id: string, key: K, ended: UnderWay<A, E>): Effect.Effect<unknown> => {
     const next = ended.next
-    if (next === undefined) return Effect.sync(() => underWay.delete(id))
+    if (next === undefined) {
+      underWay.delete(id)
+      return Effect.void
+    }
     ended.next = undefined
     return read(id, key).pipe(
       Effect.onExit((exit) =>

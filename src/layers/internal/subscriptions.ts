@@ -119,18 +119,20 @@ export const make = Effect.fnUntraced(function*(
     changed(channel)
   }
 
-  const acknowledged = (channel: string): Acknowledged =>
-    Effect.suspend(() => acknowledgements.get(channel)?.within(after) ?? Effect.void)
+  const acknowledged = (channel: string): Acknowledged => acknowledgements.get(channel)?.within(after) ?? Effect.void
 
   yield* Effect.addFinalizer(() => subscriber?.close ?? Effect.void)
 
   return {
     subscribe: (channel, listener) =>
-      Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, Effect.sync(() => leave(channel, listener))))
-        .pipe(
-          Effect.andThen(Effect.sync(() => enter(channel, listener))),
-          Effect.andThen(acknowledged(channel))
-        ),
+      Effect.flatMap(Effect.scope, (scope) =>
+        Effect.andThen(
+          Scope.addFinalizer(scope, Effect.sync(() => leave(channel, listener))),
+          Effect.suspend(() => {
+            enter(channel, listener)
+            return acknowledged(channel)
+          })
+        )),
     read: (channel, version) => listeners.read(channel, version)
   }
 })

@@ -32,9 +32,9 @@ const isDeterminate = (record: QueryRecord): record is DeterminateRecord => Quer
  * are no hints, and the schedule alone says when to look.
  */
 export const subscribe = (store: Store, key: QueryKey, bell: Bell): Effect.Effect<Changes, never, Scope.Scope> =>
-  store.changes(key, bell).pipe(
-    Effect.tapError((error) => Effect.logDebug("Waiting without notifications", error)),
-    Effect.orElseSucceed(() => ({ announcesAll: false }))
+  Effect.catch(
+    store.changes(key, bell),
+    (error) => Effect.as(Effect.logDebug("Waiting without notifications", error), { announcesAll: false })
   )
 
 // A lease that is over by now, as far as it is known here, is looked at again after this time, and not at once.
@@ -110,9 +110,14 @@ const delayAfter = (
  * times the memory while it waits, mostly for fibers that race each other.
  */
 const readUntil = <A extends QueryRecord>(
-  { changes, ...watch }: Omit<Watch<A>, "step"> & { readonly changes: Changes }
+  { bell, isWanted, key, policy, store }: Omit<Watch<A>, "step">,
+  changes: Changes
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
-  Effect.flatMap(Schedule.toStep(watch.policy.schedule(changes)), (step) => look({ ...watch, step }))
+  Effect.flatMap(
+    Schedule.toStep(policy.schedule(changes)),
+    // Named one by one: an object that is made of the rest of another has a shape of its own, which takes more than itself.
+    (step) => look({ store, key, bell, isWanted, step, policy })
+  )
 
 const outcomeOf = (exit: Exit.Exit<unknown, StillPending | RedisStoreError>): QueryMetrics.WaitOutcome => {
   if (Exit.isSuccess(exit)) return "determinate"
@@ -154,7 +159,7 @@ const waitOn = (
     const bell = new Bell()
     return Effect.flatMap(
       subscribe(store, key, bell),
-      (changes) => readUntil({ store, key, bell, isWanted, policy, changes })
+      (changes) => readUntil({ store, key, bell, isWanted, policy }, changes)
     )
   }))
   return timed(
@@ -198,7 +203,7 @@ export const changes = (store: Store, key: QueryKey, policy: Policy): Stream.Str
       (changes) =>
         Stream.unfold<QueryRecord | undefined, QueryRecord, RedisStoreError, never>(undefined, (seen) => {
           const isWanted = (record: QueryRecord): record is QueryRecord => isNews(record, seen)
-          return readUntil({ store, key, bell, isWanted, policy, changes }).pipe(
+          return readUntil({ store, key, bell, isWanted, policy }, changes).pipe(
             Effect.map((record) => [record, record] as const),
             Effect.catchTag("StillPending", () => Effect.undefined)
           )
