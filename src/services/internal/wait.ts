@@ -126,14 +126,16 @@ const outcomeOf = (exit: Exit.Exit<unknown, StillPending | RedisStoreError>): Qu
   return error?._tag === "StillPending" ? "still_pending" : "failed"
 }
 
+// By the clock that is never set, or a wait could take less than no time.
+const monotonicSeconds = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000_000)
+
 const timed = <A, R>(self: Effect.Effect<A, StillPending | RedisStoreError, R>) =>
   Effect.flatMap(
-    // By the clock that is never set, or a wait could take less than no time.
-    Clock.monotonicTimeNanos,
+    monotonicSeconds,
     (start) =>
       Effect.onExit(self, (exit) =>
-        Effect.flatMap(Clock.monotonicTimeNanos, (end) =>
-          Metric.update(QueryMetrics.waitDuration[outcomeOf(exit)], Number(end - start) / 1_000_000_000)))
+        Effect.flatMap(monotonicSeconds, (end) =>
+          Metric.update(QueryMetrics.waitDuration[outcomeOf(exit)], end - start)))
   )
 
 export interface WaitOptions {
