@@ -3,9 +3,6 @@ import { existsSync, readFileSync } from "node:fs"
 import * as Path from "node:path"
 import { pages } from "../support/markdown.ts"
 
-/** Pages that are written elsewhere at the moment. */
-const coming = new Set(["docs/scaling.md"])
-
 /** What is behind a "#" in a link to a heading. */
 const anchorsOf = (page: string) =>
   Array.from(
@@ -21,7 +18,6 @@ it.each(pages)("every link of %s leads somewhere", (page) => {
   const broken = linksOf(page).filter((link) => {
     const [path = "", anchor] = link.split("#")
     const file = path === "" ? page : Path.join(Path.dirname(page), path)
-    if (coming.has(file)) return false
     return !existsSync(file) || (anchor !== undefined && !anchorsOf(file).includes(anchor))
   })
   assert.deepStrictEqual(broken, [])
@@ -33,7 +29,7 @@ it.each(pages)("every test that %s names exists", (page) => {
 })
 
 it("the index lists every page, once", () => {
-  const listed = linksOf("docs/README.md").map((link) => `docs/${link}`).filter((page) => !coming.has(page))
+  const listed = linksOf("docs/README.md").map((link) => `docs/${link}`)
   assert.deepStrictEqual(listed.toSorted(), pages.filter((page) => Path.basename(page) !== "README.md").toSorted())
 })
 

@@ -7,7 +7,8 @@ import { type Alarms, on as alarmsOn, type Sleeper } from "./alarms.ts"
 /** What ended a wait: a hint, or its time; and whether somebody else has looked meanwhile. */
 export type Wake = "hint" | "time" | "looked"
 
-const nothing = Number.NEGATIVE_INFINITY
+// A small whole number takes no room of its own; versions are larger.
+const nothing = -1
 
 /** Listens to a query for one fiber, which waits or is to wait. However much it hears, it holds one number. */
 export class Bell implements Listener, Sleeper {

@@ -6,7 +6,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
@@ -88,7 +87,10 @@ const pause = <A extends QueryRecord>(
             const isLease = leaseMillis <= delayMillis
             if (wake === "looked" && !isLease) return pause(watch, record)
             const source = wake === "hint" ? "hint" : isLease ? "lease" : "backstop"
-            return Effect.andThen(Metric.update(QueryMetrics.wakeUps[source], 1), look(watch))
+            return Effect.withFiber(({ context }) => {
+              QueryMetrics.wakeUps[source].updateUnsafe(1, context)
+              return look(watch)
+            })
           }
         ))
   )
@@ -127,16 +129,17 @@ const outcomeOf = (exit: Exit.Exit<unknown, StillPending | RedisStoreError>): Qu
 }
 
 // By the clock that is never set, or a wait could take less than no time.
-const monotonicSeconds = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000_000)
+const monotonicSeconds = (clock: Clock.Clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000_000
 
 const timed = <A, R>(self: Effect.Effect<A, StillPending | RedisStoreError, R>) =>
-  Effect.flatMap(
-    monotonicSeconds,
-    (start) =>
-      Effect.onExit(self, (exit) =>
-        Effect.flatMap(monotonicSeconds, (end) =>
-          Metric.update(QueryMetrics.waitDuration[outcomeOf(exit)], end - start)))
-  )
+  Clock.clockWith((clock) => {
+    const start = monotonicSeconds(clock)
+    return Effect.onExit(self, (exit) =>
+      Effect.withFiber(({ context }) => {
+        QueryMetrics.waitDuration[outcomeOf(exit)].updateUnsafe(monotonicSeconds(clock) - start, context)
+        return Effect.void
+      }))
+  })
 
 export interface WaitOptions {
   readonly policy: Policy
