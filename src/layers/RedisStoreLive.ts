@@ -13,12 +13,12 @@ import * as Result from "effect/Result"
 import type { ClusterOptions as IoredisClusterOptions, Redis, RedisOptions } from "ioredis"
 import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
 import type * as RedisStoreError from "../services/RedisStoreError.ts"
-import * as Client from "./internal/client.ts"
-import * as History from "./internal/history.ts"
-import * as Keys from "./internal/keys.ts"
-import * as Scripts from "./internal/scripts.ts"
-import * as Store from "./internal/store.ts"
-import * as Topology from "./internal/topology.ts"
+import * as Client from "./internal/redis/client.ts"
+import * as Store from "./internal/redis/store.ts"
+import * as Topology from "./internal/redis/topology.ts"
+import * as History from "./internal/scripts/history.ts"
+import * as Keys from "./internal/scripts/keys.ts"
+import * as Scripts from "./internal/scripts/scripts.ts"
 
 /**
  * Options of the store, whatever it is connected through.

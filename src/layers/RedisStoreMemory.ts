@@ -19,12 +19,12 @@ import * as QueryRecord from "../domain/QueryRecord.ts"
 import { type Answer, type Command, type HistoryOptions, knownTimeToLive, RedisStore } from "../services/RedisStore.ts"
 import type { RedisStoreError } from "../services/RedisStoreError.ts"
 import { check, checkRenewal } from "./internal/command.ts"
-import * as Counting from "./internal/counting.ts"
-import { Histories, type Move } from "./internal/histories.ts"
-import * as History from "./internal/history.ts"
-import * as Keys from "./internal/keys.ts"
-import * as Lifecycle from "./internal/lifecycle.ts"
 import { Listeners } from "./internal/listeners.ts"
+import { Histories, type Move } from "./internal/memory/history.ts"
+import * as Lifecycle from "./internal/memory/lifecycle.ts"
+import * as Counting from "./internal/metrics.ts"
+import * as History from "./internal/scripts/history.ts"
+import * as Keys from "./internal/scripts/keys.ts"
 
 const knownMillis = Duration.toMillis(knownTimeToLive)
 

@@ -5,12 +5,12 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import * as RedisStoreError from "../../services/RedisStoreError.ts"
-import { Acknowledgements, type Replicas } from "./acknowledgements.ts"
-import { isElsewhere, isNoScript, isTransient, toReason } from "./failure.ts"
-import { isChanged } from "./scripts.ts"
+import * as RedisStoreError from "../../../services/RedisStoreError.ts"
+import { isChanged } from "../scripts/scripts.ts"
+import { isElsewhere, isNoScript, isTransient, toReason } from "./failures.ts"
+import { Acknowledgements, type Replicas } from "./replication.ts"
+import { within } from "./timeout.ts"
 import type { Server, Topology } from "./topology.ts"
-import { within } from "./within.ts"
 
 /** A script that the server has been given, the hash it goes by there, and how many keys it takes. */
 export interface Script {

@@ -4,18 +4,18 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { HistoryEntry } from "../../domain/HistoryEntry.ts"
-import * as QueryEvent from "../../domain/QueryEvent.ts"
-import * as QueryState from "../../domain/QueryState.ts"
-import { Reason } from "../../domain/Reason.ts"
-import type { HistoryOptions } from "../../services/RedisStore.ts"
+import { HistoryEntry } from "../../../domain/HistoryEntry.ts"
+import * as QueryEvent from "../../../domain/QueryEvent.ts"
+import * as QueryState from "../../../domain/QueryState.ts"
+import { Reason } from "../../../domain/Reason.ts"
+import type { HistoryOptions } from "../../../services/RedisStore.ts"
 import {
   InvalidInput,
   InvalidRecord,
   type Reason as StoreReason,
   RedisStoreError
-} from "../../services/RedisStoreError.ts"
-import { maxMillis, toMillis } from "./command.ts"
+} from "../../../services/RedisStoreError.ts"
+import { maxMillis, toMillis } from "../command.ts"
 import type { Variant } from "./scripts.ts"
 
 /** Why a state is what it is, as an entry has it. */

@@ -15,11 +15,11 @@
  * published on the channel with the name of its key, and `<version> <state> progress` when progress is reported.
  */
 import * as Duration from "effect/Duration"
-import * as QueryEvent from "../../domain/QueryEvent.ts"
-import * as QueryState from "../../domain/QueryState.ts"
-import * as Transition from "../../domain/Transition.ts"
-import { knownTimeToLive } from "../../services/RedisStore.ts"
-import { openEvent } from "./lifecycle.ts"
+import * as QueryEvent from "../../../domain/QueryEvent.ts"
+import * as QueryState from "../../../domain/QueryState.ts"
+import * as Transition from "../../../domain/Transition.ts"
+import { knownTimeToLive } from "../../../services/RedisStore.ts"
+import { openEvent } from "../memory/lifecycle.ts"
 
 /** In a cluster a notification goes to those who are connected to the server that has the key, and no further. */
 export type Publish = "PUBLISH" | "SPUBLISH"

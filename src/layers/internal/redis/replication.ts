@@ -2,7 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import type { Redis } from "ioredis"
-import { InvalidInput, NotReplicated } from "../../services/RedisStoreError.ts"
+import { InvalidInput, NotReplicated } from "../../../services/RedisStoreError.ts"
 
 /** How many replicas are to have what was written, and how long they are given. */
 export interface Replicas {

@@ -1,6 +1,6 @@
 /** Bounds in time what answers through a callback. */
 import * as Effect from "effect/Effect"
-import * as RedisStoreError from "../../services/RedisStoreError.ts"
+import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 
 type Answer<A> = Effect.Effect<A, RedisStoreError.Reason>
 

@@ -1,9 +1,9 @@
 /** Every name that FlowMachine uses in Redis, and the one that this library uses beside them. */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as QueryEvent from "../../domain/QueryEvent.ts"
-import { type DbId, QueryKey } from "../../domain/QueryKey.ts"
-import { InvalidInput } from "../../services/RedisStoreError.ts"
+import * as QueryEvent from "../../../domain/QueryEvent.ts"
+import { type DbId, QueryKey } from "../../../domain/QueryKey.ts"
+import { InvalidInput } from "../../../services/RedisStoreError.ts"
 import { glob } from "./keys.ts"
 
 export const reserved = "finist"

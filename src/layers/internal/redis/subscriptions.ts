@@ -4,12 +4,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
-import type { Listener } from "../../services/RedisStore.ts"
-import type * as RedisStoreError from "../../services/RedisStoreError.ts"
-import { Listeners } from "./listeners.ts"
-import * as Scripts from "./scripts.ts"
+import type { Listener } from "../../../services/RedisStore.ts"
+import type * as RedisStoreError from "../../../services/RedisStoreError.ts"
+import { Listeners } from "../listeners.ts"
+import * as Scripts from "../scripts/scripts.ts"
 import type * as Subscriber from "./subscriber.ts"
-import { within } from "./within.ts"
+import { within } from "./timeout.ts"
 
 export interface Subscriptions {
   /** Subscribes to a channel while the scope is open, and returns once the server has acknowledged it. */

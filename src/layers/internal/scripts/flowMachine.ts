@@ -5,10 +5,10 @@
  * the fields that it has elsewhere, and holds as long as the state is the one that was written with it. A state that is not
  * was moved by FlowMachine: it becomes a record of its own, with a new version and no claim, as soon as anybody here looks.
  */
-import * as QueryEvent from "../../domain/QueryEvent.ts"
-import * as QueryState from "../../domain/QueryState.ts"
-import * as Transition from "../../domain/Transition.ts"
-import type { Dialect } from "../RedisStoreFlowMachine.ts"
+import * as QueryEvent from "../../../domain/QueryEvent.ts"
+import * as QueryState from "../../../domain/QueryState.ts"
+import * as Transition from "../../../domain/Transition.ts"
+import type { Dialect } from "../../RedisStoreFlowMachine.ts"
 import { answer, outcomes, table, unclaimed, type Variant } from "./scripts.ts"
 
 const known = QueryState.wireNames.Known

@@ -1,11 +1,11 @@
 /** What the scripts do, as pure functions on a record: the lifecycle with its leases, fences and versions. */
 import * as DateTime from "effect/DateTime"
-import type { QueryEvent } from "../../domain/QueryEvent.ts"
-import type { QueryRecord } from "../../domain/QueryRecord.ts"
-import * as QueryState from "../../domain/QueryState.ts"
-import * as Reason from "../../domain/Reason.ts"
-import * as Transition from "../../domain/Transition.ts"
-import type { Checked, Renewal } from "./command.ts"
+import type { QueryEvent } from "../../../domain/QueryEvent.ts"
+import type { QueryRecord } from "../../../domain/QueryRecord.ts"
+import * as QueryState from "../../../domain/QueryState.ts"
+import * as Reason from "../../../domain/Reason.ts"
+import * as Transition from "../../../domain/Transition.ts"
+import type { Checked, Renewal } from "../command.ts"
 
 /** What becomes of a command, and the record as it stands afterwards. */
 export interface Decision {

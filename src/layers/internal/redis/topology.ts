@@ -1,7 +1,7 @@
 /** What differs between one Redis server and a cluster of them. */
 import { type Cluster, Command, type Redis, type RedisOptions } from "ioredis"
-import * as Batch from "./batch.ts"
-import type { Publish } from "./scripts.ts"
+import type { Publish } from "../scripts/scripts.ts"
+import * as Batch from "./corking.ts"
 import * as Subscriber from "./subscriber.ts"
 
 /** One server, and always the same connection to it. */

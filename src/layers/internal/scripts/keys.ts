@@ -1,7 +1,7 @@
 /** Every name that this library uses in Redis. */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { type DbId, QueryKey } from "../../domain/QueryKey.ts"
+import { type DbId, QueryKey } from "../../../domain/QueryKey.ts"
 
 export const defaultPrefix = "query-state"
 

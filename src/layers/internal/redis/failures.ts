@@ -1,5 +1,5 @@
 /** Turns what ioredis and Redis say went wrong into the reasons of a `RedisStoreError`. */
-import * as RedisStoreError from "../../services/RedisStoreError.ts"
+import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 
 /**
  * What is kept of a foreign error: ioredis hangs the failed command with all its arguments on its errors, and a server

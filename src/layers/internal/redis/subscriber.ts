@@ -2,9 +2,9 @@
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type { Cluster, Redis } from "ioredis"
-import type * as RedisStoreError from "../../services/RedisStoreError.ts"
+import type * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { close, disconnectTimeout } from "./client.ts"
-import { toReason } from "./failure.ts"
+import { toReason } from "./failures.ts"
 
 export interface Handlers {
   readonly onMessage: (channel: string, message: string) => void

@@ -6,8 +6,8 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
-import * as RedisStoreError from "../../services/RedisStoreError.ts"
-import { isReadOnly, toReason } from "./failure.ts"
+import * as RedisStoreError from "../../../services/RedisStoreError.ts"
+import { isReadOnly, toReason } from "./failures.ts"
 
 /** Where a Redis is: a URL, or the options of ioredis. */
 export type Address =

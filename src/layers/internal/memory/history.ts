@@ -1,10 +1,10 @@
 /** The last transitions of queries, in the memory of this process. */
 import * as DateTime from "effect/DateTime"
-import type { HistoryEntry } from "../../domain/HistoryEntry.ts"
-import type { QueryEvent } from "../../domain/QueryEvent.ts"
-import type { QueryRecord } from "../../domain/QueryRecord.ts"
-import * as QueryState from "../../domain/QueryState.ts"
-import { type History, reasonIn } from "./history.ts"
+import type { HistoryEntry } from "../../../domain/HistoryEntry.ts"
+import type { QueryEvent } from "../../../domain/QueryEvent.ts"
+import type { QueryRecord } from "../../../domain/QueryRecord.ts"
+import * as QueryState from "../../../domain/QueryState.ts"
+import { type History, reasonIn } from "../scripts/history.ts"
 
 /** One transition of a query, by an event, or because its lease lapsed. */
 export interface Move {
