@@ -138,7 +138,7 @@ const makeQuery = Effect.fn(function*(plan: Plan, db: string) {
       case "is reset":
         yield* becomes("Completed")
         yield* Effect.sleep("300 millis")
-        yield* machine.resetting(() => Effect.sleep("200 millis"), { holder: "operator", lease })
+        yield* machine.withReset(() => Effect.sleep("200 millis"), { holder: "operator", lease })
         return yield* runAs("operator")
       default:
         return

@@ -54,7 +54,7 @@ const example = Effect.gen(function*() {
     yield* theirs.trigger("QUEUE")
     yield* theySay("queues it, and waits")
     const waiting = yield* Effect.forkChild(theirs.waitUntilComplete(100))
-    yield* ours.executing(() => Effect.andThen(weSay("runs it, under a lease"), Effect.sleep("300 millis")))
+    yield* ours.withExecution(() => Effect.andThen(weSay("runs it, under a lease"), Effect.sleep("300 millis")))
     yield* Fiber.join(waiting)
     yield* theySay(`is told that it is ${yield* theirs.currentState}`)
   })
@@ -77,7 +77,7 @@ const example = Effect.gen(function*() {
     const { ours, theirs, theySay, weSay } = yield* share("heat-map")
     yield* ours.enqueue
     const work = Effect.onInterrupt(Effect.never, () => weSay("its work is interrupted"))
-    const worker = yield* Effect.forkChild(Effect.flip(ours.executing(() => work, { lease: "1 second" })))
+    const worker = yield* Effect.forkChild(Effect.flip(ours.withExecution(() => work, { lease: "1 second" })))
     yield* Effect.sleep("200 millis")
     yield* theirs.trigger("CANCEL")
     yield* theySay("cancels what runs over there")

@@ -73,14 +73,14 @@ await Effect.runPromise(Effect.provide(main, StoreLayer))
 
 worker: QueryStateMachine.run
   QueryStateMachine.waitUntilComplete
-  QueryStateMachine.executing
+  QueryStateMachine.withExecution
     QueryStateMachine.trigger, Queue
     QueryStateMachine.trigger, Execute
     compute
     QueryStateMachine.trigger, Finish
-dashboard: QueryStateMachine.waitUntilComplete, StillPending, linked to QueryStateMachine.executing of worker
+dashboard: QueryStateMachine.waitUntilComplete, StillPending, linked to QueryStateMachine.withExecution of worker
 dashboard: QueryStateMachine.run
-  QueryStateMachine.waitUntilComplete, linked to QueryStateMachine.executing of worker
+  QueryStateMachine.waitUntilComplete, linked to QueryStateMachine.withExecution of worker
 query_state.claims.held: up-down counter, unit 1
 query_state.state.duration: histogram, unit s
 query_state.transitions: counter, unit 1

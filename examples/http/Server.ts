@@ -57,7 +57,7 @@ const HandlersLayer = HttpApiBuilder.group(
         const query = yield* queryOf(report)
         // Whoever asks again for what failed or was cancelled wants it to be run again.
         const { state } = yield* query.record
-        if ("reason" in state) yield* Effect.ignore(query.resetting(() => Effect.void))
+        if ("reason" in state) yield* Effect.ignore(query.withReset(() => Effect.void))
 
         const execute = (claim: QueryStateMachine.HeldClaim) => reports.compute(report, claim)
         const fiber = yield* FiberSet.run(runs, query.run({ execute, onCompleted: Effect.void }))

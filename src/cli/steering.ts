@@ -10,12 +10,12 @@ import * as QueryRecord from "../domain/QueryRecord.ts"
 import type { Reason } from "../domain/Reason.ts"
 import * as Transition from "../domain/Transition.ts"
 import * as QueryFleet from "../services/QueryFleet.ts"
-import { type Answer, type Command, RedisStore } from "../services/RedisStore.ts"
+import { type Command, type CommandResult, RedisStore } from "../services/RedisStore.ts"
 import type { RedisStoreError } from "../services/RedisStoreError.ts"
 import * as Exit from "./exit.ts"
 import * as View from "./view.ts"
 
-type Answers = ReadonlyArray<Result.Result<Answer, RedisStoreError | LeaseLost>>
+type Answers = ReadonlyArray<Result.Result<CommandResult, RedisStoreError | LeaseLost>>
 
 /** A query that something is to be done to, if it still has the version that it was chosen for, where that matters. */
 export interface Target {
@@ -73,7 +73,7 @@ export const reset: Step = {
 const foresee = Effect.fnUntraced(function*(step: Step, targets: ReadonlyArray<Target>) {
   const fleet = yield* QueryFleet.make
   const results = yield* fleet.readMany(targets.map(({ key }) => key))
-  return results.map(Result.map((record): Answer => ({ record, changed: isAccepted(step, record) })))
+  return results.map(Result.map((record): CommandResult => ({ record, changed: isAccepted(step, record) })))
 })
 
 const isAccepted = ({ event }: Step, { state }: QueryRecord.QueryRecord): boolean =>

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { QueryKey } from "../domain/QueryKey.ts"
 import { type Command, RedisStore } from "../services/RedisStore.ts"
-import { type Reason, RedisStoreError } from "../services/RedisStoreError.ts"
+import { type Failure, RedisStoreError } from "../services/RedisStoreError.ts"
 
 /**
  * Operation on one query that can go wrong. Operations on many queries are so many of these, in order.
@@ -36,8 +36,8 @@ export type Call =
  * @since 0.1.0
  */
 export type Fault =
-  | { readonly _tag: "Fail"; readonly reason: Reason }
-  | { readonly _tag: "FailAfter"; readonly reason: Reason }
+  | { readonly _tag: "Fail"; readonly reason: Failure }
+  | { readonly _tag: "FailAfter"; readonly reason: Failure }
   | { readonly _tag: "Delay"; readonly duration: Duration.Input }
   | { readonly _tag: "Hang" }
 
@@ -96,7 +96,7 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
     Effect.suspend((): Effect.Effect<A, E | RedisStoreError, R> => {
       calls.push(call)
       const fault = choose(call)
-      const fail = (reason: Reason) =>
+      const fail = (reason: Failure) =>
         Effect.fail(new RedisStoreError({ operation: call.operation, key: call.key, reason }))
       switch (fault?._tag) {
         case undefined:

@@ -13,7 +13,7 @@ import type { Redis } from "ioredis"
 import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
 import * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/redis/client.ts"
-import { toReason } from "./internal/redis/failures.ts"
+import { toFailure } from "./internal/redis/failures.ts"
 import * as Store from "./internal/redis/store.ts"
 import * as Topology from "./internal/redis/topology.ts"
 import * as FlowMachineScripts from "./internal/scripts/flowMachine.ts"
@@ -165,7 +165,7 @@ const refusedCluster = Store.invalid(
 
 /** A server by itself can be one of a cluster, too. */
 const refuseCluster = (client: Redis, commandTimeout: Duration.Input) =>
-  Effect.tryPromise({ try: () => client.info("cluster"), catch: (error) => toReason(error) }).pipe(
+  Effect.tryPromise({ try: () => client.info("cluster"), catch: (error) => toFailure(error) }).pipe(
     Effect.timeoutOrElse({
       duration: commandTimeout,
       orElse: () =>

@@ -16,7 +16,13 @@ import type { Progress } from "../domain/Progress.ts"
 import { LeaseLost } from "../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import * as QueryRecord from "../domain/QueryRecord.ts"
-import { type Answer, type Command, type HistoryOptions, knownTimeToLive, RedisStore } from "../services/RedisStore.ts"
+import {
+  type Command,
+  type CommandResult,
+  type HistoryOptions,
+  knownTimeToLive,
+  RedisStore
+} from "../services/RedisStore.ts"
 import type { RedisStoreError } from "../services/RedisStoreError.ts"
 import { check, checkRenewal } from "./internal/command.ts"
 import { Listeners } from "./internal/listeners.ts"
@@ -114,7 +120,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
 
   const compareAndSet = (key: QueryKey, command: Command) =>
     at((now) =>
-      Result.flatMap(check(command), (checked): Result.Result<Answer, LeaseLost> => {
+      Result.flatMap(check(command), (checked): Result.Result<CommandResult, LeaseLost> => {
         const before = records.get(key, now)
         const { _tag, record } = Lifecycle.decide(before, checked, now.millis)
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: checked.fence ?? record.version, record }))

@@ -16,7 +16,7 @@ import type { QueryRecord } from "../domain/QueryRecord.ts"
 import * as QueryState from "../domain/QueryState.ts"
 import * as Trace from "./internal/trace.ts"
 import * as QueryStateMachine from "./QueryStateMachine.ts"
-import { type Answer, RedisStore } from "./RedisStore.ts"
+import { type CommandResult, RedisStore } from "./RedisStore.ts"
 import { isAboutRecord, type RedisStoreError } from "./RedisStoreError.ts"
 
 /**
@@ -69,7 +69,7 @@ export interface QueryFleet {
     event: QueryEvent,
     keys: Iterable<QueryKey>,
     options?: Omit<QueryStateMachine.TriggerOptions, "fence">
-  ) => Effect.Effect<ReadonlyArray<Result.Result<Answer, RedisStoreError | LeaseLost>>>
+  ) => Effect.Effect<ReadonlyArray<Result.Result<CommandResult, RedisStoreError | LeaseLost>>>
 
   /** Waits for many queries, and tells what became of each as soon as it is known. */
   readonly waitAll: (

@@ -10,7 +10,7 @@
 import * as Metric from "effect/Metric"
 import * as QueryEvent from "../domain/QueryEvent.ts"
 import * as QueryState from "../domain/QueryState.ts"
-import { type Reason, reasonTags } from "./RedisStoreError.ts"
+import { type Failure, failureTags } from "./RedisStoreError.ts"
 
 // A metric that is made with its attributes keeps the key of its series, so that counting costs one look-up.
 const each = <Name extends string, A>(names: ReadonlyArray<Name>, make: (name: Name) => A): Readonly<Record<Name, A>> =>
@@ -147,8 +147,8 @@ export const wakeUps: Readonly<Record<WakeUpSource, Metric.Counter<number>>> = e
  * @category metrics
  * @since 0.1.0
  */
-export const storeErrors: Readonly<Record<Reason["_tag"], Metric.Counter<number>>> = each(
-  reasonTags,
+export const storeErrors: Readonly<Record<Failure["_tag"], Metric.Counter<number>>> = each(
+  failureTags,
   (reason) =>
     Metric.counter("query_state.store.errors", {
       description: "Operations of the store that failed",

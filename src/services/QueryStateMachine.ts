@@ -122,7 +122,7 @@ export interface HeldClaim extends QueryState.Claim {
  * @category models
  * @since 0.1.0
  */
-export interface ExecutingOptions extends ClaimOptions {
+export interface ExecutionOptions extends ClaimOptions {
   readonly fence?: number | undefined
 }
 
@@ -136,7 +136,7 @@ export interface ExecutingOptions extends ClaimOptions {
  * @category models
  * @since 0.1.0
  */
-export interface ResettingOptions extends ClaimOptions {
+export interface ResetOptions extends ClaimOptions {
   readonly fence?: number | undefined
 }
 
@@ -275,9 +275,9 @@ export interface QueryStateMachine {
    * either interrupts `work`. Fails with `IllegalTransition`, which holds the record, when the query is not Queued. When
    * the outcome of failed work cannot be recorded, the cause holds both errors.
    */
-  readonly executing: <A, E, R>(
+  readonly withExecution: <A, E, R>(
     work: (claim: HeldClaim) => Effect.Effect<A, E, R>,
-    options?: ExecutingOptions
+    options?: ExecutionOptions
   ) => Effect.Effect<A, E | LeaseLost | QueryCancelled | IllegalTransition | RedisStoreError, R>
 
   /**
@@ -286,9 +286,9 @@ export interface QueryStateMachine {
    * A purge that fails or is interrupted makes the query ResetFailed, with its cause: it is never left Resetting.
    * Otherwise it is like `executing`.
    */
-  readonly resetting: <A, E, R>(
+  readonly withReset: <A, E, R>(
     purge: (claim: HeldClaim) => Effect.Effect<A, E, R>,
-    options?: ResettingOptions
+    options?: ResetOptions
   ) => Effect.Effect<A, E | LeaseLost | QueryCancelled | IllegalTransition | RedisStoreError, R>
 
   /**
@@ -461,7 +461,7 @@ class Machine implements QueryStateMachine {
     return (options = {}) => Wait.waitUntilComplete(store, key, waiting(options))
   }
 
-  get executing(): QueryStateMachine["executing"] {
+  get withExecution(): QueryStateMachine["withExecution"] {
     const { key, store } = this
     return (work, { fence, ...options } = {}) => {
       const claiming = withDefaults(options)
@@ -474,7 +474,7 @@ class Machine implements QueryStateMachine {
       })
     }
   }
-  get resetting(): QueryStateMachine["resetting"] {
+  get withReset(): QueryStateMachine["withReset"] {
     const { key, store } = this
     return (purge, { fence, ...options } = {}) => {
       const claiming = withDefaults(options)

@@ -55,12 +55,12 @@ export interface UnfencedCommand extends Command {
 }
 
 /**
- * Answer to a command: the record as it stands afterwards, and whether this command changed it.
+ * Result of a command: the record as it stands afterwards, and whether this command changed it.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Answer {
+export interface CommandResult {
   readonly record: QueryRecord
   readonly changed: boolean
 }
@@ -144,12 +144,12 @@ export interface Changes {
  */
 export class RedisStore extends Context.Service<RedisStore, {
   readonly compareAndSet: {
-    (key: QueryKey, command: UnfencedCommand): Effect.Effect<Answer, RedisStoreError>
-    (key: QueryKey, command: Command): Effect.Effect<Answer, RedisStoreError | LeaseLost>
+    (key: QueryKey, command: UnfencedCommand): Effect.Effect<CommandResult, RedisStoreError>
+    (key: QueryKey, command: Command): Effect.Effect<CommandResult, RedisStoreError | LeaseLost>
   }
   readonly compareAndSetMany: (
     commands: ReadonlyArray<readonly [key: QueryKey, command: Command]>
-  ) => Effect.Effect<ReadonlyArray<Result.Result<Answer, RedisStoreError | LeaseLost>>>
+  ) => Effect.Effect<ReadonlyArray<Result.Result<CommandResult, RedisStoreError | LeaseLost>>>
   readonly read: (key: QueryKey) => Effect.Effect<QueryRecord, RedisStoreError>
   readonly readMany: (
     keys: ReadonlyArray<QueryKey>

@@ -12,13 +12,13 @@ const id = <const Name extends string>(name: Name) => `effect-query-state/RedisS
 const cause = { cause: Schema.optionalKey(Schema.Defect()) }
 
 /**
- * Reason for a connection that could not be made, or broke before the answer came.
+ * Failure: a connection that could not be made, or broke before the answer came.
  *
  * **Details**
  *
  * A transition whose connection broke may or may not have happened: read the record to find out.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class ConnectionLost extends Schema.TaggedError<ConnectionLost>(id("ConnectionLost"))("ConnectionLost", cause) {
@@ -28,13 +28,13 @@ export class ConnectionLost extends Schema.TaggedError<ConnectionLost>(id("Conne
 }
 
 /**
- * Reason for an answer that did not come within `after` milliseconds.
+ * Failure: an answer that did not come within `after` milliseconds.
  *
  * **Details**
  *
  * A transition that timed out may or may not have happened, or happen yet: read the record to find out.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class TimedOut extends Schema.TaggedError<TimedOut>(id("TimedOut"))("TimedOut", {
@@ -47,9 +47,9 @@ export class TimedOut extends Schema.TaggedError<TimedOut>(id("TimedOut"))("Time
 }
 
 /**
- * Reason for a server that is there but cannot serve now: it loads its data, or has lost its primary or its cluster.
+ * Failure: a server that is there but cannot serve now: it loads its data, or has lost its primary or its cluster.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class Unavailable extends Schema.TaggedError<Unavailable>(id("Unavailable"))("Unavailable", cause) {
@@ -59,9 +59,9 @@ export class Unavailable extends Schema.TaggedError<Unavailable>(id("Unavailable
 }
 
 /**
- * Reason for a write, or a read that may have to settle a lease, that reached a read-only replica.
+ * Failure: a write, or a read that may have to settle a lease, that reached a read-only replica.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class ReadOnly extends Schema.TaggedError<ReadOnly>(id("ReadOnly"))("ReadOnly", cause) {
@@ -71,9 +71,9 @@ export class ReadOnly extends Schema.TaggedError<ReadOnly>(id("ReadOnly"))("Read
 }
 
 /**
- * Reason for a server that has reached its `maxmemory`.
+ * Failure: a server that has reached its `maxmemory`.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class OutOfMemory extends Schema.TaggedError<OutOfMemory>(id("OutOfMemory"))("OutOfMemory", cause) {
@@ -83,9 +83,9 @@ export class OutOfMemory extends Schema.TaggedError<OutOfMemory>(id("OutOfMemory
 }
 
 /**
- * Reason for wrong credentials, or for a user who may not do this.
+ * Failure: wrong credentials, or for a user who may not do this.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class AccessDenied extends Schema.TaggedError<AccessDenied>(id("AccessDenied"))("AccessDenied", cause) {
@@ -95,14 +95,14 @@ export class AccessDenied extends Schema.TaggedError<AccessDenied>(id("AccessDen
 }
 
 /**
- * Reason for a transition that fewer replicas than `wanted` have acknowledged in time: `acknowledged` of them have.
+ * Failure: a transition that fewer replicas than `wanted` have acknowledged in time: `acknowledged` of them have.
  *
  * **Details**
  *
  * The transition is recorded on the primary, and others see it. It is lost if the primary is lost before a replica that
  * takes over has it.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class NotReplicated extends Schema.TaggedError<NotReplicated>(id("NotReplicated"))("NotReplicated", {
@@ -116,9 +116,9 @@ export class NotReplicated extends Schema.TaggedError<NotReplicated>(id("NotRepl
 }
 
 /**
- * Reason for a key of Redis that holds something that is not a record: another type, put there by something else.
+ * Failure: a key of Redis that holds something that is not a record: another type, put there by something else.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class WrongType extends Schema.TaggedError<WrongType>(id("WrongType"))("WrongType", {
@@ -131,10 +131,10 @@ export class WrongType extends Schema.TaggedError<WrongType>(id("WrongType"))("W
 }
 
 /**
- * Reason for a record in a state that this version does not know: `raw` is what is stored. A newer version of this
+ * Failure: a record in a state that this version does not know: `raw` is what is stored. A newer version of this
  * library, or something else, wrote it.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class UnknownState extends Schema.TaggedError<UnknownState>(id("UnknownState"))("UnknownState", {
@@ -146,9 +146,9 @@ export class UnknownState extends Schema.TaggedError<UnknownState>(id("UnknownSt
 }
 
 /**
- * Reason for a record with a field that cannot be read.
+ * Failure: a record with a field that cannot be read.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class InvalidRecord extends Schema.TaggedError<InvalidRecord>(id("InvalidRecord"))("InvalidRecord", {
@@ -160,9 +160,9 @@ export class InvalidRecord extends Schema.TaggedError<InvalidRecord>(id("Invalid
 }
 
 /**
- * Reason for an answer that is not one that Redis gives: something else listens there, or the server is too old.
+ * Failure: an answer that is not one that Redis gives: something else listens there, or the server is too old.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class UnexpectedReply extends Schema.TaggedError<UnexpectedReply>(id("UnexpectedReply"))("UnexpectedReply", {
@@ -175,9 +175,9 @@ export class UnexpectedReply extends Schema.TaggedError<UnexpectedReply>(id("Une
 }
 
 /**
- * Reason for an option that cannot be right, found before anything was sent.
+ * Failure: an option that cannot be right, found before anything was sent.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
 export class InvalidInput extends Schema.TaggedError<InvalidInput>(id("InvalidInput"))("InvalidInput", {
@@ -191,10 +191,10 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>(id("InvalidIn
 /**
  * Schema for all reasons that a `RedisStoreError` can have.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
-export const Reason = Schema.Union([
+export const Failure = Schema.Union([
   ConnectionLost,
   TimedOut,
   Unavailable,
@@ -212,18 +212,20 @@ export const Reason = Schema.Union([
 /**
  * Why a store could not do something.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
-export type Reason = typeof Reason.Type
+export type Failure = typeof Failure.Type
 
 /**
  * The names of all reasons.
  *
- * @category reasons
+ * @category failures
  * @since 0.1.0
  */
-export const reasonTags: ReadonlyArray<Reason["_tag"]> = Reason.members.map(({ fields }) => fields._tag.schema.literal)
+export const failureTags: ReadonlyArray<Failure["_tag"]> = Failure.members.map(({ fields }) =>
+  fields._tag.schema.literal
+)
 
 /**
  * Error of a store: what was attempted, on which query, and the `reason` why it failed.
@@ -238,7 +240,7 @@ export const reasonTags: ReadonlyArray<Reason["_tag"]> = Reason.members.map(({ f
 export class RedisStoreError extends Schema.TaggedError<RedisStoreError>(id("RedisStoreError"))("RedisStoreError", {
   operation: Schema.String,
   key: Schema.optionalKey(QueryKey.QueryKey),
-  reason: Reason
+  reason: Failure
 }) {
   override get message(): string {
     const query = this.key === undefined ? "" : ` query ${QueryKey.format(this.key)}`

@@ -49,7 +49,7 @@ it.effect("every member of a machine is in a table", () =>
 it("every error, and every reason of one, is in a table", () => {
   assert.deepStrictEqual(missing("docs/errors.md", Object.keys(QueryError)), [])
   assert.deepStrictEqual(
-    missing("docs/errors.md", RedisStoreError.Reason.members.map(({ identifier }) => identifier.replace(/.*\//, ""))),
+    missing("docs/errors.md", RedisStoreError.Failure.members.map(({ identifier }) => identifier.replace(/.*\//, ""))),
     []
   )
 })

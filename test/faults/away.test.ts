@@ -90,7 +90,7 @@ it.live("when the server that comes back is empty, waits end with that, and hold
         yield* RedisServer.acquire({ port: first.port })
         return yield* Effect.never
       })
-      const error = yield* Effect.flip(query.executing(() => work, { lease: "10 seconds" }))
+      const error = yield* Effect.flip(query.withExecution(() => work, { lease: "10 seconds" }))
       assert.deepStrictEqual(error._tag === "LeaseLost" && error.record, QueryRecord.absent(key))
       assert.deepStrictEqual(yield* Fiber.join(waiter), QueryRecord.absent(key))
     }).pipe(Effect.scoped, Effect.provide(RedisStoreLive.layer({ url: Redacted.make(first.url) })))

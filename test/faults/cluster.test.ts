@@ -101,7 +101,7 @@ it.layer(Layer.fresh(Stores), { excludeTestServices: true, timeout: "30 seconds"
           return "done"
         })
         const waiter = yield* Effect.forkChild(query.waitUntilComplete())
-        assert.strictEqual(yield* query.executing(() => work, { lease: "20 seconds" }), "done")
+        assert.strictEqual(yield* query.withExecution(() => work, { lease: "20 seconds" }), "done")
         assert.strictEqual((yield* Fiber.join(waiter)).state._tag, "Completed")
       }))
   }

@@ -59,7 +59,7 @@ it.layer(StoreLayer, { excludeTestServices: true })("A record that somebody dele
       const query = yield* QueryStateMachine.make(key)
       yield* query.enqueue
       let fence = 0
-      const error = yield* Effect.flip(query.executing((claim) => {
+      const error = yield* Effect.flip(query.withExecution((claim) => {
         fence = claim.fence
         return Effect.andThen(remove(key), Effect.never)
       }, { lease: "300 millis" }))

@@ -65,12 +65,12 @@ it.live("a claim that a failover loses is told to its holder, and the query can 
       yield* replicaHas("queued")
       yield* cutOff
       const waiter = yield* Effect.forkChild(query.waitUntilComplete({ schedule }), { startImmediately: true })
-      const lost = yield* Effect.flip(query.executing(() => work, { lease: "20 seconds" }))
+      const lost = yield* Effect.flip(query.withExecution(() => work, { lease: "20 seconds" }))
       assert.strictEqual(lost._tag, "LeaseLost")
       yield* Deferred.await(interrupted)
       assert.deepStrictEqual(yield* query.currentState, QueryState.make("Queued"))
 
-      assert.strictEqual(yield* query.executing(() => Effect.succeed("done")), "done")
+      assert.strictEqual(yield* query.withExecution(() => Effect.succeed("done")), "done")
       assert.strictEqual((yield* Fiber.join(waiter)).state._tag, "Completed")
     })))
 
@@ -84,7 +84,7 @@ it.live("a record that a failover loses leaves no waiter behind, and its holder 
       )
       yield* query.enqueue
       const waiter = yield* Effect.forkChild(query.waitUntilComplete({ schedule }), { startImmediately: true })
-      const lost = yield* Effect.flip(query.executing(() => work, { lease: "20 seconds" }))
+      const lost = yield* Effect.flip(query.withExecution(() => work, { lease: "20 seconds" }))
       assert.deepStrictEqual(
         lost._tag === "LeaseLost" && lost.record,
         QueryRecord.absent(key)
@@ -125,7 +125,7 @@ it.live("a claim that a failover would lose is not answered as one, where replic
       yield* query.enqueue
       yield* cutOff
       const work = Effect.die("the work must not start")
-      const error = yield* Effect.flip(query.executing(() => work, { lease: "20 seconds" }))
+      const error = yield* Effect.flip(query.withExecution(() => work, { lease: "20 seconds" }))
       assert.deepInclude("reason" in error ? error.reason : error, {
         _tag: "NotReplicated",
         wanted: 1,

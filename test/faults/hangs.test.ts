@@ -101,9 +101,9 @@ it.live.each([...silentConnections, ...silentNetworks])(
           ends: Effect.forEach(owners, ({ by, key, query }) => {
             const work = workOn(key)
             const owned: Effect.Effect<unknown, unknown> = by === "executing"
-              ? query.executing(work, { lease })
+              ? query.withExecution(work, { lease })
               : by === "resetting"
-              ? query.resetting(work, { lease })
+              ? query.withReset(work, { lease })
               : query.run({ execute: work, onCompleted: Effect.void, lease })
             return Effect.result(owned)
           }, { concurrency: "unbounded" }),
@@ -137,7 +137,7 @@ it.live.each(silentConnections)(
           })
           return "done"
         })
-        assert.strictEqual(yield* query.executing(() => work, { lease }), "done")
+        assert.strictEqual(yield* query.withExecution(() => work, { lease }), "done")
         assert.strictEqual((yield* query.currentState)._tag, "Completed")
       }))
 )
@@ -170,8 +170,8 @@ const calls = Effect.fnUntraced(
       trigger: onQueued.trigger("Cancel"),
       waitUntilComplete: onQueued.waitUntilComplete(),
       "changes of a machine": Stream.runDrain(onQueued.changes),
-      executing: onQueued.executing(() => Effect.die("the work must not run")),
-      resetting: onCompleted.resetting(() => Effect.die("the purge must not run")),
+      executing: onQueued.withExecution(() => Effect.die("the work must not run")),
+      resetting: onCompleted.withReset(() => Effect.die("the purge must not run")),
       run: onIdle.run({
         execute: () => Effect.die("the work must not run"),
         onCompleted: Effect.die("there is no result")

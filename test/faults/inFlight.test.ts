@@ -54,7 +54,7 @@ it.live("work that ends while a renewal is on its way is recorded as it ended, a
       const ends = yield* Effect.forEach(keys, (key) =>
         Effect.gen(function*() {
           const query = yield* QueryStateMachine.make(key)
-          return yield* Effect.result(query.executing(() => overlaps.workOn(key.query), { lease: "10 seconds" }))
+          return yield* Effect.result(query.withExecution(() => overlaps.workOn(key.query), { lease: "10 seconds" }))
         }), { concurrency: "unbounded" })
       assert.deepStrictEqual(Arr.getFailures(ends.map(Result.mapError(({ _tag }) => _tag))), [])
       const store = yield* RedisStore.RedisStore

@@ -108,7 +108,7 @@ it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
           yield* primary.server.stop
           yield* RedisCluster.primaryOf(cluster, redisKeyOf(key))
         })
-        const error = yield* Effect.flip(query.executing(() => work, { lease: "20 seconds" }))
+        const error = yield* Effect.flip(query.withExecution(() => work, { lease: "20 seconds" }))
         assert.deepInclude("reason" in error ? error.reason : error, {
           _tag: "NotReplicated",
           wanted: 1,

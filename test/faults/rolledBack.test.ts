@@ -35,14 +35,14 @@ it.live("a claim that is rolled back is told to its holder, an outcome is decide
       const folder = yield* snapshotOf(first)
 
       let fence = 0
-      const holder = yield* Effect.forkChild(Effect.flip(claimed.executing((claim) => {
+      const holder = yield* Effect.forkChild(Effect.flip(claimed.withExecution((claim) => {
         fence = claim.fence
         return Effect.never
       }, { lease: "20 seconds" })))
       yield* Effect.repeat(claimed.isExecuting, { until: (is) => is })
       assert.isTrue((yield* decided.trigger("Finish", { fence: (yield* decided.record).version })).changed)
       const lost = yield* decided.record
-      yield* reset.resetting(() => Effect.void)
+      yield* reset.withReset(() => Effect.void)
 
       yield* first.stop
       yield* RedisServer.acquire({ port: first.port, args: ["--dir", folder] })

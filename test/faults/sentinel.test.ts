@@ -39,7 +39,7 @@ const survives = (sentinel: RedisSentinel.RedisSentinel, disturb: (primary: Repl
       })
       return promoted
     })
-    const promoted = yield* query.executing(() => work, { lease: "20 seconds" })
+    const promoted = yield* query.withExecution(() => work, { lease: "20 seconds" })
     assert.strictEqual((yield* Fiber.join(waiter)).state._tag, "Completed")
     yield* Fiber.interrupt(listener)
     assert.strictEqual(

@@ -53,8 +53,8 @@ const holders: ReadonlyArray<{
         })
       })
   },
-  { tag: "Executing", before: "Queued", hold: (query) => query.executing(() => Effect.never, { lease }) },
-  { tag: "Resetting", before: "Completed", hold: (query) => query.resetting(() => Effect.never, { lease }) }
+  { tag: "Executing", before: "Queued", hold: (query) => query.withExecution(() => Effect.never, { lease }) },
+  { tag: "Resetting", before: "Completed", hold: (query) => query.withReset(() => Effect.never, { lease }) }
 ]
 
 const redisKeyOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`

@@ -26,7 +26,7 @@ it.layer(StoreLayer, { excludeTestServices: true })("A process with a wrong cloc
       const kept = yield* QueryStateMachine.make(yield* freshKey)
       yield* kept.enqueue
       assert.strictEqual(
-        yield* kept.executing(() => Effect.as(Effect.sleep("400 millis"), "done"), { lease: "150 millis" }),
+        yield* kept.withExecution(() => Effect.as(Effect.sleep("400 millis"), "done"), { lease: "150 millis" }),
         "done"
       )
 

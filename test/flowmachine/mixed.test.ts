@@ -67,8 +67,8 @@ const play = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey.QueryKey>,
     const moves: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
       plain,
       plain,
-      query.executing(() => work),
-      query.resetting(() => work),
+      query.withExecution(() => work),
+      query.withReset(() => work),
       query.run({ execute: () => work, onCompleted: work, recover: () => true, timeout: "20 millis" })
     ]
     yield* Effect.result(yield* among(moves, plain))

@@ -217,7 +217,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         const machine = yield* makeReference(key)
         yield* query.enqueue
         const work = machine.trigger("CANCEL").pipe(Effect.andThen(Effect.never))
-        const error = yield* Effect.flip(query.executing(() => work, { lease: "600 millis" }))
+        const error = yield* Effect.flip(query.withExecution(() => work, { lease: "600 millis" }))
         assert.strictEqual(error._tag, "QueryCancelled")
       }))
 
@@ -333,7 +333,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })("Wit
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)
       yield* driveTo(key, "Completed")
-      const failure = yield* Effect.flip(query.resetting(() => Effect.fail("the table is locked")))
+      const failure = yield* Effect.flip(query.withReset(() => Effect.fail("the table is locked")))
       assert.strictEqual(failure, "the table is locked")
       const machine = yield* makeReference(key)
       assert.strictEqual(yield* machine.currentState, "resetting")
@@ -404,7 +404,7 @@ it.layer(DevelopmentLayer, {
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)
       yield* driveTo(key, "Completed")
-      const result = yield* Effect.result(query.resetting(() => Effect.fail("the table is locked")))
+      const result = yield* Effect.result(query.withReset(() => Effect.fail("the table is locked")))
       assert.deepStrictEqual(result, Result.fail("the table is locked"))
       assert.isTrue(yield* query.isResetFailed)
     }))

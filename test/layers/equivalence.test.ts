@@ -73,7 +73,7 @@ const Step = Schema.Union([
 
 const lease = Duration.hours(1)
 
-type Outcome = Result.Result<RedisStore.Answer, QueryError.LeaseLost | RedisStoreError.RedisStoreError>
+type Outcome = Result.Result<RedisStore.CommandResult, QueryError.LeaseLost | RedisStoreError.RedisStoreError>
 
 /** What the contract says of a command: the record stays, or goes on to a state. */
 const decide = (before: QueryRecord.QueryRecord, { event, fence, reason }: RedisStore.Command) => {

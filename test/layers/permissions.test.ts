@@ -171,10 +171,10 @@ const everything = ({ admins, hasHistory = false }: Servers, key: QueryKey.Query
       Effect.repeat(query.currentState, {
         until: (state) => state._tag !== "Executing" || `${state.claim?.expiresAt}` !== `${expiresAt}`
       })
-    yield* query.executing(({ expiresAt }) => renewed(expiresAt), { lease: "9 seconds" })
+    yield* query.withExecution(({ expiresAt }) => renewed(expiresAt), { lease: "9 seconds" })
     const { state } = yield* Fiber.join(waiter)
     yield* Effect.repeat(Effect.forEach(admins, channels), { until: (all) => all.flat().length === 0 })
-    yield* query.resetting(() => Effect.void)
+    yield* query.withReset(() => Effect.void)
     yield* query.trigger("Queue", { lease: "1 millis" })
     const lapsed = yield* Effect.repeat(query.currentState, { until: ({ _tag }) => _tag === "Cancelled" })
     for (const admin of admins) yield* Effect.promise(() => admin.script("FLUSH"))

@@ -36,7 +36,7 @@ const race = <A, E>(send: (store: Store, racer: number) => Effect.Effect<A, E>) 
     ))
 
 /** Checks that one answer is the winner's, and that all name the same record; answers with the winner and that record. */
-const soleWinner = (answers: ReadonlyArray<RedisStore.Answer>) => {
+const soleWinner = (answers: ReadonlyArray<RedisStore.CommandResult>) => {
   const winner = racers.find((racer) => answers[racer]?.changed) ?? assert.fail("nobody won")
   const record = answers[winner]?.record ?? assert.fail("the winner got an answer")
   assert.deepStrictEqual(answers, racers.map((racer) => ({ record, changed: racer === winner })))

@@ -213,7 +213,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
 
 /** A record that every operation trips over, each in its way. */
 const poisons: ReadonlyArray<{
-  readonly _tag: RedisStoreError.Reason["_tag"]
+  readonly _tag: RedisStoreError.Failure["_tag"]
   readonly poison: (key: QueryKey.QueryKey) => Effect.Effect<unknown>
 }> = [
   { _tag: "UnknownState", poison: (key) => put(key, { s: "paused", v }) },
@@ -270,8 +270,8 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A po
         const errors = yield* Effect.all([
           Effect.flip(query.waitUntilComplete()),
           Effect.flip(Stream.runDrain(query.changes)),
-          Effect.flip(query.executing(work)),
-          Effect.flip(query.resetting(work)),
+          Effect.flip(query.withExecution(work)),
+          Effect.flip(query.withReset(work)),
           Effect.flip(query.run({ execute: work, onCompleted: work() }))
         ])
         assert.deepStrictEqual(

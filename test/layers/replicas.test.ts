@@ -41,7 +41,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
         Effect.gen(function*() {
           const query = yield* QueryStateMachine.make(yield* freshKey)
           yield* query.run({ execute: () => Effect.void, onCompleted: Effect.void })
-          yield* query.resetting(() => Effect.void)
+          yield* query.withReset(() => Effect.void)
         }).pipe(Effect.provide(storeWith(undefined)))
       )
       assert.strictEqual(sent, 0)

@@ -162,9 +162,12 @@ inMemory(
       yield* timeline.at(0, Effect.repeat(query.record, Schedule.spaced("10 seconds")))
       yield* timeline.at(
         "31 seconds",
-        query.executing(({ report }) => Effect.andThen(Effect.delay(report({ done: 1 }), "1 second"), Effect.never), {
-          lease: "1 day"
-        })
+        query.withExecution(
+          ({ report }) => Effect.andThen(Effect.delay(report({ done: 1 }), "1 second"), Effect.never),
+          {
+            lease: "1 day"
+          }
+        )
       )
       yield* timeline.until("3 minutes")
       assert.lengthOf(timeline.only("done 1"), 1)

@@ -28,7 +28,7 @@ inMemory("a run that anybody cancels is interrupted at once, and fails with who 
   Effect.gen(function*() {
     const { key, query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
-    const { atMillis, exit } = yield* timeline.run(query.executing(() => endless(timeline)))
+    const { atMillis, exit } = yield* timeline.run(query.withExecution(() => endless(timeline)))
     assert.deepStrictEqual(shown(timeline), [
       [0, "Execute"],
       [0, "renew"],
@@ -49,7 +49,7 @@ inMemory(
       const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
       yield* injectHints(() => [])
       yield* timeline.at("14 seconds", query.trigger("Cancel", { reason: byAda }))
-      const { atMillis, exit } = yield* timeline.run(query.executing(() => endless(timeline)))
+      const { atMillis, exit } = yield* timeline.run(query.withExecution(() => endless(timeline)))
       assert.deepStrictEqual(shown(timeline).slice(2), [
         [10_000, "renew"],
         [14_000, "Cancel"],
@@ -67,7 +67,7 @@ inMemory("a run that is cancelled before it is watched is interrupted when it is
       choose: ({ operation }) => operation === "changes" ? { _tag: "Delay", duration: "5 seconds" } : undefined
     })
     yield* timeline.at("2 seconds", query.cancel)
-    const { atMillis } = yield* timeline.run(query.executing(() => endless(timeline)))
+    const { atMillis } = yield* timeline.run(query.withExecution(() => endless(timeline)))
     assert.strictEqual(atMillis, 7_000)
   }))
 
@@ -87,7 +87,7 @@ for (const [how, end, told] of endings) {
         yield* injectHints(() => [])
         yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
         const { atMillis, exit } = yield* timeline.run(
-          query.executing(() => Effect.andThen(Effect.sleep("5 seconds"), end))
+          query.withExecution(() => Effect.andThen(Effect.sleep("5 seconds"), end))
         )
         assert.strictEqual(atMillis, 5_000)
         const cancelled = new QueryError.QueryCancelled({ key, reason: byAda })
@@ -104,7 +104,7 @@ inMemory(
       const { query, timeline } = yield* queryThatIs("Queued")
       const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
       yield* injectHints(() => [])
-      const owned = yield* timeline.at(0, query.executing(() => Effect.never))
+      const owned = yield* timeline.at(0, query.withExecution(() => Effect.never))
       yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
       yield* timeline.at("5 seconds", Fiber.interrupt(owned))
       yield* timeline.until("5 seconds")
@@ -121,7 +121,7 @@ inMemory(
       const fences: Array<number> = []
       const owned = yield* timeline.at(
         0,
-        query.executing(({ fence }) => {
+        query.withExecution(({ fence }) => {
           fences.push(fence)
           return endless(timeline)
         })
@@ -144,7 +144,7 @@ inMemory("a query that is queued under a claim is run with the fence of that cla
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queuedUnderClaim
     const { exit } = yield* timeline.run(
-      query.executing(({ fence }) => Effect.succeed(fence > record.version), { fence: record.version })
+      query.withExecution(({ fence }) => Effect.succeed(fence > record.version), { fence: record.version })
     )
     assert.deepStrictEqual(outcomeOf(exit), { succeeded: true })
     assert.deepStrictEqual(yield* query.currentState, QueryState.completed)
@@ -153,7 +153,7 @@ inMemory("a query that is queued under a claim is run with the fence of that cla
 inMemory("a query that is queued under a claim is not run without", () =>
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queuedUnderClaim
-    const { exit } = yield* timeline.run(query.executing(() => Effect.void))
+    const { exit } = yield* timeline.run(query.withExecution(() => Effect.void))
     assert.deepStrictEqual(
       outcomeOf(exit),
       failedWith(
@@ -166,7 +166,7 @@ inMemory("with the fence of a claim that is not held any more no work is done", 
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queuedUnderClaim
     const fence = record.version - 1
-    const { exit } = yield* timeline.run(query.executing(() => timeline.note("worked"), { fence }))
+    const { exit } = yield* timeline.run(query.withExecution(() => timeline.note("worked"), { fence }))
     assert.deepStrictEqual(timeline.only("worked"), [])
     assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.LeaseLost({ fence, record })))
     assert.deepStrictEqual(yield* query.record, record)
@@ -178,7 +178,9 @@ inMemory(
     Effect.gen(function*() {
       const { key, query, record, timeline } = yield* queuedUnderClaim
       yield* query.trigger("Cancel", { reason: byAda })
-      const { exit } = yield* timeline.run(query.executing(() => timeline.note("worked"), { fence: record.version }))
+      const { exit } = yield* timeline.run(
+        query.withExecution(() => timeline.note("worked"), { fence: record.version })
+      )
       assert.deepStrictEqual(timeline.only("worked"), [])
       assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.QueryCancelled({ key, reason: byAda })))
     })
@@ -188,7 +190,7 @@ inMemory("a fence that cannot be one is told before anything happens", () =>
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queryThatIs("Queued")
     for (const fence of [1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
-      const error = yield* Effect.flip(query.executing(() => timeline.note("worked"), { fence }))
+      const error = yield* Effect.flip(query.withExecution(() => timeline.note("worked"), { fence }))
       assert.strictEqual(error._tag === "RedisStoreError" && error.reason._tag, "InvalidInput")
     }
     assert.deepStrictEqual(timeline.only("worked"), [])
@@ -205,7 +207,7 @@ inMemory(
           call.operation === "compareAndSet" && nth === 1 ? { _tag: "FailAfter", reason } : undefined
       })
       const { exit } = yield* timeline.run(
-        query.executing(() => timeline.note("worked"), { holder: "A", lease: "9 seconds" })
+        query.withExecution(() => timeline.note("worked"), { holder: "A", lease: "9 seconds" })
       )
       assert.deepStrictEqual(timeline.only("worked"), [])
       const error = new RedisStoreError.RedisStoreError({ operation: "compareAndSet", key, reason })
@@ -224,7 +226,7 @@ inMemory("of many who would run a query, one does, and the others are told of it
     const { exit } = yield* timeline.run(
       Effect.all(
         Array.from({ length: 20 }, (_, worker) =>
-          Effect.exit(query.executing(() => Effect.as(timeline.note("worked"), worker)))),
+          Effect.exit(query.withExecution(() => Effect.as(timeline.note("worked"), worker)))),
         { concurrency: "unbounded" }
       )
     )

@@ -21,7 +21,10 @@ type Act = RedisStore.Command["event"] | "renew"
 const act = (store: Store, act: Act, holder: string, fence: number | undefined) =>
   act === "renew"
     // Who holds nothing presents a number that nobody holds.
-    ? Effect.map(store.renew(key, fence ?? 1, lease), (record): RedisStore.Answer => ({ record, changed: false }))
+    ? Effect.map(
+      store.renew(key, fence ?? 1, lease),
+      (record): RedisStore.CommandResult => ({ record, changed: false })
+    )
     : store.compareAndSet(key, { event: act, fence, holder, lease, reason: Reason.requested({ by: holder }) })
 
 /** Goes through its steps whatever it is told, with the fence of its claim for as long as it has one. */

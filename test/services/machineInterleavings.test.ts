@@ -22,10 +22,10 @@ type Play = Explorer.Play<Value, Failure>
 const work = (holder: string) => Effect.as(Explorer.step("work"), `${holder} did it`)
 
 const executing = (holder: string): Actor =>
-  Effect.flatMap(QueryStateMachine.make(key), (query) => query.executing(() => work(holder), { holder, lease }))
+  Effect.flatMap(QueryStateMachine.make(key), (query) => query.withExecution(() => work(holder), { holder, lease }))
 
 const resetting = (holder: string): Actor =>
-  Effect.flatMap(QueryStateMachine.make(key), (query) => query.resetting(() => work(holder), { holder, lease }))
+  Effect.flatMap(QueryStateMachine.make(key), (query) => query.withReset(() => work(holder), { holder, lease }))
 
 /** Runs the query in no time, or joins the run that there is. */
 const running = (holder: string): Actor =>
@@ -183,7 +183,7 @@ explores("one who resets and runs the query, and one who waits: nothing is told 
 /** Is interrupted at any moment, and tells what it was told, and how it found the query when that was over. */
 const interrupted: Actor = Effect.gen(function*() {
   const query = yield* QueryStateMachine.make(key)
-  const run = yield* Effect.forkChild(query.executing(() => work("A"), { holder: "A", lease }))
+  const run = yield* Effect.forkChild(query.withExecution(() => work("A"), { holder: "A", lease }))
   yield* Explorer.step("interrupt")
   yield* Fiber.interrupt(run)
   return `${tell(yield* Fiber.await(run))}, found ${(yield* query.currentState)._tag}`

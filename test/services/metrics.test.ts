@@ -156,7 +156,7 @@ it.effect("a claim is counted while it is held, however the work ends", () =>
       const query = yield* QueryStateMachine.make(yield* freshKey)
       yield* query.enqueue
       let during = 0
-      yield* Effect.exit(query.executing(() =>
+      yield* Effect.exit(query.withExecution(() =>
         Effect.flatMap(held, (count) => {
           during = count
           return work

@@ -31,7 +31,7 @@ inMemory("what is reported is seen by others at once, and moves nothing", () =>
   Effect.gen(function*() {
     const { query, seen, timeline } = yield* observed()
     const { exit } = yield* timeline.run(
-      query.executing(
+      query.withExecution(
         ({ fence, report }) =>
           Effect.gen(function*() {
             yield* Effect.sleep("1 second")
@@ -61,7 +61,7 @@ inMemory(
     Effect.gen(function*() {
       const { query, seen, timeline } = yield* observed()
       yield* timeline.run(
-        query.executing(
+        query.withExecution(
           ({ report }) =>
             Effect.forEach(
               Array.from({ length: 1_000 }, (_, done) => done),
@@ -88,7 +88,7 @@ inMemory(
             : { _tag: "Fail", reason: new RedisStoreError.ConnectionLost({}) }
       })
       const { atMillis, exit } = yield* timeline.run(
-        query.executing(
+        query.withExecution(
           ({ report }) => Effect.replicateEffect(Effect.delay(report({ done: 1 }), "1 second"), 3, { discard: true }),
           { lease }
         )
@@ -104,7 +104,7 @@ inMemory("fibers that report at the same time share the bound", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.run(
-      query.executing(
+      query.withExecution(
         ({ report }) =>
           Effect.forEach([1, 2, 3], (done) => stepwise(5)(report({ done })), { concurrency: "unbounded" }).pipe(
             Effect.andThen(Effect.sleep("1 second")),
@@ -121,7 +121,7 @@ it.live("a first report whose fiber is interrupted at any step does not keep lat
     const key = yield* freshKey
     yield* driveTo(key, "Queued")
     const query = yield* QueryStateMachine.make(key)
-    yield* query.executing(({ report }) =>
+    yield* query.withExecution(({ report }) =>
       Effect.gen(function*() {
         const first = yield* Effect.forkChild(stepwise(7)(report({ done: 1 })), { startImmediately: true })
         for (let step = 0; step < steps; step++) yield* Effect.yieldNow
@@ -145,7 +145,7 @@ inMemory("a report after the end of the work does nothing", () =>
       const { query, timeline } = yield* queryThatIs("Queued")
       let late: Effect.Effect<void, RedisStoreError.RedisStoreError> = Effect.void
       yield* timeline.run(
-        query.executing(({ report }) => {
+        query.withExecution(({ report }) => {
           late = report({ done: 2 })
           return Effect.andThen(isFirst ? Effect.void : report({ done: 1 }), Effect.sleep("1 second"))
         }, { lease })
@@ -162,7 +162,7 @@ inMemory("a report of what cannot be is a typed error, and is not sent", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued")
     const { exit } = yield* timeline.run(
-      query.executing(({ report }) => Effect.flip(report({ done: -1 })), { lease })
+      query.withExecution(({ report }) => Effect.flip(report({ done: -1 })), { lease })
     )
     const error = exit._tag === "Success" ? exit.value : assert.fail(String(exit.cause))
     assert.strictEqual(error.reason._tag, "InvalidInput")
@@ -174,7 +174,7 @@ inMemory("a purge reports its progress, too", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Completed")
     const { exit } = yield* timeline.run(
-      query.resetting(
+      query.withReset(
         ({ report }) =>
           report({ done: 1 }).pipe(
             Effect.andThen(Effect.sleep("1 second")),
@@ -191,7 +191,9 @@ inMemory("what is reported when the claim is lost reaches nobody", () =>
     const { key, query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.at("1 second", query.cancel)
     const { exit } = yield* timeline.run(
-      query.executing(({ report }) => Effect.never.pipe(Effect.onInterrupt(() => Effect.ignore(report({ done: 1 })))))
+      query.withExecution(({ report }) =>
+        Effect.never.pipe(Effect.onInterrupt(() => Effect.ignore(report({ done: 1 }))))
+      )
     )
     assert.strictEqual(exit._tag, "Failure")
     const record = yield* RedisStore.RedisStore.use((store) => store.read(key))

@@ -16,7 +16,7 @@ for (const tag of Owning.resetting.from) {
   inMemory(`a query that is ${tag} is reset, and Known when the purge has ended`, () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs(tag)
-      const reset = yield* timeline.at(0, query.resetting(() => Effect.as(Effect.sleep("5 seconds"), "purged")))
+      const reset = yield* timeline.at(0, query.withReset(() => Effect.as(Effect.sleep("5 seconds"), "purged")))
       yield* timeline.until("4999 millis")
       assert.isTrue(yield* query.isResetting)
       yield* timeline.until("5 seconds")
@@ -28,7 +28,7 @@ for (const tag of Owning.resetting.from) {
 inMemory("a reset cannot be cancelled, and takes no harm from the attempt", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Completed")
-    const reset = yield* timeline.at(0, query.resetting(() => Effect.sleep("5 seconds")))
+    const reset = yield* timeline.at(0, query.withReset(() => Effect.sleep("5 seconds")))
     yield* timeline.until("3 seconds")
     const { changed, state } = yield* query.cancel
     assert.deepStrictEqual([changed, state._tag], [false, "Resetting"])
@@ -42,9 +42,9 @@ inMemory(
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Completed")
-      yield* timeline.run(Effect.exit(query.resetting(() => Effect.fail("no disk"))))
+      yield* timeline.run(Effect.exit(query.withReset(() => Effect.fail("no disk"))))
       assert.isTrue(yield* query.isResetFailed)
-      yield* query.resetting(() => Effect.void)
+      yield* query.withReset(() => Effect.void)
       assert.deepStrictEqual(yield* query.enqueue, { state: QueryState.make("Queued"), changed: true })
     })
 )
@@ -52,9 +52,9 @@ inMemory(
 inMemory("a query that has moved on since it was looked at is not purged", () =>
   Effect.gen(function*() {
     const { query, record: { version: fence }, timeline } = yield* queryThatIs("Completed")
-    yield* query.resetting(() => Effect.void, { fence })
+    yield* query.withReset(() => Effect.void, { fence })
     for (const step of [query.enqueue, query.execute, query.finish]) yield* step
-    const { exit } = yield* timeline.run(query.resetting(() => Effect.die("purged"), { fence }))
+    const { exit } = yield* timeline.run(query.withReset(() => Effect.die("purged"), { fence }))
     assert.strictEqual(Option.getOrThrow(Exit.findErrorOption(exit))._tag, "LeaseLost")
     assert.isTrue(yield* query.isCompleted)
   }))

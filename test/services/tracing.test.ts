@@ -39,7 +39,7 @@ for (const [name, layer] of stores) {
       yield* Fiber.join(run)
       const { version } = yield* Fiber.join(wait)
 
-      const { spanId, traceId } = there.one("QueryStateMachine.executing")
+      const { spanId, traceId } = there.one("QueryStateMachine.withExecution")
       const links = here.one("QueryStateMachine.waitUntilComplete").links.map(({ attributes, span }) => ({
         spanId: span.spanId,
         traceId: span.traceId,
@@ -60,7 +60,7 @@ it.effect("a run is one span, and what it does are spans below it", () =>
     }).pipe(Effect.provide(layer))
 
     const run = one("QueryStateMachine.run")
-    const executing = one("QueryStateMachine.executing")
+    const executing = one("QueryStateMachine.withExecution")
     assert.strictEqual(parentOf(executing), run.spanId)
     assert.strictEqual(parentOf(one("work")), executing.spanId)
     assert.deepStrictEqual(
@@ -86,12 +86,12 @@ it.effect("a wait that ends before the query does is linked to the run as well",
     const { layer, one } = make()
     yield* query.enqueue
     yield* Effect.gen(function*() {
-      yield* Effect.forkChild(query.executing(() => Effect.never), { startImmediately: true })
+      yield* Effect.forkChild(query.withExecution(() => Effect.never), { startImmediately: true })
       yield* Effect.flip(query.waitUntilComplete({ timeout: 0 }))
     }).pipe(Effect.provide(layer))
     assert.deepStrictEqual(
       one("QueryStateMachine.waitUntilComplete").links.map(({ span }) => span.spanId),
-      [one("QueryStateMachine.executing").spanId]
+      [one("QueryStateMachine.withExecution").spanId]
     )
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 
@@ -173,15 +173,15 @@ it.effect("a span that failed says with what kind of error, and one that was int
     )
     const recorded = [["trigger", undefined], ["trigger", undefined]]
     assert.deepStrictEqual(
-      yield* typesOf((query) => query.executing(() => new Cause.TimeoutError())),
+      yield* typesOf((query) => query.withExecution(() => new Cause.TimeoutError())),
       [["executing", "TimeoutError"], ...recorded]
     )
     assert.deepStrictEqual(
-      yield* typesOf((query) => query.executing(() => Effect.die(new RangeError()))),
+      yield* typesOf((query) => query.withExecution(() => Effect.die(new RangeError()))),
       [["executing", "RangeError"], ...recorded]
     )
     assert.deepStrictEqual(
-      yield* typesOf((query) => query.executing(() => Effect.interrupt)),
+      yield* typesOf((query) => query.withExecution(() => Effect.interrupt)),
       [["executing", undefined], ...recorded]
     )
   }).pipe(Effect.provide(RedisStoreMemory.layer)))

@@ -50,7 +50,7 @@ export class Recorder {
     this: Recorder,
     key: QueryKey.QueryKey,
     call: Call,
-    effect: Effect.Effect<RedisStore.Answer, RedisStoreError.RedisStoreError | QueryError.LeaseLost>
+    effect: Effect.Effect<RedisStore.CommandResult, RedisStoreError.RedisStoreError | QueryError.LeaseLost>
   ): Effect.fn.Return<Told> {
     const began = this.count++
     const told = yield* Effect.match(effect, {

@@ -21,7 +21,7 @@ export interface Told {
   readonly command: RedisStore.Command | "renew"
   readonly fence: number | undefined
   readonly before: QueryRecord.QueryRecord
-  readonly result: Result.Result<RedisStore.Answer, Failure>
+  readonly result: Result.Result<RedisStore.CommandResult, Failure>
 }
 
 /** Waits for its turn. */
@@ -87,7 +87,7 @@ export class SteppedStore {
     actor: number,
     name: string,
     sent: Pick<Told, "command" | "fence">,
-    effect: Effect.Effect<RedisStore.Answer, E>
+    effect: Effect.Effect<RedisStore.CommandResult, E>
   ) {
     return this.operation(actor, name, effect).pipe(
       Effect.tap(({ before, result }) => Effect.sync(() => this.told.push({ actor, ...sent, before, result }))),

@@ -74,7 +74,7 @@ const unreadable = new RedisStoreError.UnknownState({ raw: "paused" })
 const outage = new RedisStoreError.ConnectionLost({})
 
 /** Lets reads of some queries fail. */
-const failReads = (reason: RedisStoreError.Reason, ...keys: ReadonlyArray<QueryKey.QueryKey>) =>
+const failReads = (reason: RedisStoreError.Failure, ...keys: ReadonlyArray<QueryKey.QueryKey>) =>
   RedisStoreFaults.RedisStoreFaults.use(({ inject }) =>
     inject((call) => call.operation === "read" && keys.includes(call.key) ? { _tag: "Fail", reason } : undefined)
   )
@@ -191,7 +191,7 @@ export const suite = (
         const keys = keysOf(db, 3)
         yield* fleet.triggerMany("Queue", keys)
         const { inject } = yield* RedisStoreFaults.RedisStoreFaults
-        const failSecond = (reason: RedisStoreError.Reason) =>
+        const failSecond = (reason: RedisStoreError.Failure) =>
           inject((call) =>
             call.operation === "read" && call.key.query === "query 1" ? { _tag: "Fail", reason } : undefined
           )

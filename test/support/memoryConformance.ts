@@ -44,7 +44,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         const queued = yield* store.compareAndSet(key, { event: "Queue" })
         const executing = yield* store.compareAndSet(key, { event: "Execute", holder: "worker 1", lease })
         const cancelled = yield* store.compareAndSet(key, { event: "Cancel", reason })
-        const entryOf = ({ record }: RedisStore.Answer) => ({
+        const entryOf = ({ record }: RedisStore.CommandResult) => ({
           at: record.changedAt ?? assert.fail("a record that was changed tells when"),
           version: record.version
         })

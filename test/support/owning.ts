@@ -5,7 +5,7 @@ import { type QueryEvent, QueryState, type QueryStateMachine } from "effect-quer
 
 export interface Owning {
   readonly name: "executing" | "resetting"
-  readonly own: (query: QueryStateMachine.QueryStateMachine) => QueryStateMachine.QueryStateMachine["resetting"]
+  readonly own: (query: QueryStateMachine.QueryStateMachine) => QueryStateMachine.QueryStateMachine["withReset"]
   /** The event that claims the query, the states it is accepted in, and the state it leads to. */
   readonly claims: QueryEvent.QueryEvent
   readonly from: ReadonlyArray<QueryState.Tag>
@@ -22,7 +22,7 @@ interface Settling {
 
 export const executing: Owning = {
   name: "executing",
-  own: (query) => query.executing,
+  own: (query) => query.withExecution,
   claims: "Execute",
   from: ["Queued"],
   during: "Executing",
@@ -33,7 +33,7 @@ export const executing: Owning = {
 
 export const resetting: Owning = {
   name: "resetting",
-  own: (query) => query.resetting,
+  own: (query) => query.withReset,
   claims: "Reset",
   from: ["Completed", "Errored", "Cancelled", "ResetFailed"],
   during: "Resetting",

@@ -51,7 +51,7 @@ const lostClaim = <A, E>(self: Effect.Effect<A, E | QueryError.LeaseLost>) =>
   })
 
 /** The answer to a command that moved a query on, with the version and time that the store chose. */
-const moved = (before: QueryRecord.QueryRecord, after: RedisStore.Answer, state: QueryState.QueryState) => {
+const moved = (before: QueryRecord.QueryRecord, after: RedisStore.CommandResult, state: QueryState.QueryState) => {
   const { changedAt, version } = after.record
   if (changedAt === undefined) throw new Error("a changed record tells when it was changed")
   assert.isAbove(version, before.version)
@@ -532,7 +532,7 @@ export const suite = (
           ])
           const record = yield* store.read(won)
           assert.deepStrictEqual(
-            results.map((result): Result.Result<RedisStore.Answer, unknown> => Result.mapError(result, told)),
+            results.map((result): Result.Result<RedisStore.CommandResult, unknown> => Result.mapError(result, told)),
             [
               Result.fail({ _tag: "LeaseLost", fence, record: claimed }),
               Result.fail({ _tag: "InvalidInput", operation: "Queue", key: invalid }),

@@ -6,7 +6,7 @@ import type { QueryEvent } from "../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type * as QueryState from "../../domain/QueryState.ts"
 import * as QueryMetrics from "../../services/QueryMetrics.ts"
-import { type Reason, RedisStoreError } from "../../services/RedisStoreError.ts"
+import { type Failure, RedisStoreError } from "../../services/RedisStoreError.ts"
 
 /**
  * Counts that a query moved on, once or more: from where, since when and until when in microseconds, and whether a lease
@@ -27,7 +27,7 @@ export const moved = (
 }
 
 /** Fails with what an operation on a query failed with, and counts that. */
-export const failed = (operation: string, key: QueryKey) => (reason: Reason): Effect.Effect<never, RedisStoreError> =>
+export const failed = (operation: string, key: QueryKey) => (reason: Failure): Effect.Effect<never, RedisStoreError> =>
   Effect.withFiber(({ context }) => {
     QueryMetrics.storeErrors[reason._tag].updateUnsafe(1, context)
     return Effect.fail(new RedisStoreError({ operation, key, reason }))
@@ -35,8 +35,8 @@ export const failed = (operation: string, key: QueryKey) => (reason: Reason): Ef
 
 /** Fails with a lost claim as it is. */
 export const orLeaseLost =
-  (failed: (reason: Reason) => Effect.Effect<never, RedisStoreError>) =>
-  (error: Reason | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
+  (failed: (reason: Failure) => Effect.Effect<never, RedisStoreError>) =>
+  (error: Failure | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
     error._tag === "LeaseLost" ? Effect.fail(error) : failed(error)
 
 /** Counts what became of a transition that was answered. */
@@ -46,7 +46,7 @@ export const answered = (event: QueryEvent, changed: boolean, context: Context.C
 /** Fails with what a transition failed with, and counts that. */
 export const refused =
   (event: QueryEvent, key: QueryKey) =>
-  (error: Reason | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
+  (error: Failure | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
     Effect.withFiber(({ context }) => {
       const outcome = error._tag === "LeaseLost" ? "lease_lost" : "failed"
       QueryMetrics.transitions[event][outcome].updateUnsafe(1, context)

@@ -17,7 +17,7 @@ import * as QueryState from "../../domain/QueryState.ts"
 import * as Reason from "../../domain/Reason.ts"
 import * as QueryMetrics from "../QueryMetrics.ts"
 import type { HeldClaim } from "../QueryStateMachine.ts"
-import type { Answer, Command, RedisStore } from "../RedisStore.ts"
+import type { Command, CommandResult, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { Bell } from "./bell.ts"
 import * as Report from "./report.ts"
@@ -35,13 +35,13 @@ export interface Events {
 }
 
 export const execution: Events = {
-  span: "QueryStateMachine.executing",
+  span: "QueryStateMachine.withExecution",
   success: "Finish",
   failure: "Error",
   interruption: "Cancel"
 }
 export const reset: Events = {
-  span: "QueryStateMachine.resetting",
+  span: "QueryStateMachine.withReset",
   success: "FinishReset",
   failure: "Error",
   interruption: "Error"
@@ -134,7 +134,7 @@ const holding = Effect.acquireRelease(
  * then the claim is kept.
  */
 export const owned = <A, E, R, B, E2>(store: Store, key: QueryKey, options: {
-  readonly claim: Effect.Effect<Answer, RedisStoreError | LeaseLost>
+  readonly claim: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>
   readonly lease: Duration.Input
   readonly events: Events
   readonly refused: (record: QueryRecord) => Effect.Effect<B, E2>

@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
-import { isReadOnly, toReason } from "./failures.ts"
+import { isReadOnly, toFailure } from "./failures.ts"
 
 /** Where a Redis is: a URL, or the options of ioredis. */
 export type Address =
@@ -45,7 +45,7 @@ const decodeUrl = Schema.decodeUnknownResult(
 )
 
 // The messages of the schema never hold the URL, which may hold a password.
-const validUrl = (url: string): Result.Result<string, RedisStoreError.Reason> =>
+const validUrl = (url: string): Result.Result<string, RedisStoreError.Failure> =>
   Result.mapBoth(decodeUrl(url), {
     onFailure: (error) => new RedisStoreError.InvalidInput({ issue: error.message }),
     onSuccess: () => url
@@ -106,13 +106,13 @@ const createFrom = (redis: RedisOptions, timeouts: Timeouts): Redis => {
   return client
 }
 
-const orInvalid = <A>(create: () => A): Result.Result<A, RedisStoreError.Reason> =>
+const orInvalid = <A>(create: () => A): Result.Result<A, RedisStoreError.Failure> =>
   Result.try({
     try: create,
     catch: (error) => new RedisStoreError.InvalidInput({ issue: `ioredis refuses its options: ${error}` })
   })
 
-const create = (address: Address, timeouts: Timeouts): Result.Result<Redis, RedisStoreError.Reason> =>
+const create = (address: Address, timeouts: Timeouts): Result.Result<Redis, RedisStoreError.Failure> =>
   address.url === undefined
     ? orInvalid(() => createFrom(address.redis, timeouts))
     : Result.flatMap(
@@ -123,7 +123,7 @@ const create = (address: Address, timeouts: Timeouts): Result.Result<Redis, Redi
 const createCluster = (
   { cluster, nodes }: ClusterAddress,
   timeouts: Timeouts
-): Result.Result<Cluster, RedisStoreError.Reason> =>
+): Result.Result<Cluster, RedisStoreError.Failure> =>
   orInvalid(() =>
     new Cluster(nodes.map((node) => ({ ...node })), {
       ...cluster,
@@ -160,9 +160,9 @@ export const close = (client: Redis | Cluster): Effect.Effect<void> =>
   })
 
 const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
-  create: Result.Result<Client, RedisStoreError.Reason>,
+  create: Result.Result<Client, RedisStoreError.Failure>,
   { connectTimeout }: Timeouts
-): Effect.fn.Return<Client, RedisStoreError.Reason, Scope.Scope> {
+): Effect.fn.Return<Client, RedisStoreError.Failure, Scope.Scope> {
   const after = Duration.toMillis(connectTimeout)
   const client = yield* Effect.acquireRelease(Effect.fromResult(create), close)
 
@@ -174,11 +174,12 @@ const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
 
   yield* Effect.tryPromise({
     try: () => client.connect(),
-    catch: (error) => toReason(lastError ?? error)
+    catch: (error) => toFailure(lastError ?? error)
   }).pipe(
     Effect.timeoutOrElse({
       duration: connectTimeout,
-      orElse: () => Effect.fail(lastError === undefined ? new RedisStoreError.TimedOut({ after }) : toReason(lastError))
+      orElse: () =>
+        Effect.fail(lastError === undefined ? new RedisStoreError.TimedOut({ after }) : toFailure(lastError))
     })
   )
   // ioredis goes on in another database where the server does not have the one that was asked for.

@@ -7,7 +7,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { isChanged } from "../scripts/scripts.ts"
-import { isElsewhere, isNoScript, isTransient, toReason } from "./failures.ts"
+import { isElsewhere, isNoScript, isTransient, toFailure } from "./failures.ts"
 import { Acknowledgements, type Replicas } from "./replication.ts"
 import { within } from "./timeout.ts"
 import type { Server, Topology } from "./topology.ts"
@@ -27,7 +27,7 @@ export type Run = (
   redisKey: string,
   args: Arguments,
   argsAgain?: () => Arguments
-) => Effect.Effect<unknown, RedisStoreError.Reason>
+) => Effect.Effect<unknown, RedisStoreError.Failure>
 
 export interface Connection {
   /** Further keys, where the script takes any, come first in the arguments. */
@@ -35,21 +35,21 @@ export interface Connection {
   /** Runs a script that moves a record on; where it does, replicas have to acknowledge that, if this was asked for. */
   readonly move: Run
   /** Finds the keys that match a pattern, some at a time. */
-  readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Reason>
+  readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Failure>
   /** Puts a script into the server's cache, and so finds out whether it answers at all. */
-  readonly load: (lua: string, keyCount: number) => Effect.Effect<Script, RedisStoreError.Reason>
+  readonly load: (lua: string, keyCount: number) => Effect.Effect<Script, RedisStoreError.Failure>
   /** Finds out whether the servers may be told to wait for their replicas at all. */
-  readonly tryWait: Effect.Effect<void, RedisStoreError.Reason>
+  readonly tryWait: Effect.Effect<void, RedisStoreError.Failure>
   /** Asks for the time of the server, in microseconds. */
-  readonly time: Effect.Effect<number, RedisStoreError.Reason>
+  readonly time: Effect.Effect<number, RedisStoreError.Failure>
 }
 
 // How many keys the server looks at in one go: it is not blocked for longer than a millisecond or so.
 const scanCount = 1000
 
-type Answer = Result.Result<unknown, RedisStoreError.Reason>
+type Answer = Result.Result<unknown, RedisStoreError.Failure>
 
-type Send = (script: Script, redisKey: string, args: Arguments) => Effect.Effect<unknown, RedisStoreError.Reason>
+type Send = (script: Script, redisKey: string, args: Arguments) => Effect.Effect<unknown, RedisStoreError.Failure>
 
 /** Sends a script by its hash, and hands the answer that is to come to `follow` at once. */
 const evaluate = <A>(
@@ -65,7 +65,7 @@ const evaluate = <A>(
     throw error
   })
 
-const isSilence = ({ _tag }: RedisStoreError.Reason): boolean => _tag === "ConnectionLost" || _tag === "TimedOut"
+const isSilence = ({ _tag }: RedisStoreError.Failure): boolean => _tag === "ConnectionLost" || _tag === "TimedOut"
 
 const perServer = <A>(make: (server: Server) => A): (server: Server) => A => {
   const made = new WeakMap<Server, A>()
@@ -84,11 +84,11 @@ export const make = (
 ): Connection => {
   const after = Duration.toMillis(commandTimeout)
 
-  const bounded = <A>(send: () => Promise<A>, redisKey?: string): Effect.Effect<A, RedisStoreError.Reason> =>
+  const bounded = <A>(send: () => Promise<A>, redisKey?: string): Effect.Effect<A, RedisStoreError.Failure> =>
     within(after, (answer) => {
       send().then(
         (value) => answer(Effect.succeed(value)),
-        (error) => answer(Effect.fail(toReason(error, redisKey)))
+        (error) => answer(Effect.fail(toFailure(error, redisKey)))
       )
     })
 

@@ -30,7 +30,7 @@ const isReferredOn = (message: string): boolean => message.startsWith("Too many 
 // What ioredis says when no sentinel told it where the primary is, and what the last of them said, if any had an error.
 const sentinelsFailed = /^All sentinels are unreachable.*?(?:Last error: (.*))?$/s
 
-const sentinelReason = (cause: Error, lastError: string | undefined): RedisStoreError.Reason => {
+const sentinelFailure = (cause: Error, lastError: string | undefined): RedisStoreError.Failure => {
   if (lastError === undefined || lastError.startsWith("ERR No such master")) {
     return new RedisStoreError.InvalidInput({ issue: "the sentinels know no primary of that name" })
   }
@@ -39,7 +39,7 @@ const sentinelReason = (cause: Error, lastError: string | undefined): RedisStore
 
 const codeOf = (message: string): string => message.split(" ", 1)[0] ?? ""
 
-const byCode = new Map<string, (cause: Error) => RedisStoreError.Reason>([
+const byCode = new Map<string, (cause: Error) => RedisStoreError.Failure>([
   ["READONLY", (cause) => new RedisStoreError.ReadOnly({ cause })],
   ["OOM", (cause) => new RedisStoreError.OutOfMemory({ cause })],
   ...["LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED"].map((code) =>
@@ -57,10 +57,10 @@ export const isNoScript = (error: unknown): boolean => error instanceof Error &&
 export const isElsewhere = (error: unknown): boolean => error instanceof Error && /^(MOVED|ASK) /.test(error.message)
 
 /** The reason behind an error of ioredis; `redisKey` is the key that the command named, if any. */
-export const toReason = (error: unknown, redisKey?: string): RedisStoreError.Reason => {
+export const toFailure = (error: unknown, redisKey?: string): RedisStoreError.Failure => {
   const cause = withoutCommand(error)
   const ofSentinels = sentinelsFailed.exec(cause.message)
-  if (ofSentinels !== null) return sentinelReason(cause, ofSentinels[1])
+  if (ofSentinels !== null) return sentinelFailure(cause, ofSentinels[1])
   const code = codeOf(cause.message)
   if (code === "WRONGTYPE" && redisKey !== undefined) return new RedisStoreError.WrongType({ redisKey, cause })
   const known = byCode.get(code)
@@ -74,7 +74,7 @@ export const toReason = (error: unknown, redisKey?: string): RedisStoreError.Rea
 }
 
 /** Whether the same command may well be carried out shortly: the server starts, fails over, or is out of reach. */
-export const isTransient = ({ _tag }: RedisStoreError.Reason): boolean =>
+export const isTransient = ({ _tag }: RedisStoreError.Failure): boolean =>
   _tag === "Unavailable" || _tag === "ReadOnly" || _tag === "ConnectionLost"
 
 /** Whether Redis refused a write for being a replica. */

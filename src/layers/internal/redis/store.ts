@@ -9,7 +9,7 @@ import type { Progress } from "../../../domain/Progress.ts"
 import { LeaseLost } from "../../../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../../domain/QueryRecord.ts"
-import { type Answer, type Command, type Listener, RedisStore } from "../../../services/RedisStore.ts"
+import { type Command, type CommandResult, type Listener, RedisStore } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { check, type Checked, checkRenewal } from "../command.ts"
 import * as Counting from "../metrics.ts"
@@ -37,7 +37,7 @@ export const nothingElse: FurtherKeys = { count: 0, of: () => [] }
 export interface Layout {
   readonly scripts: Scripts.Scripts
   /** The key that a query is found by, or why it can have none. */
-  readonly keyOf: (key: QueryKey) => Result.Result<string, RedisStoreError.Reason>
+  readonly keyOf: (key: QueryKey) => Result.Result<string, RedisStoreError.Failure>
   /** What the scripts `claim` and `conclude` are given besides. */
   readonly movedWith: FurtherKeys
   /** What the scripts `read` and `renew` are given besides. */
@@ -47,7 +47,7 @@ export interface Layout {
   /** The channel on which is told that a query moved on. */
   readonly channelOf: (redisKey: string) => string
   /** The pattern that finds the queries of a database. */
-  readonly patternOf: (db: DbId) => Result.Result<string, RedisStoreError.Reason>
+  readonly patternOf: (db: DbId) => Result.Result<string, RedisStoreError.Failure>
   /** The query that is found by a key, if there is one. */
   readonly parse: (redisKey: string) => Result.Result<QueryKey, unknown>
   /** Whether all that moves a query on tells so on its channel. */
@@ -58,7 +58,7 @@ export interface Layout {
 // that neither side buffers more than some hundred kilobytes.
 const pipelined = { concurrency: 500 }
 
-export const storeError = (operation: string) => (reason: RedisStoreError.Reason) =>
+export const storeError = (operation: string) => (reason: RedisStoreError.Failure) =>
   new RedisStoreError.RedisStoreError({ operation, reason })
 
 export const invalid = (issue: string) =>
@@ -162,7 +162,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     { event, fence }: Checked,
     { outcome, record }: Codec.Decoded,
     context: Context.Context<never>
-  ): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
+  ): Effect.Effect<CommandResult, RedisStoreError.Failure | LeaseLost> => {
     switch (outcome) {
       case Scripts.outcomes.unknown:
         return Effect.fail(new RedisStoreError.ConnectionLost({}))
@@ -177,7 +177,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   }
 
   const compareAndSet = (key: QueryKey, command: Command) =>
-    Effect.withFiber(({ context }): Effect.Effect<Answer, RedisStoreError.Reason | LeaseLost> => {
+    Effect.withFiber(({ context }): Effect.Effect<CommandResult, RedisStoreError.Failure | LeaseLost> => {
       const checked = check(command)
       if (Result.isFailure(checked)) return Effect.fail(checked.failure)
       const found = keyOf(key)
@@ -220,7 +220,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       fence: number,
       lease: Duration.Input,
       progress?: Progress
-    ): Effect.fn.Return<QueryRecord, RedisStoreError.Reason | LeaseLost> {
+    ): Effect.fn.Return<QueryRecord, RedisStoreError.Failure | LeaseLost> {
       const renewal = yield* Effect.fromResult(checkRenewal(fence, lease, progress))
       const redisKey = yield* Effect.fromResult(keyOf(key))
       const args = [...lookedAtWith.of(redisKey), ...Codec.encodeRenewal(renewal)]
@@ -244,7 +244,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     )
 
   const history = Effect.fnUntraced(
-    function*(key: QueryKey): Effect.fn.Return<ReadonlyArray<HistoryEntry>, RedisStoreError.Reason> {
+    function*(key: QueryKey): Effect.fn.Return<ReadonlyArray<HistoryEntry>, RedisStoreError.Failure> {
       const redisKey = yield* Effect.fromResult(keyOf(key))
       const furtherKeys = historyWith.of(redisKey)
       const reply = yield* connection.run(scripts.history, redisKey, furtherKeys)

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import type { Cluster, Redis } from "ioredis"
 import type * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { close, disconnectTimeout } from "./client.ts"
-import { toReason } from "./failures.ts"
+import { toFailure } from "./failures.ts"
 
 export interface Handlers {
   readonly onMessage: (channel: string, message: string) => void
@@ -13,7 +13,7 @@ export interface Handlers {
 }
 
 /** Tells that the server has acknowledged a channel, or why it has refused it. */
-export type OnAnswer = (channel: string, refusal?: RedisStoreError.Reason) => void
+export type OnAnswer = (channel: string, refusal?: RedisStoreError.Failure) => void
 
 export interface Subscriber {
   readonly isReady: () => boolean
@@ -85,10 +85,10 @@ export const cluster = (client: Cluster): Open => (handlers) => {
 
 const answer = (subscribing: Promise<unknown>, channel: string, onAnswer: OnAnswer): void => {
   subscribing.then(() => onAnswer(channel), (error) => {
-    if (isRefusal(error)) onAnswer(channel, toReason(error))
+    if (isRefusal(error)) onAnswer(channel, toFailure(error))
   })
 }
 
-const isRefusal = (error: unknown): boolean => toReason(error)._tag === "AccessDenied"
+const isRefusal = (error: unknown): boolean => toFailure(error)._tag === "AccessDenied"
 
 const ignore = (): void => {}

@@ -16,12 +16,12 @@ export interface Subscriptions {
   readonly subscribe: (
     channel: string,
     listener: Listener
-  ) => Effect.Effect<void, RedisStoreError.Reason, Scope.Scope>
+  ) => Effect.Effect<void, RedisStoreError.Failure, Scope.Scope>
   /** Tells those who have subscribed to a channel here what was read. */
   readonly read: (channel: string, version: number) => void
 }
 
-type Acknowledged = Effect.Effect<void, RedisStoreError.Reason>
+type Acknowledged = Effect.Effect<void, RedisStoreError.Failure>
 
 /** What the server answers to a subscription, for those who wait for it. */
 class Acknowledgement {

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 
-type Answer<A> = Effect.Effect<A, RedisStoreError.Reason>
+type Answer<A> = Effect.Effect<A, RedisStoreError.Failure>
 
 /**
  * Waits for what `ask` is told to answer with, for so many milliseconds, and fails with `TimedOut` after them. What `ask`

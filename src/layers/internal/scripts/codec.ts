@@ -67,7 +67,7 @@ export interface Decoded {
  *
  * By hand but for the reason, since it is done for every command: a schema takes ten times as long.
  */
-export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, RedisStoreError.Reason> => {
+export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, RedisStoreError.Failure> => {
   if (!Array.isArray(reply) || reply.length < 8) {
     return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
   }

@@ -9,12 +9,7 @@ import * as QueryEvent from "../../../domain/QueryEvent.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
 import { Reason } from "../../../domain/Reason.ts"
 import type { HistoryOptions } from "../../../services/RedisStore.ts"
-import {
-  InvalidInput,
-  InvalidRecord,
-  type Reason as StoreReason,
-  RedisStoreError
-} from "../../../services/RedisStoreError.ts"
+import { type Failure, InvalidInput, InvalidRecord, RedisStoreError } from "../../../services/RedisStoreError.ts"
 import { maxMillis, toMillis } from "../command.ts"
 import type { Variant } from "./scripts.ts"
 
@@ -100,7 +95,7 @@ const toEntry = (fields: ReadonlyArray<string>) =>
   )
 
 /** Reads a history, oldest entry first. */
-export const decode = (reply: unknown): Result.Result<ReadonlyArray<HistoryEntry>, StoreReason> =>
+export const decode = (reply: unknown): Result.Result<ReadonlyArray<HistoryEntry>, Failure> =>
   decodeStream(reply).pipe(
     Result.flatMap((entries) => Result.all(entries.map(([, fields]) => toEntry(fields)))),
     Result.mapError((error) => new InvalidRecord({ issue: `history: ${error.message}` }))
