@@ -10,7 +10,7 @@ class Servers extends Context.Service<Servers, Replicated.Replicated>()("test/re
   static readonly layer = Layer.effect(Servers, Replicated.acquire({ count: 2 }))
 }
 
-const storeWith = (replicas: RedisStoreLive.Replicas | undefined) =>
+const storeWith = (replicas: RedisStoreLive.ReplicaOptions | undefined) =>
   Layer.unwrap(
     Servers.useSync(({ primary: { server } }) => RedisStoreLive.layer({ url: Redacted.make(server.url), replicas }))
   )
@@ -204,7 +204,7 @@ it.live.each<[what: string, options: RedisStoreLive.StoreOptions, issue: string]
   ]),
   ...[0, -1, Infinity, Number.NaN, "2501 millis"].map((timeout): [string, RedisStoreLive.StoreOptions, string] => [
     `${timeout} for replicas`,
-    { replicas: { count: 1, timeout } as RedisStoreLive.Replicas },
+    { replicas: { count: 1, timeout } as RedisStoreLive.ReplicaOptions },
     "replicas.timeout must be longer than zero, and at most half of commandTimeout"
   ])
 ])("%s is invalid", ([, options, issue]) =>

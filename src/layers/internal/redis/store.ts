@@ -20,8 +20,7 @@ import * as Scripts from "../scripts/scripts.ts"
 import * as SharedReads from "./coalescedReads.ts"
 import * as Connection from "./connection.ts"
 import * as OperationIds from "./operationIds.ts"
-import * as Acknowledgements from "./replication.ts"
-import { ServerClock } from "./serverClock.ts"
+import * as Options from "./options.ts"
 import * as Subscriptions from "./subscriptions.ts"
 import type { Topology } from "./topology.ts"
 
@@ -64,50 +63,11 @@ export const storeError = (operation: string) => (reason: RedisStoreError.Failur
 export const invalid = (issue: string) =>
   Effect.fail(storeError("configure the store")(new RedisStoreError.InvalidInput({ issue })))
 
-// The timers of Node go no further, 24 days, and are over at once beyond.
-const longestTimeout = Duration.millis(2 ** 31 - 1)
-
-const checkTimeout = (name: string, input: Duration.Input) => {
-  const duration = Duration.fromInputUnsafe(input)
-  return Duration.isFinite(duration) && Duration.toMillis(duration) > 0
-    ? Effect.succeed(Duration.min(duration, longestTimeout))
-    : invalid(`${name} must be longer than zero and finite`)
-}
-
-interface TimeoutOptions {
-  readonly commandTimeout?: Duration.Input | undefined
-  readonly connectTimeout?: Duration.Input | undefined
-}
-
-const checkCommandTimeout = ({ commandTimeout }: TimeoutOptions) =>
-  checkTimeout("commandTimeout", commandTimeout ?? Duration.seconds(5))
+const orInvalid = Effect.mapError(storeError("configure the store"))
 
 /** How long the first connection may take, and how long a command; 10 and 5 seconds where nothing else is said. */
-export const checkTimeouts = (options: TimeoutOptions) =>
-  Effect.all({
-    connectTimeout: checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10)),
-    commandTimeout: checkCommandTimeout(options)
-  })
-
-interface Replicas {
-  readonly count: number
-  readonly timeout?: Duration.Input | undefined
-}
-
-const checkReplicas = (
-  topology: Topology,
-  replicas: Replicas | undefined,
-  commandTimeout: Duration.Duration
-): Effect.Effect<Acknowledgements.Replicas | undefined, RedisStoreError.RedisStoreError> => {
-  if (replicas === undefined) return Effect.undefined
-  // A WAIT that is sent again on another connection would answer for nothing that was written on the first.
-  return topology.resends
-    ? invalid("replicas need a client with autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
-    : Effect.mapError(
-      Effect.fromResult(Acknowledgements.check(replicas, commandTimeout)),
-      storeError("configure the store")
-    )
-}
+export const validateTimeouts = (options: Parameters<typeof Options.validateTimeouts>[0]) =>
+  orInvalid(Effect.fromResult(Options.validateTimeouts(options)))
 
 /** What the names of all keys of this library start with. */
 export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
@@ -118,15 +78,13 @@ export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
 /** Makes a store of queries that are laid out in one way, over connections of one kind. */
 export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layout, options: {
   readonly commandTimeout?: Duration.Input | undefined
-  readonly replicas?: Replicas | undefined
+  readonly replicas?: Options.ReplicaOptions | undefined
 }) {
-  const commandTimeout = yield* checkCommandTimeout(options)
-  const replicas = yield* checkReplicas(topology, options.replicas, commandTimeout)
+  const { commandTimeout, replicas } = yield* orInvalid(Effect.fromResult(Options.validate(options)))
 
   const connection = Connection.make(topology, commandTimeout, replicas)
-  const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
+  const subscriptions = yield* Subscriptions.make(topology, commandTimeout)
   const nextOperation = OperationIds.make()
-  const serverClock = new ServerClock()
   const { announcesAll, channelOf, historyWith, keyOf, lookedAtWith, movedWith, parse, patternOf } = layout
   const scripts = yield* Effect.all({
     claim: connection.load(layout.scripts.claim, 1 + movedWith.count),
@@ -135,17 +93,16 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     renew: connection.load(layout.scripts.renew, 1 + lookedAtWith.count),
     history: connection.load(layout.scripts.history, 1 + historyWith.count)
   }, { concurrency: "unbounded" }).pipe(
-    Effect.tap(connection.tryWait),
-    Effect.tap(Effect.map(connection.time, (micros) => serverClock.set(micros))),
+    Effect.tap(connection.prepare),
     Effect.mapError(storeError("prepare the store"))
   )
 
   // Reads what a script answered.
-  const decode = (key: QueryKey, reply: unknown, context: Context.Context<never>) => {
+  const decode = (key: QueryKey, redisKey: string, reply: unknown, context: Context.Context<never>) => {
     const decoded = Codec.decode(key, reply)
     if (Result.isFailure(decoded)) return decoded
     const { moved, nowMicros } = decoded.success
-    serverClock.set(nowMicros)
+    connection.clockOf(redisKey).set(nowMicros)
     if (moved !== undefined) Codec.countMoved(moved, nowMicros, context)
     return decoded
   }
@@ -153,8 +110,8 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const run = (script: Connection.Script, key: QueryKey, redisKey: string, args: Connection.Arguments) =>
     Effect.withFiber(({ context }) =>
       Effect.flatMap(
-        connection.run(script, redisKey, args),
-        (reply) => Effect.fromResult(decode(key, reply, context))
+        connection.run(script, [redisKey], args),
+        (reply) => Effect.fromResult(decode(key, redisKey, reply, context))
       )
     )
 
@@ -189,9 +146,9 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
         return movedWith.count === 0 ? args : [...movedWith.of(redisKey), ...args]
       }
       const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
-      const since = serverClock.reachedMicros()
-      return Effect.flatMap(connection.move(script, redisKey, argsOf(""), () => argsOf(since)), (reply) => {
-        const decoded = decode(key, reply, context)
+      const since = connection.clockOf(redisKey).reachedMicros()
+      return Effect.flatMap(connection.move(script, [redisKey], argsOf(""), () => argsOf(since)), (reply) => {
+        const decoded = decode(key, redisKey, reply, context)
         return Result.isFailure(decoded)
           ? Effect.fail(decoded.failure)
           : toAnswer(checked.success, decoded.success, context)
@@ -247,7 +204,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     function*(key: QueryKey): Effect.fn.Return<ReadonlyArray<HistoryEntry>, RedisStoreError.Failure> {
       const redisKey = yield* Effect.fromResult(keyOf(key))
       const furtherKeys = historyWith.of(redisKey)
-      const reply = yield* connection.run(scripts.history, redisKey, furtherKeys)
+      const reply = yield* connection.run(scripts.history, [redisKey], furtherKeys)
       if (reply === null) return yield* new RedisStoreError.WrongType({ redisKey: furtherKeys.at(-1) ?? redisKey })
       // A record that cannot be right is answered instead.
       if (Scripts.isRecord(reply)) yield* Effect.fromResult(Codec.decode(key, reply))
@@ -266,6 +223,6 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     changes,
     keys,
     history,
-    currentTime: Effect.sync(() => serverClock.now())
+    currentTime: Effect.sync(() => connection.clock().now())
   })
 })
