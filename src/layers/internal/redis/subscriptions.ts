@@ -101,7 +101,7 @@ export const make = Effect.fnUntraced(function*(
   const onMessage = (subscriber: Subscriber.Subscriber | undefined, channel: string, message: string): void => {
     const listeners = shards.get(topology.slotOf(channel))?.listeners
     if (listeners?.has(channel) !== true) return subscriber?.unsubscribe([channel])
-    if (message.endsWith(Scripts.progressed)) return listeners.progress(channel)
+    if (message.endsWith(Scripts.progressSuffix)) return listeners.progress(channel)
     const version = Number.parseInt(message, 10)
     listeners.hint(channel, Number.isNaN(version) ? Number.POSITIVE_INFINITY : version)
   }

@@ -1,4 +1,5 @@
-/** Bounds in time what answers through a callback. */
+/** Bounds in time what answers through a callback, and what takes several requests. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 
@@ -30,3 +31,12 @@ export const callbackWithTimeout = <A>(
       forget?.()
     })
   })
+
+/** Bounds what consists of several requests, each of which is bounded already. */
+export const boundedBy =
+  (duration: Duration.Duration) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | RedisStoreError.TimedOut, R> =>
+    Effect.timeoutOrElse(effect, {
+      duration,
+      orElse: () => Effect.fail(new RedisStoreError.TimedOut({ after: Duration.toMillis(duration) }))
+    })
