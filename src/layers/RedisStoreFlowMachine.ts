@@ -203,7 +203,7 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   }
   const history = yield* History.checkOption(options.history)
   const layout = layoutOf(prefix, options.dialect ?? "released", history)
-  const topology = yield* Effect.mapError(Topology.standalone(client), Store.storeError("configure the store"))
   yield* refuseCluster(client, options.commandTimeout ?? Duration.seconds(5))
+  const topology = yield* Effect.mapError(Topology.standalone(client), Store.storeError("configure the store"))
   return yield* Store.make(topology, layout, options)
 })

@@ -219,12 +219,12 @@ it.live.each([
   { maxRetriesPerRequest: 20 },
   { maxRetriesPerRequest: null }
 ])(
-  "a client that sends commands again by itself cannot be told to wait for replicas: %j",
+  "the options of a client that sends commands again by itself are refused: %j",
   (redis) =>
     Effect.gen(function*() {
       const { hostname: host, port } = new URL(inject("redisUrl"))
       const error = yield* Layer.build(
-        RedisStoreLive.layer({ redis: { host, port: Number(port), ...redis }, replicas: { count: 1 } })
+        RedisStoreLive.layer({ redis: { host, port: Number(port), ...redis } })
       ).pipe(Effect.scoped, Effect.flip)
       assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
       assert.include(error.message, "autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")

@@ -15,7 +15,7 @@ import { Replication } from "./replication.ts"
 import * as Replies from "./replies.ts"
 import { ServerClock } from "./serverClock.ts"
 import { callbackWithTimeout } from "./timeout.ts"
-import { addressOf, type Topology } from "./topology.ts"
+import { addressOf, notConnected, type Topology } from "./topology.ts"
 
 /** A script that the server has been given, the hash it goes by there, and how many keys it takes. */
 export interface Script {
@@ -154,27 +154,23 @@ export const make = (
     Schedule.spaced(Duration.millis(Math.max(1, after / 25)))
   ]).pipe(Schedule.jittered)
 
-  /** Attempts it again while a failure is transient, until the time that an operation may take is over. */
+  /**
+   * Attempts it again while a failure is transient, until the time that an operation may take is over. It fails with the
+   * last failure that says more than that there is no connection at the moment.
+   */
   const persist = <A>(
     attempt: (millis: number) => Effect.Effect<A, RedisStoreError.Failure>,
     forMillis = after
   ): Effect.Effect<A, RedisStoreError.Failure> =>
     Effect.suspend(() => {
       const startedAt = performance.now()
-      return Effect.catchIf(attempt(forMillis), isTransient, (failure) => {
-        let last = failure
+      return Effect.catchIf(attempt(forMillis), isTransient, (first) => {
+        let last = first
         const left = () => forMillis - (performance.now() - startedAt)
-        const again = Effect.suspend(() => {
-          const millis = left()
-          return millis > 0 ? attempt(millis) : Effect.fail(last)
-        }).pipe(Effect.tapError((failure) =>
-          Effect.sync(() => {
-            last = failure
-          })
-        ))
-        return again.pipe(
-          Effect.delay("25 millis"),
-          Effect.retry({ schedule: whileTransient, while: (failure) => isTransient(failure) && left() > 0 })
+        return Effect.suspend(() => left() > 0 ? attempt(left()) : Effect.fail(last)).pipe(
+          Effect.mapError((failure) => last = failure === notConnected ? last : failure),
+          Effect.retry({ schedule: whileTransient, while: (failure) => isTransient(failure) && left() > 0 }),
+          Effect.delay("25 millis")
         )
       })
     })

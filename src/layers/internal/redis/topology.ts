@@ -43,18 +43,21 @@ const connect = (server: Redis): void => {
   if (server.status === "wait") server.connect().catch(ignore)
 }
 
-const notConnected = new Error("not connected")
+/** There is no connection, and nothing is known of why. */
+export const notConnected: RedisStoreError.Failure = new RedisStoreError.ConnectionLost({
+  cause: new Error("not connected")
+})
 
 /** One server, through a client that never sends a command again by itself. */
 export const standalone = Effect.fnUntraced(
   function*(client: Redis): Effect.fn.Return<Topology, RedisStoreError.InvalidInput, Scope.Scope> {
     yield* Effect.fromResult(validateClient(client.options))
-    let lastError: Error = notConnected
+    let problem = notConnected
     yield* on(client, "error", (error) => {
-      lastError = error
+      problem = toFailure(error)
     })
     yield* on(client, "ready", () => {
-      lastError = notConnected
+      problem = notConnected
     })
     return {
       slotOf: () => 0,
@@ -62,7 +65,7 @@ export const standalone = Effect.fnUntraced(
       primaries: () => [client],
       notReady: () => {
         connect(client)
-        return toFailure(lastError)
+        return problem
       },
       redirect: () => undefined,
       refresh: () => {},
@@ -82,7 +85,7 @@ const refreshEvery = 100
  */
 export const cluster = Effect.fnUntraced(
   function*(client: Cluster): Effect.fn.Return<Topology, never, Scope.Scope> {
-    let lastError: Error = notConnected
+    let problem = notConnected
     let refreshedAt = Number.NEGATIVE_INFINITY
     let byAddress: ReadonlyMap<string, Redis> | undefined
     const forget = () => {
@@ -92,10 +95,10 @@ export const cluster = Effect.fnUntraced(
     yield* on(client, "-node", forget)
     yield* on(client, "refresh", () => {
       forget()
-      lastError = notConnected
+      problem = notConnected
     })
     yield* on(client, "node error", (error) => {
-      lastError = error
+      problem = toFailure(error)
     })
 
     const serverAt = (address: string | undefined): Redis | undefined => {
@@ -121,9 +124,8 @@ export const cluster = Effect.fnUntraced(
       primaries: () => client.nodes("master"),
       notReady: (server) => {
         refresh()
-        if (server === undefined && lastError === notConnected) return noServer
         if (server !== undefined) connect(server)
-        return toFailure(lastError)
+        return server === undefined && problem === notConnected ? noServer : problem
       },
       redirect: (error) => {
         const [, kind, slot, address] = redirection.exec(error instanceof Error ? error.message : "") ?? []
