@@ -52,7 +52,7 @@ export const notConnected: RedisStoreError.Failure = new RedisStoreError.Connect
 export const standalone = Effect.fnUntraced(
   function*(client: Redis): Effect.fn.Return<Topology, RedisStoreError.InvalidInput, Scope.Scope> {
     yield* Effect.fromResult(validateClient(client.options))
-    let problem = notConnected
+    let problem: RedisStoreError.Failure = notConnected
     yield* on(client, "error", (error) => {
       problem = toFailure(error)
     })
@@ -85,7 +85,7 @@ const refreshEvery = 100
  */
 export const cluster = Effect.fnUntraced(
   function*(client: Cluster): Effect.fn.Return<Topology, never, Scope.Scope> {
-    let problem = notConnected
+    let problem: RedisStoreError.Failure = notConnected
     let refreshedAt = Number.NEGATIVE_INFINITY
     let byAddress: ReadonlyMap<string, Redis> | undefined
     const forget = () => {
