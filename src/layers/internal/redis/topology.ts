@@ -1,10 +1,11 @@
 /** What differs between one Redis server and a cluster of them: which server has a key. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type Cluster, type ClusterOptions, Command, type Redis } from "ioredis"
+import type { Cluster, ClusterOptions, Redis } from "ioredis"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { toFailure } from "./failures.ts"
 import { validateClient } from "./options.ts"
+import { slotOf } from "./slot.ts"
 
 export interface Topology {
   /** The part of all keys that moves from server to server as a whole. A single server has one slot. */
@@ -118,8 +119,7 @@ export const cluster = Effect.fnUntraced(
     }
 
     return {
-      // ioredis offers the slot of a command, and not that of a key.
-      slotOf: (redisKey) => new Command("exists", [redisKey]).getSlot() ?? 0,
+      slotOf,
       primaryOf: (slot) => serverAt(client.slots[slot]?.[0]),
       primaries: () => client.nodes("master"),
       notReady: (server) => {
