@@ -8,7 +8,7 @@
 import * as QueryEvent from "../../../domain/QueryEvent.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
 import * as Transition from "../../../domain/Transition.ts"
-import type { Dialect } from "../../RedisStoreFlowMachine.ts"
+import type { Dialect } from "./dialect.ts"
 import { answer, outcomes, table, unclaimed, type Variant } from "./scripts.ts"
 
 const known = QueryState.wireNames.Known
