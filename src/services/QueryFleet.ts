@@ -12,10 +12,11 @@ import * as Stream from "effect/Stream"
 import type { LeaseLost, StillPending } from "../domain/QueryError.ts"
 import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
-import type { QueryRecord } from "../domain/QueryRecord.ts"
+import type * as QueryRecord from "../domain/QueryRecord.ts"
 import * as QueryState from "../domain/QueryState.ts"
 import * as Trace from "./internal/trace.ts"
 import * as QueryStateMachine from "./QueryStateMachine.ts"
+import type * as QueryWait from "./QueryWait.ts"
 import { type CommandResult, RedisStore } from "./RedisStore.ts"
 import { isAboutRecord, type RedisStoreError } from "./RedisStoreError.ts"
 
@@ -35,7 +36,7 @@ export type Summary = Readonly<Record<QueryState.Tag | "Unreadable", number>>
  */
 export interface Outcome {
   readonly key: QueryKey
-  readonly result: Result.Result<QueryStateMachine.DeterminateRecord, StillPending | RedisStoreError>
+  readonly result: Result.Result<QueryRecord.Determinate, StillPending | RedisStoreError>
 }
 
 /**
@@ -48,7 +49,7 @@ export interface QueryFleet {
   /** Reads many records; one result a key, in the order of the keys. */
   readonly readMany: (
     keys: Iterable<QueryKey>
-  ) => Effect.Effect<ReadonlyArray<Result.Result<QueryRecord, RedisStoreError>>>
+  ) => Effect.Effect<ReadonlyArray<Result.Result<QueryRecord.QueryRecord, RedisStoreError>>>
 
   /** Counts how many of the queries are in each state: what a progress bar shows. */
   readonly summary: (keys: Iterable<QueryKey>) => Effect.Effect<Summary, RedisStoreError>
@@ -62,7 +63,7 @@ export interface QueryFleet {
   readonly list: (
     db: DbId,
     options?: { readonly states?: ReadonlyArray<QueryState.Tag> | undefined }
-  ) => Stream.Stream<QueryRecord, RedisStoreError>
+  ) => Stream.Stream<QueryRecord.QueryRecord, RedisStoreError>
 
   /** Triggers one event on many queries; one result a key, in the order of the keys. */
   readonly triggerMany: (
@@ -74,13 +75,13 @@ export interface QueryFleet {
   /** Waits for many queries, and tells what became of each as soon as it is known. */
   readonly waitAll: (
     keys: Iterable<QueryKey>,
-    options?: QueryStateMachine.WaitOptions
+    options?: QueryWait.Options
   ) => Stream.Stream<Outcome>
 
   /** Waits for many queries, and tells what became of all of them, in the order of the keys. */
   readonly waitAllCollect: (
     keys: Iterable<QueryKey>,
-    options?: QueryStateMachine.WaitOptions
+    options?: QueryWait.Options
   ) => Effect.Effect<ReadonlyArray<Outcome>>
 }
 
@@ -118,7 +119,7 @@ export const make: Effect.Effect<QueryFleet, never, RedisStore> = Effect.gen(fun
   const readAll = (keys: Stream.Stream<QueryKey, RedisStoreError>) =>
     keys.pipe(Stream.grouped(chunkSize), Stream.mapEffect(readChunk), Stream.flattenIterable)
 
-  const wait = (key: QueryKey, options: QueryStateMachine.WaitOptions | undefined) =>
+  const wait = (key: QueryKey, options: QueryWait.Options | undefined) =>
     QueryStateMachine.make(key).pipe(
       Effect.provideService(RedisStore, store),
       Effect.flatMap((query) => Effect.result(query.waitUntilComplete(options))),

@@ -1,72 +1,72 @@
-/** Rings when a time is over, for many at once. */
+/** Timers that many sleepers share. */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 
 export interface Sleeper {
-  readonly ring: () => void
+  readonly onTime: () => void
 }
 
-/** The sleepers whose time is over in the same millisecond, and the one fiber that sleeps for them. */
-interface Alarm {
+/** The sleepers whose time ends in the same millisecond, and the one fiber that sleeps for them. */
+interface Timer {
   readonly sleepers: Set<Sleeper>
   fiber: Fiber.Fiber<void> | undefined
 }
 
 /**
- * Alarms on one clock. A hundred thousand sleepers, each told to look again within some seconds, share some thousand timers:
- * a fiber that sleeps takes more memory than all the rest of a wait.
+ * The timers of one clock. 100,000 sleepers that each wait for some seconds share a few thousand timers: a sleeping fiber
+ * takes more memory than the rest of a wait (benchmark: 100,000 waiters of 100,000 queries).
  */
-class Alarms {
-  private readonly byMillis = new Map<number, Alarm>()
+class SharedTimers {
+  private readonly byMillis = new Map<number, Timer>()
   private readonly clock: Clock.Clock
 
   constructor(clock: Clock.Clock) {
     this.clock = clock
   }
 
-  /** Rings `sleeper` after so many milliseconds, rounded up to the next one of the clock; answers what turns that off. */
+  /** Calls `sleeper` after `millis`, rounded up to a whole millisecond of the clock. Returns what `clear` takes. */
   set(sleeper: Sleeper, millis: number): number {
     const nowMillis = Number(this.clock.monotonicTimeNanosUnsafe()) / 1_000_000
     const atMillis = Math.ceil(nowMillis + millis)
     if (atMillis === Number.POSITIVE_INFINITY) return atMillis
-    const there = this.byMillis.get(atMillis)
-    if (there !== undefined) {
-      there.sleepers.add(sleeper)
+    const existing = this.byMillis.get(atMillis)
+    if (existing !== undefined) {
+      existing.sleepers.add(sleeper)
       return atMillis
     }
-    const alarm: Alarm = { sleepers: new Set([sleeper]), fiber: undefined }
-    this.byMillis.set(atMillis, alarm)
-    // There are clocks by which all time is over at once; then this rings before it returns.
-    alarm.fiber = Effect.runFork(
-      Effect.andThen(this.clock.sleep(Duration.millis(atMillis - nowMillis)), Effect.sync(() => this.ring(atMillis)))
+    const timer: Timer = { sleepers: new Set([sleeper]), fiber: undefined }
+    this.byMillis.set(atMillis, timer)
+    // The sleep of a test clock can end at once: then the sleepers are called before this returns.
+    timer.fiber = Effect.runFork(
+      Effect.andThen(this.clock.sleep(Duration.millis(atMillis - nowMillis)), Effect.sync(() => this.end(atMillis)))
     )
     return atMillis
   }
 
-  /** Turns off what `set` has answered. */
-  turnOff(sleeper: Sleeper, atMillis: number): void {
-    const alarm = this.byMillis.get(atMillis)
-    if (alarm?.sleepers.delete(sleeper) !== true || alarm.sleepers.size > 0) return
+  /** Lets `sleeper` sleep on. */
+  clear(sleeper: Sleeper, atMillis: number): void {
+    const timer = this.byMillis.get(atMillis)
+    if (timer?.sleepers.delete(sleeper) !== true || timer.sleepers.size > 0) return
     this.byMillis.delete(atMillis)
-    alarm.fiber?.interruptUnsafe()
+    timer.fiber?.interruptUnsafe()
   }
 
-  private ring(atMillis: number): void {
-    const alarm = this.byMillis.get(atMillis)
+  private end(atMillis: number): void {
+    const timer = this.byMillis.get(atMillis)
     this.byMillis.delete(atMillis)
-    alarm?.sleepers.forEach((sleeper) => sleeper.ring())
+    timer?.sleepers.forEach((sleeper) => sleeper.onTime())
   }
 }
 
-export type { Alarms }
+export type { SharedTimers }
 
-const byClock = new WeakMap<Clock.Clock, Alarms>()
+const byClock = new WeakMap<Clock.Clock, SharedTimers>()
 
-/** The alarms on a clock, for all who go by it. */
-export const on = (clock: Clock.Clock): Alarms => {
-  const alarms = byClock.get(clock) ?? new Alarms(clock)
-  byClock.set(clock, alarms)
-  return alarms
+/** The timers of a clock. */
+export const of = (clock: Clock.Clock): SharedTimers => {
+  const timers = byClock.get(clock) ?? new SharedTimers(clock)
+  byClock.set(clock, timers)
+  return timers
 }
