@@ -25,7 +25,7 @@ import { type Command, type CommandResult, RedisStore } from "./RedisStore.ts"
 import type { RedisStoreError } from "./RedisStoreError.ts"
 
 /**
- * Answer to an event: the state of the query afterwards, and whether this call brought it there.
+ * Answer to an event: the state of the query afterwards, and whether this call changed it.
  *
  * @category models
  * @since 0.1.0
@@ -36,7 +36,7 @@ export interface Answer {
 }
 
 /**
- * What can accompany an event; see `RedisStore.Command` for each.
+ * What an event can carry; see `RedisStore.Command` for each option.
  *
  * @category models
  * @since 0.1.0
@@ -48,9 +48,9 @@ export interface TriggerOptions extends Omit<Command, "event"> {}
  *
  * **Details**
  *
- * Every member needs nothing further, touches the store when it is run and not before, and makes one round trip. The
- * steps answer the state afterwards and whether this very call changed it; a step that the lifecycle does not accept in
- * the state at hand changes nothing and answers `changed: false`.
+ * Every member uses the store only when it is run; each step and each question is one round trip. A step answers the state
+ * afterwards and whether this call changed it. A step that is invalid in the current state writes nothing and answers
+ * `changed: false`. The machine is a plain value: its members can be destructured, spread and passed on.
  *
  * @category models
  * @since 0.1.0
@@ -74,8 +74,7 @@ export interface QueryStateMachine {
   readonly finishResetting: Effect.Effect<Answer, RedisStoreError>
 
   /**
-   * Triggers any event, with what belongs to it. With a `fence` it fails with `LeaseLost` if that claim is not held any
-   * more.
+   * Triggers any event, with its options. With a `fence` it fails with `LeaseLost` where that claim is no longer held.
    */
   readonly trigger: {
     (
@@ -85,7 +84,7 @@ export interface QueryStateMachine {
     (event: QueryEvent, options: TriggerOptions): Effect.Effect<Answer, RedisStoreError | LeaseLost>
   }
 
-  /** The state of the query. Looking writes nothing. */
+  /** The state of the query. */
   readonly currentState: Effect.Effect<QueryState.QueryState, RedisStoreError>
   /** The state of the query, with its version and the time of its last change. */
   readonly record: Effect.Effect<QueryRecord.QueryRecord, RedisStoreError>
@@ -102,37 +101,38 @@ export interface QueryStateMachine {
   readonly isFinishedExecuting: Effect.Effect<boolean, RedisStoreError>
 
   /**
-   * The current record, then every later one that is seen.
+   * The current record, then each later one.
    *
-   * Versions only go up; when many changes come at once, some are skipped. Progress shows with the version unchanged. A
-   * record that was deleted shows as Known with version 0. The stream goes on through reconnects until its consumer ends it, or the store cannot be read.
+   * Versions only go up. When many changes come at once, some are skipped. Progress keeps the version. A deleted record is
+   * Known with version 0. The stream survives reconnects; it ends when its consumer does, or fails when the store cannot be
+   * read.
    */
   readonly changes: Stream.Stream<QueryRecord.QueryRecord, RedisStoreError>
 
   /**
-   * The last transitions, oldest first: those that were made by layers of the store that have their history switched on.
+   * The last transitions, oldest first. Only transitions made by a layer with the `history` option are kept.
    */
   readonly history: Effect.Effect<ReadonlyArray<HistoryEntry>, RedisStoreError>
 
   /**
-   * Waits while the query is Queued, Executing or Resetting, and answers with the record that ended the wait.
+   * Waits while the query is Queued, Executing or Resetting, and returns the record that ended the wait.
    *
-   * Fails with `StillPending` when the schedule or the time-out is over, and with `RedisStoreError` when the store cannot
-   * be read. Interrupting a wait leaves nothing behind.
+   * Fails with `StillPending` when the schedule or the time-out ends, and with `RedisStoreError` when the store cannot be
+   * read. An interrupted wait leaves nothing behind.
    */
   readonly waitUntilComplete: (
     options?: QueryWait.Options
   ) => Effect.Effect<QueryRecord.Determinate, StillPending | RedisStoreError>
 
   /**
-   * Owns a run of a Queued query: marks it as Executing, does `work` while the claim is renewed, and records how it went.
+   * Runs a Queued query: marks it as Executing, does `work` while a heartbeat renews the lease, and records the outcome.
    *
-   * Success becomes Completed, a failure or defect becomes Errored with its cause, and an interruption becomes Cancelled,
-   * before this effect ends as `work` did. The finalizers of `work` have run by then.
+   * Success is recorded as Completed, a failure or defect as Errored with its cause, and an interruption as Cancelled. Then
+   * this effect ends as `work` did. The finalizers of `work` run before the outcome is recorded.
    *
-   * Fails with `QueryCancelled` when anybody cancels the query, and with `LeaseLost` when the claim is lost otherwise;
-   * either interrupts `work`. Fails with `IllegalTransition`, which holds the record, when the query is not Queued. When
-   * the outcome of failed work cannot be recorded, the cause holds both errors.
+   * Fails with `QueryCancelled` when the query is cancelled meanwhile, and with `LeaseLost` when the claim is lost otherwise;
+   * both interrupt `work`. Fails with `IllegalTransition`, which holds the record, when the query is not Queued. When the
+   * outcome of failed work cannot be recorded, the cause holds both errors.
    */
   readonly withExecution: <A, E, R>(
     work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>,
@@ -140,10 +140,10 @@ export interface QueryStateMachine {
   ) => Effect.Effect<A, E | LeaseLost | QueryCancelled | IllegalTransition | RedisStoreError, R>
 
   /**
-   * Owns a reset: marks the query as Resetting, does `purge` while the claim is renewed, and marks the query as Known.
+   * Resets a query: marks it as Resetting, does `purge` while a heartbeat renews the lease, and marks it as Known.
    *
-   * A purge that fails or is interrupted makes the query ResetFailed, with its cause: it is never left Resetting.
-   * Otherwise it is like `executing`.
+   * A purge that fails or is interrupted makes the query ResetFailed, with its cause. Otherwise this is like
+   * `withExecution`.
    */
   readonly withReset: <A, E, R>(
     purge: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>,
@@ -151,10 +151,10 @@ export interface QueryStateMachine {
   ) => Effect.Effect<A, E | LeaseLost | QueryCancelled | IllegalTransition | RedisStoreError, R>
 
   /**
-   * Runs the query once or joins the run that there is: one result, whoever ran it.
+   * Runs the query once, or joins the run that is under way: every caller gets the result of the same run.
    *
-   * A Known query is queued and executed here; a pending one is waited for; for a Completed one, `onCompleted` gets the
-   * result. A query whose lease lapsed is reset and executed here. One that failed or was cancelled fails with
+   * A Known query is queued and executed here. A pending one is waited for. For a Completed one, `onCompleted` fetches the
+   * result. A query whose lease lapsed is reset and executed here. For one that failed or was cancelled, this fails with
    * `QueryErrored`, `QueryCancelled` or `QueryResetFailed`, unless `recover` says to run it again.
    */
   readonly run: <A, E1 = never, R1 = never, E2 = never, R2 = never, E3 = never, R3 = never>(
@@ -163,7 +163,7 @@ export interface QueryStateMachine {
 }
 
 /**
- * Creates the lifecycle of the query with the given key. It touches no store before a member is run.
+ * Creates the machine of the query with the given key. It sends nothing before a member is run.
  *
  * **Example**
  *

@@ -29,7 +29,7 @@ export interface Options {
 
 /**
  * Schedule of a wait without notifications: it reads after 10 milliseconds, then after delays that grow by half each time,
- * up to 5 seconds, with 20 % of jitter, for ever.
+ * up to 5 seconds, with 20 % of jitter, without end.
  *
  * @category constants
  * @since 0.1.0
@@ -40,7 +40,7 @@ export const pollingSchedule: Schedule.Schedule<unknown> = Schedule.min([
 ]).pipe(Schedule.jittered)
 
 /**
- * Schedule of a wait with notifications: it reads every 30 seconds, with 20 % of jitter, for ever.
+ * Schedule of a wait with notifications: it reads every 30 seconds, with 20 % of jitter, without end.
  *
  * **Details**
  *
