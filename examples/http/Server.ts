@@ -3,7 +3,15 @@
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { Effect, Fiber, FiberSet, Layer, Stream } from "effect"
-import { QueryKey, type QueryRecord, QueryState, QueryStateMachine, Reason, RedisStore } from "effect-query-state"
+import {
+  type QueryClaim,
+  QueryKey,
+  type QueryRecord,
+  QueryState,
+  QueryStateMachine,
+  Reason,
+  RedisStore
+} from "effect-query-state"
 import { HttpRouter } from "effect/http"
 import { HttpApiBuilder, HttpApiError, HttpApiSchema } from "effect/http-api"
 import { createServer } from "node:http"
@@ -59,7 +67,7 @@ const HandlersLayer = HttpApiBuilder.group(
         const { state } = yield* query.record
         if ("reason" in state) yield* Effect.ignore(query.withReset(() => Effect.void))
 
-        const execute = (claim: QueryStateMachine.HeldClaim) => reports.compute(report, claim)
+        const execute = (claim: QueryClaim.QueryClaim) => reports.compute(report, claim)
         const fiber = yield* FiberSet.run(runs, query.run({ execute, onCompleted: Effect.void }))
         // A client that polls at once then finds the query Queued at least.
         const isBegun = query.changes.pipe(

@@ -96,7 +96,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
         const error = yield* Effect.flip(store.compareAndSet(key, { event: "Queue" }))
         assert.deepStrictEqual(told(error), { _tag: "NotReplicated", operation: "Queue", key })
         assert.deepInclude(error.reason, { wanted: 2, acknowledged: 1 })
-        assert.include(error.message, "it is recorded on the primary, but only 1 of the 2 replicas asked for")
+        assert.include(error.message, "it is recorded on the primary, but reached only 1 of the 2 requested replicas")
         assert.deepStrictEqual(yield* statesOn(primary, [key]), ["queued"])
       }).pipe(Effect.scoped)
       const { changed, record } = yield* store.compareAndSet(key, { event: "Cancel" })
