@@ -126,7 +126,11 @@ const example = Effect.gen(function*() {
     })
     yield* Effect.forEach(keys, race, { concurrency: 20 })
     const { ours, theirs } = yield* Ref.get(wins)
-    yield* log("race-0 to 99", "", `TypeScript won ${ours} times, FlowMachine ${theirs} times, ${ours + theirs} in total`)
+    yield* log(
+      "race-0 to 99",
+      "",
+      `TypeScript won ${ours} times, FlowMachine ${theirs} times, ${ours + theirs} in total`
+    )
   })
 
   yield* Console.log(`${paint("bold", "effect-query-state")}, in the Redis of FlowMachine\n`)

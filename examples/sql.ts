@@ -63,7 +63,9 @@ const main = Effect.gen(function*() {
   // The frozen process resumes where it was.
   const isWritten = yield* write(id, 7, fence)
   const error = yield* Effect.flip(query.trigger("Finish", { fence }))
-  yield* Console.log(`the late write was ${isWritten ? "accepted" : "refused"}, and its outcome failed with ${error._tag}`)
+  yield* Console.log(
+    `the late write was ${isWritten ? "accepted" : "refused"}, and its outcome failed with ${error._tag}`
+  )
   yield* Console.log(yield* fetch(id))
 })
 
