@@ -3,7 +3,7 @@ import { Effect, type Layer } from "effect"
 import { RedisStore, type RedisStoreError, RedisStoreFlowMachine, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { expect, inject } from "vitest"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 
 type Make = (client: Redis) => Layer.Layer<RedisStore.RedisStore, RedisStoreError.RedisStoreError>
 
