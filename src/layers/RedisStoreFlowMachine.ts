@@ -106,7 +106,7 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const timeouts = yield* Store.checkTimeouts(options)
+      const timeouts = yield* Store.validateTimeouts(options)
       const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
       return yield* make(client, options)
     })
@@ -133,7 +133,7 @@ export const layerConfig = (options: {
   readonly prefix?: Config.Config<string | undefined> | undefined
   readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
-  readonly replicas?: Config.Config<RedisStoreLive.Replicas | undefined> | undefined
+  readonly replicas?: Config.Config<RedisStoreLive.ReplicaOptions | undefined> | undefined
   readonly history?: Config.Config<HistoryOptions | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(
@@ -203,7 +203,7 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   }
   const history = yield* History.checkOption(options.history)
   const layout = layoutOf(prefix, options.dialect ?? "released", history)
-  const store = yield* Store.make(Topology.standalone(client), layout, options)
   yield* refuseCluster(client, options.commandTimeout ?? Duration.seconds(5))
-  return store
+  const topology = yield* Effect.mapError(Topology.standalone(client), Store.storeError("configure the store"))
+  return yield* Store.make(topology, layout, options)
 })
