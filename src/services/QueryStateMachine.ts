@@ -19,7 +19,6 @@ import {
   type QueryResetFailed,
   StillPending
 } from "../domain/QueryError.ts"
-import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
 import type * as QueryState from "../domain/QueryState.ts"
@@ -215,15 +214,15 @@ export interface QueryStateMachine {
   readonly finishResetting: Effect.Effect<Answer, RedisStoreError>
 
   /**
-   * Triggers any event, with what belongs to it. With a `fence` it fails with `LeaseLost` if that claim is not held any
+   * Triggers any event, or a path of events in one step, with what belongs to it. With a `fence` it fails with `LeaseLost` if that claim is not held any
    * more.
    */
   readonly trigger: {
     (
-      event: QueryEvent,
+      event: Transition.Path,
       options?: TriggerOptions & { readonly fence?: undefined }
     ): Effect.Effect<Answer, RedisStoreError>
-    (event: QueryEvent, options: TriggerOptions): Effect.Effect<Answer, RedisStoreError | LeaseLost>
+    (event: Transition.Path, options: TriggerOptions): Effect.Effect<Answer, RedisStoreError | LeaseLost>
   }
 
   /** The state of the query. Looking writes nothing. */
@@ -384,7 +383,7 @@ class Machine implements QueryStateMachine {
 
   get trigger(): QueryStateMachine["trigger"] {
     const { key, store } = this
-    return ((event: QueryEvent, options?: TriggerOptions & { readonly fence?: undefined }) =>
+    return ((event: Transition.Path, options?: TriggerOptions & { readonly fence?: undefined }) =>
       Effect.map(
         store.compareAndSet(key, { event, ...options }),
         ({ changed, record }): Answer => ({ state: record.state, changed })

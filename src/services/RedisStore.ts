@@ -14,10 +14,10 @@ import type * as Stream from "effect/Stream"
 import type { HistoryEntry } from "../domain/HistoryEntry.ts"
 import type { Progress } from "../domain/Progress.ts"
 import type { LeaseLost } from "../domain/QueryError.ts"
-import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
 import type { Reason } from "../domain/Reason.ts"
+import type { Path } from "../domain/Transition.ts"
 import type { RedisStoreError } from "./RedisStoreError.ts"
 
 /**
@@ -25,8 +25,11 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  *
  * **Details**
  *
- * - `event`: what happened. The lifecycle says from which states it is accepted.
- * - `fence`: the claim under which it happened. Where the record has moved on since, the command fails with `LeaseLost`.
+ * - `event`: what happened: one event, or several that follow each other. All of them are applied in one step, or none.
+ *   Each is a transition of its own, with a version and an entry in the history. The lifecycle says which paths a state
+ *   accepts.
+ * - `fence`: the claim under which it happened. The command fails with `LeaseLost` if that claim is not held any more.
+ * - `ifVersion`: the version that the record must have; any other refuses the command. It proves no claim. Default: any.
  * - `lease`: for how long the new state is claimed, longer than zero and finite. Default: for ever.
  * - `holder`: who claims it, 1 to 256 characters. Default: nobody.
  * - `reason`: why, for states that carry a reason. Default: `Unrecorded`.
@@ -36,8 +39,9 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  * @since 0.1.0
  */
 export interface Command {
-  readonly event: QueryEvent
+  readonly event: Path
   readonly fence?: number | undefined
+  readonly ifVersion?: number | undefined
   readonly lease?: Duration.Input | undefined
   readonly holder?: string | undefined
   readonly reason?: Reason | undefined
@@ -120,8 +124,8 @@ export interface Changes {
  *
  * **Details**
  *
- * - `compareAndSet` moves a query to its next state, in one atomic step, if the lifecycle has such an edge from the
- *   state it is in. It answers `changed: false` and changes nothing if not. A query that is held under a lease is moved
+ * - `compareAndSet` moves a query along a path, in one atomic step, if the lifecycle has it from the state that the query is
+ *   in. It answers `changed: false` and changes nothing if not. A query that is held under a lease is moved
  *   on only by a command with the fence of that claim; without it, anybody can still cancel.
  * - `compareAndSetMany` does the same for many, each atomic by itself, and answers in the order of the commands.
  * - `read` and `readMany` answer the record; a query without one is Known, and stays without.
