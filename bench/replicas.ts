@@ -26,7 +26,7 @@ const perSecond = (rates: ReadonlyArray<number>): string => shown(median([...rat
 export const rows = Effect.fnUntraced(function*({ isQuick }: Scale) {
   const [rounds, calls] = isQuick ? [3, 500] : [15, 3_000]
   const { primary, replicas: [replica = primary] } = yield* Replicated.acquire()
-  const storeWith = Effect.fnUntraced(function*(replicas: RedisStoreLive.Replicas | undefined) {
+  const storeWith = Effect.fnUntraced(function*(replicas: RedisStoreLive.ReplicaOptions | undefined) {
     const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(primary.server.url), replicas })
     return Context.get(yield* Layer.build(StoreLayer), RedisStore.RedisStore)
   })
