@@ -19,7 +19,7 @@ const makeReport = Effect.gen(function*() {
 const StoreLayer = RedisStoreFaults.layer(RedisStoreMemory.layer)
 
 describe("the report", () => {
-  it.effect("is computed once, however many want it", () =>
+  it.effect("is computed once for many concurrent callers", () =>
     Effect.gen(function*() {
       const { computed, get } = yield* makeReport
       const readers = yield* Effect.forkChild(Effect.replicateEffect(get, 10, { concurrency: "unbounded" }))
@@ -30,7 +30,7 @@ describe("the report", () => {
       assert.strictEqual(yield* Ref.get(computed), 1)
     }).pipe(Effect.provide(StoreLayer)))
 
-  it.effect("is computed by somebody else when the process that computes it dies", () =>
+  it.effect("is computed by another process when the first one dies", () =>
     Effect.gen(function*() {
       const { computed, get, query } = yield* makeReport
       // What a process that dies leaves behind: a claim that nobody renews.
