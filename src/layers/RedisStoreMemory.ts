@@ -110,7 +110,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
   const entries = history === undefined ? undefined : new MemoryHistory(history)
   const records = new Records((id, move, { context, millis }) => {
     entries?.add(id, move, millis)
-    listeners.hint(id, move.after.version)
+    listeners.each(id, (listener) => listener.onRecord(move.after))
     const { after, before, isLapse } = move
     Metrics.moved(before.state._tag, before.version, after.version, isLapse, context)
   })
@@ -140,7 +140,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
           const { _tag, record } = Lifecycle.renew(records.get(key, now), renewal, now.millis)
           if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
           records.replace(record)
-          if (progress !== undefined) listeners.progress(idOf(key))
+          if (progress !== undefined) listeners.each(idOf(key), (listener) => listener.onRecord(record))
           return Result.succeed(record)
         }
       )
@@ -157,7 +157,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
     renew,
     changes: (key, listener) =>
       Effect.acquireRelease(
-        Effect.sync(() => listeners.add(idOf(key), listener)),
+        Effect.sync(() => listeners.add(idOf(key), key, listener)),
         () => Effect.sync(() => listeners.remove(idOf(key), listener))
       ).pipe(Effect.as({ announcesAll: true })),
     keys: (db) => Stream.unwrap(at(({ millis }) => Result.succeed(Stream.fromArray(records.keys(db, millis))))),

@@ -93,9 +93,9 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const decode = (key: QueryKey, { names }: Keys.QueryKeys, reply: unknown, context: Context.Context<never>) => {
     const decoded = Codec.decode(key, reply)
     if (Result.isFailure(decoded)) return decoded
-    const { moved, nowMicros } = decoded.success
+    const { before, nowMicros } = decoded.success
     connection.clockOf(names[0]).set(nowMicros)
-    if (moved !== undefined) Codec.countMoved(moved, nowMicros, context)
+    if (before !== undefined) Codec.countMoved(before, nowMicros, context)
     return decoded
   }
 
@@ -147,7 +147,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     (channel, { key, keys }: Located) =>
       Effect.map(run(scripts.read, key, keys), ({ record }) => {
         // Other waits of this process need no read of their own.
-        subscriptions.read(channel, record.version)
+        subscriptions.pass(channel, record)
         return record
       }),
     commandTimeout
@@ -179,7 +179,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   )
 
   const changes = (key: QueryKey, listener: Listener) =>
-    Effect.flatMap(Effect.fromResult(keysOf(key)), ({ channel }) => subscriptions.subscribe(channel, listener))
+    Effect.flatMap(Effect.fromResult(keysOf(key)), ({ channel }) => subscriptions.subscribe(channel, key, listener))
       .pipe(
         Effect.as({ announcesAll }),
         Effect.catch(Metrics.failed("subscribe to", key))
