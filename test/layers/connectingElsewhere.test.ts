@@ -4,7 +4,6 @@ import { Effect, Layer, Redacted } from "effect"
 import { type RedisStore, type RedisStoreError, RedisStoreLive } from "effect-query-state"
 import * as FakeServers from "../support/FakeServers.ts"
 import { told } from "../support/queries.ts"
-import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
 const failureOf = (layer: Layer.Layer<RedisStore.RedisStore, RedisStoreError.RedisStoreError>) =>
@@ -34,16 +33,6 @@ it.live("layer says of a sentinel how it is named", () =>
     const error = yield* failureOf(layerAt(`${host}:${port}`))
     assert.strictEqual(error.reason._tag, "InvalidInput")
     assert.include(error.message, "the server is a sentinel: name it in `redis.sentinels`")
-  }))
-
-it.live("a server that takes no further connection is Unavailable, and the setting is named", () =>
-  Effect.gen(function*() {
-    const { host, port, url } = yield* RedisServer.acquire({ args: ["--maxclients", "1"] })
-    const admin = yield* RedisAdmin.connect(url)
-    yield* Effect.promise(() => admin.ping())
-    const error = yield* failureOf(layerAt(`${host}:${port}`))
-    assert.strictEqual(error.reason._tag, "Unavailable")
-    assert.include(error.message, "see maxclients")
   }))
 
 it.live("a server in protected mode denies access, and the setting is named", () =>
