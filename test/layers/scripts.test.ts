@@ -32,7 +32,7 @@ const loadedBy = Effect.fnUntraced(function*(make: Make) {
   return texts
 }, Effect.scoped)
 
-it.effect.each(layouts)(
+it.live.each(layouts)(
   "the scripts of the layout %s are those in test/layers/scripts, where a reviewer reads them (vitest -u writes them)",
   ([layout, make]) =>
     Effect.gen(function*() {

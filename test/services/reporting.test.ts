@@ -1,7 +1,14 @@
 /** Progress of owned work, in virtual time. */
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, References, Schedule, Stream } from "effect"
-import { type Progress, QueryStateMachine, RedisStore, RedisStoreError, RedisStoreMemory } from "effect-query-state"
+import {
+  type Progress,
+  QueryClaim,
+  QueryStateMachine,
+  RedisStore,
+  RedisStoreError,
+  RedisStoreMemory
+} from "effect-query-state"
 import { TestClock } from "effect/testing"
 import { inMemory } from "../support/inMemory.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
@@ -27,7 +34,7 @@ const observed = Effect.fnUntraced(function*(choose?: Parameters<typeof queryTha
   return { query, timeline, seen }
 })
 
-inMemory("what is reported is seen by others at once, and moves nothing", () =>
+inMemory("reported progress is seen by others at once and changes no state", () =>
   Effect.gen(function*() {
     const { query, seen, timeline } = yield* observed()
     const { exit } = yield* timeline.run(
@@ -56,7 +63,7 @@ inMemory("what is reported is seen by others at once, and moves nothing", () =>
   }))
 
 inMemory(
-  "however often progress is reported, it is sent once each interval, and the latest is what is seen",
+  "frequent progress is sent once each interval, with the latest value",
   () =>
     Effect.gen(function*() {
       const { query, seen, timeline } = yield* observed()
@@ -71,14 +78,14 @@ inMemory(
         )
       )
       // The first at once, then the latest of each interval; and the keeper renews once, when it has subscribed.
-      const intervals = Math.ceil(1_000 / Duration.toMillis(QueryStateMachine.reportInterval))
+      const intervals = Math.ceil(1_000 / Duration.toMillis(QueryClaim.reportInterval))
       assert.isAtMost(timeline.only("renew").length, 1 + intervals + 1)
       assert.deepStrictEqual(seen.at(-1)?.[1], { done: 999 })
     })
 )
 
 inMemory(
-  "a report does not wait for a store that hangs, and the work goes on when it cannot be sent",
+  "a report does not wait for a hanging store, and the work continues when it cannot be sent",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Queued", {
@@ -100,7 +107,7 @@ inMemory(
 /** Lets other fibers go on after every few steps. */
 const stepwise = (steps: number) => Effect.provideService(References.MaxOpsBeforeYield, steps)
 
-inMemory("fibers that report at the same time share the bound", () =>
+inMemory("concurrent reports share the interval", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.run(
@@ -158,7 +165,7 @@ inMemory("a report after the end of the work does nothing", () =>
     }
   }))
 
-inMemory("a report of what cannot be is a typed error, and is not sent", () =>
+inMemory("an invalid report is a typed error and is not sent", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued")
     const { exit } = yield* timeline.run(
@@ -170,7 +177,7 @@ inMemory("a report of what cannot be is a typed error, and is not sent", () =>
     assert.deepStrictEqual(timeline.only("renew"), [])
   }))
 
-inMemory("a purge reports its progress, too", () =>
+inMemory("a purge can report progress", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Completed")
     const { exit } = yield* timeline.run(
@@ -186,7 +193,7 @@ inMemory("a purge reports its progress, too", () =>
     assert.deepStrictEqual(exit._tag === "Success" && exit.value, { done: 1 })
   }))
 
-inMemory("what is reported when the claim is lost reaches nobody", () =>
+inMemory("a report after the claim is lost is not seen", () =>
   Effect.gen(function*() {
     const { key, query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.at("1 second", query.cancel)

@@ -1,7 +1,7 @@
 /** A process is killed at every step of what it does for a query, each step for another query. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Context, DateTime, Effect, Fiber, Layer, Redacted, Ref, Result, Schedule } from "effect"
-import { QueryState, QueryStateMachine, Reason, RedisStoreLive, Transition } from "effect-query-state"
+import { type QueryRecord, QueryState, QueryStateMachine, Reason, RedisStoreLive, Transition } from "effect-query-state"
 import { inject } from "vitest"
 import type { Step, Task } from "../../fixtures/workerProtocol.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
@@ -62,7 +62,7 @@ interface Remains {
   readonly holder: string
   readonly diedAtMillis: number
   readonly raw: RawRecord.Raw
-  readonly waiter: Fiber.Fiber<QueryStateMachine.DeterminateRecord, unknown>
+  readonly waiter: Fiber.Fiber<QueryRecord.Determinate, unknown>
 }
 
 const prepare = Effect.fnUntraced(function*(death: Death, holder: string) {
@@ -128,7 +128,7 @@ const settled = ({ left }: Death, holder: string): QueryState.QueryState => {
 
 it.layer(Layer.provideMerge(Killed.layer, StoreLayer), { excludeTestServices: true })("A process", (it) => {
   it.effect.each(deaths)(
-    "that is killed $killed, by $by of a query found $found, leaves it $left, for no longer than its lease",
+    "that is killed $killed, by $by of a query found $found, leaves it $left no longer than its lease",
     (death) =>
       Effect.gen(function*() {
         const { diedAtMillis, holder, query, raw, waiter } = yield* remainsOf(death)

@@ -11,7 +11,7 @@ import type { DbId, QueryKey } from "../../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../../domain/QueryRecord.ts"
 import { type Command, type CommandResult, type Listener, RedisStore } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
-import { check, type Checked, checkRenewal } from "../command.ts"
+import { validate, validateRenewal, type ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
 import * as Codec from "../scripts/codec.ts"
 import * as History from "../scripts/history.ts"
@@ -108,7 +108,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     )
 
   const toAnswer = (
-    { event, fence }: Checked,
+    { events, fence }: ValidCommand,
     { outcome, record }: Codec.Decoded,
     context: Context.Context<never>
   ): Effect.Effect<CommandResult, RedisStoreError.Failure | LeaseLost> => {
@@ -119,7 +119,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
         return Effect.fail(new LeaseLost({ fence: fence ?? record.version, record }))
       default: {
         const changed = outcome === Scripts.outcomes.changed
-        Metrics.answered(event, changed, context)
+        Metrics.answered(events, changed, context)
         return Effect.succeed({ record, changed })
       }
     }
@@ -127,19 +127,19 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
 
   const compareAndSet = (key: QueryKey, command: Command) =>
     Effect.withFiber(({ context }): Effect.Effect<CommandResult, RedisStoreError.Failure | LeaseLost> => {
-      const checked = check(command)
-      if (Result.isFailure(checked)) return Effect.fail(checked.failure)
+      const valid = validate(command)
+      if (Result.isFailure(valid)) return Effect.fail(valid.failure)
       const keys = keysOf(key)
       if (Result.isFailure(keys)) return Effect.fail(keys.failure)
       const operation = nextOperation()
-      const argsOf = (since: number | "") => Codec.encode(operation, since, checked.success)
-      const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
+      const argsOf = (since: number | "") => Codec.encode(operation, since, valid.success)
+      const script = Codec.endsPending(valid.success) ? scripts.claim : scripts.conclude
       const since = connection.clockOf(keys.success.names[0]).reachedMicros()
       return Effect.flatMap(connection.move(script, keys.success.names, argsOf(""), () => argsOf(since)), (reply) => {
         const decoded = decode(key, keys.success, reply, context)
         return Result.isFailure(decoded)
           ? Effect.fail(decoded.failure)
-          : toAnswer(checked.success, decoded.success, context)
+          : toAnswer(valid.success, decoded.success, context)
       })
     }).pipe(Effect.catch(Metrics.refused(command.event, key)))
 
@@ -170,7 +170,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       lease: Duration.Input,
       progress?: Progress
     ): Effect.fn.Return<QueryRecord, RedisStoreError.Failure | LeaseLost> {
-      const renewal = yield* Effect.fromResult(checkRenewal(fence, lease, progress))
+      const renewal = yield* Effect.fromResult(validateRenewal(fence, lease, progress))
       const keys = yield* Effect.fromResult(keysOf(key))
       const { outcome, record } = yield* run(scripts.renew, key, keys, Codec.encodeRenewal(renewal))
       return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
