@@ -79,13 +79,13 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const subscriptions = yield* Subscriptions.make(topology, commandTimeout)
   const nextOperation = OperationIds.make()
   const { announcesAll, keyCount, keysOf, parse, patternOf } = layout
-  const scripts = yield* Effect.all({
+  const loadAll = Effect.all({
     claim: connection.load(layout.scripts.claim, keyCount),
     conclude: connection.load(layout.scripts.conclude, keyCount),
     read: connection.load(layout.scripts.read, keyCount),
     renew: connection.load(layout.scripts.renew, keyCount)
-  }, { concurrency: "unbounded" }).pipe(
-    Effect.tap(connection.prepare),
+  }, { concurrency: "unbounded" })
+  const scripts = yield* Effect.andThen(connection.prepare, loadAll).pipe(
     Effect.mapError(storeError("prepare the store"))
   )
 
