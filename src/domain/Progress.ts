@@ -1,5 +1,5 @@
 /**
- * How far the work on a query has come.
+ * Progress of the work on a query.
  *
  * @module
  * @since 0.1.0
@@ -12,7 +12,7 @@ import { percent } from "./internal/percent.ts"
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 
 /**
- * The longest note that progress can have: 256 characters.
+ * Maximum length of a note: 256 characters.
  *
  * @category constants
  * @since 0.1.0
@@ -32,13 +32,13 @@ export const Progress = Schema.Struct({
 })
 
 /**
- * How far work has come, as its holder reports it.
+ * Progress of work, as its holder reports it.
  *
  * **Details**
  *
- * - `done`: how much is done, in whatever the work is counted in: rows, bytes, per cent. Finite, and not negative.
- * - `total`: how much there is to do, as far as that is known.
- * - `note`: what is being done, for people, at most `maxNoteLength` characters.
+ * - `done`: how much is done, in any unit: rows, bytes, percent. Finite, and not negative.
+ * - `total`: how much there is to do, in the same unit, if known. Finite, and not negative.
+ * - `note`: text for people, at most `maxNoteLength` characters.
  *
  * @category models
  * @since 0.1.0
@@ -46,7 +46,7 @@ export const Progress = Schema.Struct({
 export interface Progress extends Schema.Schema.Type<typeof Progress> {}
 
 /**
- * What progress is made from; see `Progress`.
+ * Input of `make`; see `Progress`.
  *
  * @category models
  * @since 0.1.0
@@ -60,21 +60,21 @@ export interface Input {
 const decode = Schema.decodeUnknownResult(Progress)
 
 /**
- * Creates progress; a note that is too long is cut. Fails where `done` or `total` is negative or not finite.
+ * Creates progress, and cuts a note that is too long. Fails if `done` or `total` is negative or not finite.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = ({ done, note, total }: Input): Result.Result<Progress, Schema.SchemaError> =>
   decode({
-    // A negative zero would not survive being written as JSON.
+    // JSON cannot represent a negative zero.
     done: done + 0,
     ...(total === undefined ? undefined : { total: total + 0 }),
     ...(note === undefined ? undefined : { note: cut(note, maxNoteLength) })
   })
 
 /**
- * The part that is done, from 0 to 1; `undefined` where the total is not known.
+ * Returns the fraction that is done, from 0 to 1, or `undefined` if the total is unknown.
  *
  * @category getters
  * @since 0.1.0
@@ -83,7 +83,7 @@ export const fraction = ({ done, total }: Progress): number | undefined =>
   total === undefined || total === 0 ? undefined : Math.min(done / total, 1)
 
 /**
- * Tells people how far work has come, such as "3 of 12 (25 %): joining".
+ * Formats progress for people, such as "3 of 12 (25 %): joining".
  *
  * @category formatting
  * @since 0.1.0

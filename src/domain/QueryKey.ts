@@ -1,5 +1,5 @@
 /**
- * Names one query: which database it belongs to, and which query it is.
+ * Key of one query: the database it belongs to, and its id there.
  *
  * @module
  * @since 0.1.0
@@ -9,7 +9,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 
 /**
- * Largest size of an id, in UTF-8 bytes.
+ * Maximum size of an id: 512 bytes of UTF-8.
  *
  * @category constants
  * @since 0.1.0
@@ -37,7 +37,7 @@ const Id = Schema.NonEmptyString.check(isId)
 export const DbId = Id.pipe(Schema.brand("effect-query-state/DbId"))
 
 /**
- * Id of a database, as the program that shares its queries names it.
+ * Id of a database. The program chooses it.
  *
  * @category models
  * @since 0.1.0
@@ -73,7 +73,7 @@ export const QueryKey = Schema.Struct({ db: DbId, query: QueryId })
  *
  * **Details**
  *
- * Any characters are allowed, separators and unicode included: two different keys never share a key in Redis.
+ * Ids may hold any characters, including separators and Unicode: two different keys never share a key in Redis.
  *
  * @category models
  * @since 0.1.0
@@ -120,11 +120,11 @@ export const make = (
 ): Effect.Effect<QueryKey, InvalidQueryKey> => Effect.suspend(() => Effect.fromResult(fromIds(ids)))
 
 /**
- * Creates a key from ids that the program itself wrote down, and throws `InvalidQueryKey` on any that cannot be one.
+ * Creates a key from constant ids, and throws `InvalidQueryKey` if an id is invalid.
  *
  * **When to use**
  *
- * For constants. Use `make` for ids that come from outside.
+ * For constants in the program. Use `make` for ids from outside.
  *
  * @category constructors
  * @since 0.1.0
@@ -133,7 +133,7 @@ export const makeUnsafe = (ids: { readonly db: string; readonly query: string })
   Result.getOrThrow(fromIds(ids))
 
 /**
- * Shows a key to people, for log lines and error messages.
+ * Formats a key for log lines and error messages, such as `warehouse/daily-totals`.
  *
  * @category formatting
  * @since 0.1.0

@@ -1,8 +1,7 @@
 /**
  * The lifecycle: which event moves a query from which state to which.
  *
- * `table` is written once. The types, the functions, the edges that the scripts in Redis are given, and the diagram in
- * the documentation are derived from it.
+ * The types, the functions, the edges in the Redis scripts, and the diagram in the documentation all derive from `table`.
  *
  * @module
  * @since 0.1.0
@@ -14,7 +13,7 @@ import type { QueryRecord } from "./QueryRecord.ts"
 import * as QueryState from "./QueryState.ts"
 
 /**
- * The one table of the lifecycle: state, event, next state. Every pair that is not in it is refused.
+ * The table of the lifecycle: state, event, next state. Every pair that is not in it is refused.
  *
  * @category constants
  * @since 0.1.0
@@ -43,7 +42,7 @@ export type From<E extends QueryEvent.QueryEvent> = {
 }[QueryState.Tag]
 
 /**
- * The state into which an event moves a state; `never` where it is refused.
+ * The next state after an event; `never` if the state refuses the event.
  *
  * **Example**
  *
@@ -61,7 +60,7 @@ export type Next<S extends QueryState.Tag, E extends QueryEvent.QueryEvent> = S 
   : never
 
 /**
- * One line of the table.
+ * One edge of the lifecycle.
  *
  * @category models
  * @since 0.1.0
@@ -86,7 +85,7 @@ export const edges: ReadonlyArray<Edge> = QueryState.tags.flatMap((from) =>
 )
 
 /**
- * Finds the state into which an event moves a state; `undefined` where it is refused.
+ * Finds the next state after an event, or `undefined` if the state refuses the event.
  *
  * @category transitions
  * @since 0.1.0
@@ -106,7 +105,7 @@ export const sources = (event: QueryEvent.QueryEvent): ReadonlyArray<QueryState.
   edges.filter((edge) => edge.event === event).map((edge) => edge.from)
 
 /**
- * Explains why an event was refused for a query.
+ * Creates the error that explains why an event is refused for a query.
  *
  * @category transitions
  * @since 0.1.0
@@ -115,8 +114,8 @@ export const refusal = (record: QueryRecord, event: QueryEvent.QueryEvent): Ille
   new IllegalTransition({ from: record.state._tag, event, acceptedIn: sources(event), record })
 
 /**
- * Applies an event to a state, or fails with `IllegalTransition` where the table has no such edge. `data` is what the
- * next state carries: a claim, or a reason.
+ * Applies an event to a state, or fails with `IllegalTransition` if the table has no such edge. `data` is the claim or the
+ * reason that the next state carries.
  *
  * @category transitions
  * @since 0.1.0
@@ -133,7 +132,7 @@ export const apply = (
 }
 
 /**
- * Event by which a pending query becomes determinate when the lease of its holder lapses.
+ * Event that makes a pending query determinate when its lease lapses.
  *
  * @category constants
  * @since 0.1.0

@@ -226,8 +226,8 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
     ["an unknown command", ["lst", "db"], "Unknown subcommand"],
     ["a database that cannot be one", ["list", ""], "Invalid value for argument <db>"],
     ["a state that there is none of", ["list", "db", "--state", "Done"], `"Known" | "Queued"`],
-    ["neither ids nor a state", ["cancel", "db"], "Give ids of queries, or else --state"],
-    ["ids and a state", ["reset", "db", "q", "--state", "Errored"], "Give ids of queries, or else --state"],
+    ["neither ids nor a state", ["cancel", "db"], "Give either ids of queries or --state"],
+    ["ids and a state", ["reset", "db", "q", "--state", "Errored"], "Give either ids of queries or --state"],
     ["an interval of nothing", ["watch", "db", "--interval", "0"], "Expected at least 0.1 seconds"]
   ])("refuses %s, on standard error alone", ([, args, told]) =>
     Effect.gen(function*() {

@@ -68,7 +68,7 @@ describe("one record", () => {
     ])
   })
 
-  it("is shown with why it failed, in full", () => {
+  it("is shown with the whole cause of its failure", () => {
     const reason = Reason.failed({ error: "SqlError", message: "division by zero", detail: "SqlError\n  at run" })
     assert.deepStrictEqual(View.details(record("churn", QueryState.make("Errored", { reason }), 1), now).slice(4), [
       "Reason    SqlError: division by zero",
@@ -79,11 +79,11 @@ describe("one record", () => {
     ])
   })
 
-  it("is shown as held for ever where its claim has no lease", () => {
+  it("is shown as held forever where its claim has no lease", () => {
     const forever = QueryState.make("Executing", { claim: { fence: 7 } })
     assert.include(
       View.details(record("sales", forever, 1), now),
-      "Lease     none: it is held until somebody moves it on"
+      "Lease     none: the claim never lapses"
     )
   })
 })
@@ -102,14 +102,14 @@ it("a transition is a line", () => {
   )
 })
 
-it("what would steer a terminal is shown, and does not do so", () => {
+it("control characters are shown as text, and do not reach the terminal", () => {
   assert.strictEqual(
     View.printable("a\u001b[2Jb\r\n\u0007\u202Ec\u009b\u2028 売上"),
     "a\\u{1b}[2Jb\\u{d}\\n\\u{7}\\u{202e}c\\u{9b}\\u{2028} 売上"
   )
 })
 
-it("spans are told in their two largest units", () => {
+it("spans are formatted in their two largest units", () => {
   assert.deepStrictEqual(
     [-5, 0, 999, 1000, 61_500, 3_600_000, 90_061_000].map(View.formatSpan),
     ["0s", "0s", "0s", "1s", "1m 1s", "1h", "1d 1h"]
@@ -122,7 +122,7 @@ describe("the live view", () => {
   const sales = record("売上", held("Executing", "worker-4", 25), 90)
   const shown: View.Shown = {
     db,
-    look: {
+    snapshot: {
       now,
       counts: { ...counts, Completed: 6, Executing: 2, Queued: 1, Errored: 1 },
       pending: [daily, late, sales]
@@ -131,7 +131,7 @@ describe("the live view", () => {
   }
   const working: View.Shown = {
     db,
-    look: {
+    snapshot: {
       now,
       counts,
       pending: [daily, { ...late, progress: { done: 3, total: 12 } }, { ...sales, progress: { done: 1204 } }]
@@ -142,7 +142,7 @@ describe("the live view", () => {
 
   it("has a bar, counts, and the pending queries, those at work and the oldest first", () => {
     assert.deepStrictEqual(View.frame(shown, { columns: 60, rows: 12 }, plain), [
-      "warehouse: 10 queries at 15:00:00 UTC. q ends this",
+      "warehouse: 10 queries at 15:00:00 UTC. Press q to quit",
       "████████████████████████████████████▓▓▓▓▓▓▓▓▓▓▓▓░░░░░░xxxxxx",
       "█ Completed 6   ▓ Executing 2   ░ Queued 1   x Errored 1",
       "",
@@ -153,7 +153,7 @@ describe("the live view", () => {
     ])
   })
 
-  it("tells how many it has no room for", () => {
+  it("counts the queries that it has no room for", () => {
     assert.deepStrictEqual(View.frame(shown, { columns: 40, rows: 8 }, plain).slice(-3), [
       "STATE         AGE  QUERY",
       "Executing  1m 30s  売上",
@@ -179,19 +179,19 @@ describe("the live view", () => {
     ])
   })
 
-  it("keeps what was seen last while there is trouble", () => {
+  it("keeps the last snapshot while there is an error", () => {
     const lines = View.frame({ ...shown, trouble: "no connection" }, { columns: 60, rows: 12 }, plain)
     assert.deepStrictEqual([lines.length, lines[1]], [9, "no connection"])
   })
 
-  it("tells of trouble before anything was seen, and that nothing is pending", () => {
+  it("shows an error before the first snapshot, and says that nothing is pending", () => {
     assert.deepStrictEqual(
-      View.frame({ db, look: undefined, trouble: "no connection" }, { columns: 60, rows: 12 }, plain),
+      View.frame({ db, snapshot: undefined, trouble: "no connection" }, { columns: 60, rows: 12 }, plain),
       ["warehouse", "no connection"]
     )
     assert.deepStrictEqual(
-      View.frame({ db, look: { now, counts, pending: [] }, trouble: undefined }, { columns: 60, rows: 12 }, plain),
-      ["warehouse: 0 queries at 15:00:00 UTC. q ends this", "", "", "No query is pending"]
+      View.frame({ db, snapshot: { now, counts, pending: [] }, trouble: undefined }, { columns: 60, rows: 12 }, plain),
+      ["warehouse: 0 queries at 15:00:00 UTC. Press q to quit", "", "", "No query is pending"]
     )
   })
 
@@ -211,8 +211,8 @@ describe("the live view", () => {
       const records = pending
         .filter(({ query }) => query.isWellFormed())
         .map(({ holder, query, seconds, tag }) => record(query, held(tag, holder, seconds), seconds))
-      const look = { now, counts: { ...counts, Executing: records.length, Unreadable: 3 }, pending: records }
-      const lines = View.frame({ db, look, trouble }, { columns, rows }, { isColoured })
+      const snapshot = { now, counts: { ...counts, Executing: records.length, Unreadable: 3 }, pending: records }
+      const lines = View.frame({ db, snapshot, trouble }, { columns, rows }, { isColoured })
       assert.isAtMost(lines.length, rows)
       for (const line of lines) assert.isAtMost(CliOutput.displayWidth(line), columns, line)
     }
