@@ -56,8 +56,8 @@ const dryRun = Connection.toggle("dry-run", "Print what would happen, and change
 
 const encodeRecord = Schema.encodeEffect(Schema.fromJsonString(Schema.toCodecJson(QueryRecord.QueryRecord)))
 const encodeEntry = Schema.encodeEffect(Schema.fromJsonString(Schema.toCodecJson(HistoryEntry.HistoryEntry)))
-const toJson = (record: QueryRecord.QueryRecord) => Effect.orDie(encodeRecord(record))
-const entryToJson = (entry: HistoryEntry.HistoryEntry) => Effect.orDie(encodeEntry(entry))
+const toJson = (record: QueryRecord.QueryRecord) => Effect.map(Effect.orDie(encodeRecord(record)), View.json)
+const entryToJson = (entry: HistoryEntry.HistoryEntry) => Effect.map(Effect.orDie(encodeEntry(entry)), View.json)
 const toLine = (isJson: boolean) => (record: QueryRecord.QueryRecord) =>
   isJson ? toJson(record) : Effect.succeed(View.line(record))
 

@@ -7,6 +7,7 @@ import * as Order from "effect/Order"
 import type * as Terminal from "effect/Terminal"
 import * as HistoryEntry from "../domain/HistoryEntry.ts"
 import { percent } from "../domain/internal/percent.ts"
+import * as Printable from "../domain/internal/printable.ts"
 import * as Progress from "../domain/Progress.ts"
 import * as QueryEvent from "../domain/QueryEvent.ts"
 import type { DbId } from "../domain/QueryKey.ts"
@@ -16,12 +17,20 @@ import * as Reason from "../domain/Reason.ts"
 
 /* Text */
 
-/** Shows what would move the cursor, ring the bell or turn the line around: ids, holders and reasons may hold anything. */
-export const printable = (text: string): string =>
+const longestText = 10_000
+
+/** Makes foreign text safe for a terminal: control characters and their like are shown as `\n` or `\u{1b}`. */
+export const printable = (text: string, maxLength: number = longestText): string => Printable.printable(text, maxLength)
+
+/** Escapes what `JSON.stringify` leaves as it is: C1 and bidirectional characters, among others. */
+export const json = (text: string): string =>
   text.replace(
     /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
-    (character) => character === "\n" ? "\\n" : `\\u{${character.codePointAt(0)?.toString(16)}}`
+    (character) =>
+      character.split("").map((unit) => String.raw`\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join("")
   )
+
+const printableHolder = (holder: string | undefined): string => printable(holder ?? "unnamed", Reason.maxLength.name)
 
 const ellipsis = "…"
 const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" })
@@ -60,12 +69,12 @@ const tagWidth = Math.max(...QueryState.tags.map((tag) => tag.length))
 const eventWidth = Math.max(...QueryEvent.all.map((event) => event.length))
 
 const detailOf = ({ progress, state }: QueryRecord): string => {
-  if ("reason" in state) return `(${printable(Reason.format(state.reason))})`
+  if ("reason" in state) return `(${Reason.format(state.reason)})`
   const holder = QueryState.claimOf(state)?.holder
-  return printable([
-    ...(holder === undefined ? [] : [`by ${holder}`]),
+  return [
+    ...(holder === undefined ? [] : [`by ${printableHolder(holder)}`]),
     ...(progress === undefined ? [] : [Progress.format(progress)])
-  ].join(", "))
+  ].join(", ")
 }
 
 /** Formats a record as one line: state, time of the last change, query, and holder or reason. */
@@ -79,7 +88,7 @@ export const line = (record: QueryRecord): string =>
 
 /** Formats a transition as one line: time, event, and states. */
 export const historyLine = (entry: HistoryEntry.HistoryEntry): string =>
-  [DateTime.formatIso(entry.at), (entry.event ?? "").padEnd(eventWidth), printable(HistoryEntry.format(entry))].join(
+  [DateTime.formatIso(entry.at), (entry.event ?? "").padEnd(eventWidth), HistoryEntry.format(entry)].join(
     "  "
   )
 
@@ -93,7 +102,7 @@ export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<s
     ["Query", printable(key.query)],
     ["State", `${state._tag}: the query ${QueryState.descriptions[state._tag]}`],
     ["Since", changedAt && `${DateTime.formatIso(changedAt)}, ${age(record, now)} ago`],
-    ["Holder", claim && printable(claim.holder ?? "unnamed")],
+    ["Holder", claim && printableHolder(claim.holder)],
     [
       "Lease",
       claim && (claim.expiresAt === undefined
@@ -101,9 +110,9 @@ export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<s
         : `until ${DateTime.formatIso(claim.expiresAt)}, ${leaseLeft(claim, now)} left unless it is renewed`)
     ],
     ["Fence", claim && `${claim.fence}`],
-    ["Progress", progress && printable(Progress.format(progress))],
-    ["Reason", reason && printable(Reason.format(reason))],
-    ["Trace", traceparent && printable(traceparent)],
+    ["Progress", progress && Progress.format(progress)],
+    ["Reason", reason && Reason.format(reason)],
+    ["Trace", traceparent && printable(traceparent, 100)],
     ["Version", version === 0 ? "0: there is no record" : `${version}`]
   ]
   const detail = reason?._tag === "Failed" && reason.detail !== undefined
@@ -222,7 +231,7 @@ const columnsOf = (records: ReadonlyArray<QueryRecord>, now: DateTime.Utc, width
   }
   const progress: Column = { head: "PROGRESS", cell: ({ progress }) => gauge(progress), pad: padEnd }
   const claim: ReadonlyArray<Column> = [
-    { head: "HOLDER", cell: ofClaim(({ holder }) => printable(holder ?? "unnamed")), pad: padEnd, isName: true },
+    { head: "HOLDER", cell: ofClaim(({ holder }) => printableHolder(holder)), pad: padEnd, isName: true },
     { head: "LEASE", cell: ofClaim((claim) => leaseLeft(claim, now)), pad: padStart }
   ]
   return [

@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { printable } from "./internal/printable.ts"
 import { QueryEvent } from "./QueryEvent.ts"
 import * as QueryState from "./QueryState.ts"
 import * as Reason from "./Reason.ts"
@@ -48,6 +49,6 @@ export interface HistoryEntry extends Schema.Schema.Type<typeof HistoryEntry> {}
  * @since 0.1.0
  */
 export const format = ({ from, holder, reason, to }: HistoryEntry): string =>
-  `${from} -> ${to}${holder === undefined ? "" : ` (by ${holder})`}${
+  `${from} -> ${to}${holder === undefined ? "" : ` (by ${printable(holder, Reason.maxLength.name)})`}${
     reason === undefined || reason._tag === "Unrecorded" ? "" : `: ${Reason.format(reason)}`
   }`

@@ -8,6 +8,7 @@ import type * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { cut } from "./internal/cut.ts"
 import { percent } from "./internal/percent.ts"
+import { printable } from "./internal/printable.ts"
 
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 
@@ -92,6 +93,6 @@ export const format = (self: Progress): string => {
   const part = fraction(self)
   const share = part === undefined ? "" : ` (${percent(part)} %)`
   return `${self.done}${self.total === undefined ? "" : ` of ${self.total}`}${share}${
-    self.note === undefined ? "" : `: ${self.note}`
+    self.note === undefined ? "" : `: ${printable(self.note, maxNoteLength)}`
   }`
 }

@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { printable, printableIssue } from "./internal/printable.ts"
 
 /**
  * Maximum size of an id: 512 bytes of UTF-8.
@@ -91,7 +92,7 @@ export class InvalidQueryKey extends Schema.TaggedError<InvalidQueryKey>("effect
   { issue: Schema.String }
 ) {
   override get message(): string {
-    return `Not a query key: ${this.issue}`
+    return `Not a query key: ${printableIssue(this.issue)}`
   }
 }
 
@@ -133,9 +134,11 @@ export const makeUnsafe = (ids: { readonly db: string; readonly query: string })
   Result.getOrThrow(fromIds(ids))
 
 /**
- * Formats a key for log lines and error messages, such as `warehouse/daily-totals`.
+ * Formats a key for log lines and error messages, such as `warehouse/daily-totals`. Characters that are not printable are
+ * shown as `\n` or `\u{1b}`.
  *
  * @category formatting
  * @since 0.1.0
  */
-export const format = (self: QueryKey): string => `${self.db}/${self.query}`
+export const format = (self: QueryKey): string =>
+  `${printable(self.db, maxIdBytes)}/${printable(self.query, maxIdBytes)}`

@@ -7,6 +7,7 @@
 import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import { cut } from "./internal/cut.ts"
+import { printable } from "./internal/printable.ts"
 
 /**
  * Maximum lengths of the texts of a reason, in UTF-16 code units. Longer texts are cut and end in `…`.
@@ -153,7 +154,7 @@ export const fromCause = (cause: Cause.Cause<unknown>): Reason => {
 }
 
 /**
- * Formats a reason for people.
+ * Formats a reason for people, on one line and without its detail.
  *
  * @category formatting
  * @since 0.1.0
@@ -161,16 +162,19 @@ export const fromCause = (cause: Cause.Cause<unknown>): Reason => {
 export const format = (self: Reason): string => {
   switch (self._tag) {
     case "Failed":
-      return `${self.error}: ${self.message}`
+      return `${name(self.error)}: ${message(self.message)}`
     case "Requested":
-      return `requested${self.by === undefined ? "" : ` by ${self.by}`}${
-        self.note === undefined ? "" : `: ${self.note}`
+      return `requested${self.by === undefined ? "" : ` by ${name(self.by)}`}${
+        self.note === undefined ? "" : `: ${message(self.note)}`
       }`
     case "Interrupted":
       return "its fiber was interrupted"
     case "LeaseExpired":
-      return `the lease${self.holder === undefined ? "" : ` of ${self.holder}`} lapsed`
+      return `the lease${self.holder === undefined ? "" : ` of ${name(self.holder)}`} lapsed`
     case "Unrecorded":
       return "no reason was recorded"
   }
 }
+
+const name = (text: string): string => printable(text, maxLength.name)
+const message = (text: string): string => printable(text, maxLength.message)

@@ -84,7 +84,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.strictEqual(
         stderr,
         `Left out of the list: Could not read query ${db}/odd: the record is in the unknown state "odd". `
-          + "Update this process, or repair the record\n"
+          + "A newer version may have written it: update this process\n"
       )
     }))
 

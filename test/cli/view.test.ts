@@ -109,6 +109,22 @@ it("control characters are shown as text, and do not reach the terminal", () => 
   )
 })
 
+it("JSON is printed without control and bidirectional characters, and reads as it was", () => {
+  const value = { reason: "a\u007f\u009b2J\u202eb\u2066\ufeff\u2028\u{e0041} 売上 🎉\n" }
+  const printed = View.json(JSON.stringify(value))
+  assert.strictEqual(
+    printed,
+    String.raw`{"reason":"a\u007f\u009b2J\u202eb\u2066\ufeff\u2028\udb40\udc41 売上 🎉\n"}`
+  )
+  assert.deepStrictEqual(JSON.parse(printed), value)
+})
+
+it("a holder of megabytes is cut", () => {
+  const huge = record("sales", held("Executing", "w".repeat(1_000_000), 20), 2)
+  assert.isBelow(View.line(huge).length, 1000)
+  assert.isTrue(View.details(huge, now).every((line) => line.length < 1000))
+})
+
 it("spans are formatted in their two largest units", () => {
   assert.deepStrictEqual(
     [-5, 0, 999, 1000, 61_500, 3_600_000, 90_061_000].map(View.formatSpan),
