@@ -143,6 +143,14 @@ export const lapseEvents = {
   Resetting: "Error"
 } as const satisfies { readonly [S in QueryState.Pending["_tag"]]: keyof Table[S] }
 
+/**
+ * Event that is accepted without the fence of the claim: anybody can cancel a query.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const openEvent = "Cancel" satisfies QueryEvent.QueryEvent
+
 const step =
   <E extends QueryEvent.QueryEvent>(event: E) =>
   <S extends From<E>>(state: QueryState.Of<S>, data?: QueryState.Data): QueryState.Of<Next<S, E>> =>

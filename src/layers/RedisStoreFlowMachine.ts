@@ -9,13 +9,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import type { Redis } from "ioredis"
+import * as QueryEvent from "../domain/QueryEvent.ts"
 import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
 import * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/redis/client.ts"
 import { toFailure } from "./internal/redis/failures.ts"
 import * as Store from "./internal/redis/store.ts"
 import * as Topology from "./internal/redis/topology.ts"
+import type * as Dialects from "./internal/scripts/dialect.ts"
 import * as FlowMachineScripts from "./internal/scripts/flowMachine.ts"
 import * as Keys from "./internal/scripts/flowMachineKeys.ts"
 import * as History from "./internal/scripts/history.ts"
@@ -36,7 +39,7 @@ import type * as RedisStoreLive from "./RedisStoreLive.ts"
  * @category models
  * @since 0.1.0
  */
-export type Dialect = "released" | "reset-failed"
+export type Dialect = Dialects.Dialect
 
 /**
  * Options of the store, whatever it is connected through.
@@ -177,26 +180,19 @@ const refuseCluster = (client: Redis, commandTimeout: Duration.Input) =>
     Effect.flatMap((info) => info.includes("cluster_enabled:1") ? refusedCluster : Effect.void)
   )
 
-const layoutOf = (prefix: string, dialect: Dialect, history: History.History | undefined): Store.Layout => {
-  const channelOf = (stateKey: string) => Keys.record(prefix, stateKey)
-  const variant = FlowMachineScripts.variant(dialect)
-  const recordAndHistory = (stateKey: string) => {
-    const record = channelOf(stateKey)
-    return [record, historyOf(record)]
-  }
-  const lookedAtWith: Store.FurtherKeys = { count: 2, of: recordAndHistory }
-  return {
-    scripts: Scripts.make("PUBLISH", history === undefined ? variant : History.recorded(variant, history)),
-    keyOf: Keys.state,
-    movedWith: { count: 9, of: (stateKey) => [...recordAndHistory(stateKey), ...Keys.hashes(stateKey)] },
-    lookedAtWith,
-    historyWith: lookedAtWith,
-    channelOf,
-    patternOf: Keys.pattern,
-    parse: Keys.parse,
-    announcesAll: false
-  }
-}
+const layoutOf = (prefix: string, dialect: Dialect, history: History.History | undefined): Store.Layout => ({
+  scripts: Scripts.make("PUBLISH", FlowMachineScripts.layout(dialect, history)),
+  keysOf: (key) =>
+    Result.map(Keys.state(key), (state) => {
+      const record = Keys.record(prefix, state)
+      const historyKey = historyOf(record)
+      return { names: [state, record, historyKey, ...Keys.hashes(state)], history: historyKey, channel: record }
+    }),
+  keyCount: 3 + QueryEvent.all.length,
+  patternOf: Keys.pattern,
+  parse: Keys.parse,
+  announcesAll: false
+})
 
 const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   const prefix = yield* Store.checkPrefix(options.prefix)

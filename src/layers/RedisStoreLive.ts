@@ -247,16 +247,18 @@ const layoutOf = (
   history: History.History | undefined
 ): Store.Layout => {
   const fullPrefix = `${topology.keyPrefix}${prefix}`
-  const historyWith: Store.FurtherKeys = { count: 1, of: (redisKey) => [Keys.history(redisKey)] }
-  const movedWith = history === undefined ? Store.nothingElse : historyWith
-  const { plain } = Scripts
   return {
-    scripts: Scripts.make(topology.publish, history === undefined ? plain : History.recorded(plain, history)),
-    keyOf: (key) => Result.succeed(Keys.record(prefix, key)),
-    movedWith,
-    lookedAtWith: movedWith,
-    historyWith,
-    channelOf: (redisKey) => `${topology.keyPrefix}${redisKey}`,
+    scripts: Scripts.make(topology.publish, Scripts.recordLayout(history)),
+    keysOf: (key) => {
+      const record = Keys.record(prefix, key)
+      const historyKey = Keys.history(record)
+      return Result.succeed({
+        names: history === undefined ? [record] : [record, historyKey],
+        history: historyKey,
+        channel: `${topology.keyPrefix}${record}`
+      })
+    },
+    keyCount: history === undefined ? 1 : 2,
     patternOf: (db) => Result.succeed(Keys.pattern(fullPrefix, db)),
     parse: (redisKey) => Keys.parse(fullPrefix, redisKey),
     announcesAll: true

@@ -28,7 +28,7 @@ import { check, checkRenewal } from "./internal/command.ts"
 import { Listeners } from "./internal/listeners.ts"
 import { Histories, type Move } from "./internal/memory/history.ts"
 import * as Lifecycle from "./internal/memory/lifecycle.ts"
-import * as Counting from "./internal/metrics.ts"
+import * as Metrics from "./internal/metrics.ts"
 import * as History from "./internal/scripts/history.ts"
 import * as Keys from "./internal/scripts/keys.ts"
 
@@ -110,7 +110,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
     histories?.add(id, move, millis)
     listeners.hint(id, move.after.version)
     const { after, before, isLapse } = move
-    Counting.moved(before.state._tag, before.version, after.version, isLapse, context)
+    Metrics.moved(before.state._tag, before.version, after.version, isLapse, context)
   })
 
   const at = <A, E>(f: (now: Now) => Result.Result<A, E>) =>
@@ -126,10 +126,10 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: checked.fence ?? record.version, record }))
         const changed = _tag === "Changed"
         if (changed) records.move({ event: command.event, before, after: record, isLapse: false }, now)
-        Counting.answered(command.event, changed, now.context)
+        Metrics.answered(command.event, changed, now.context)
         return Result.succeed({ record, changed })
       })
-    ).pipe(Effect.catch(Counting.refused(command.event, key)))
+    ).pipe(Effect.catch(Metrics.refused(command.event, key)))
 
   const renew = (key: QueryKey, fence: number, lease: Duration.Input, progress?: Progress) =>
     at((now) =>
@@ -143,7 +143,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
           return Result.succeed(record)
         }
       )
-    ).pipe(Effect.catch(Counting.orLeaseLost(Counting.failed("renew the lease on", key))))
+    ).pipe(Effect.catch(Metrics.orLeaseLost(Metrics.failed("renew the lease on", key))))
 
   const read = (key: QueryKey) => at((now) => Result.succeed(records.get(key, now)))
 

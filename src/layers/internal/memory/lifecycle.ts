@@ -58,11 +58,8 @@ export const settle = (
     : { event, record: move(record, to, nowMillis, { reason: Reason.leaseExpired(claim.holder) }) }
 }
 
-/** A claim under a lease is moved on by its holder alone, but for this event: calling off is open to all. */
-export const openEvent = "Cancel" satisfies QueryEvent
-
 const isOthers = (record: QueryRecord, event: QueryEvent): boolean =>
-  event !== openEvent && QueryState.claimOf(record.state)?.expiresAt !== undefined
+  event !== Transition.openEvent && QueryState.claimOf(record.state)?.expiresAt !== undefined
 
 // Nobody claimed a query that has no record, so its version is nobody's fence.
 const isHeldBy = ({ version }: QueryRecord, fence: number): boolean => version === fence && version > 0

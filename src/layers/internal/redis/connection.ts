@@ -21,19 +21,23 @@ export interface Script {
 
 export type Arguments = ReadonlyArray<string | number>
 
-/** Runs a script on one key, with those of `argsAgain` where it may have been run before and the answer was lost. */
+/** The keys of one query. */
+export type RedisKeys = readonly [first: string, ...rest: ReadonlyArray<string>]
+
+/** Runs a script on the keys of a query, with `argsAgain` where it may have been run before and the reply was lost. */
 export type Run = (
   script: Script,
-  redisKey: string,
+  redisKeys: RedisKeys,
   args: Arguments,
   argsAgain?: () => Arguments
 ) => Effect.Effect<unknown, RedisStoreError.Failure>
 
 export interface Connection {
-  /** Further keys, where the script takes any, come first in the arguments. */
   readonly run: Run
   /** Runs a script that moves a record on; where it does, replicas have to acknowledge that, if this was asked for. */
   readonly move: Run
+  /** Reads a stream, oldest entry first. */
+  readonly range: (redisKey: string) => Effect.Effect<unknown, RedisStoreError.Failure>
   /** Finds the keys that match a pattern, some at a time. */
   readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Failure>
   /** Puts a script into the server's cache, and so finds out whether it answers at all. */
@@ -49,19 +53,19 @@ const scanCount = 1000
 
 type Answer = Result.Result<unknown, RedisStoreError.Failure>
 
-type Send = (script: Script, redisKey: string, args: Arguments) => Effect.Effect<unknown, RedisStoreError.Failure>
+type Send = (script: Script, redisKeys: RedisKeys, args: Arguments) => Effect.Effect<unknown, RedisStoreError.Failure>
 
 /** Sends a script by its hash, and hands the answer that is to come to `follow` at once. */
 const evaluate = <A>(
   client: Pick<Server, "eval" | "evalsha">,
   { keyCount, lua, sha }: Script,
-  redisKey: string,
+  redisKeys: RedisKeys,
   args: Arguments,
   follow: (reply: Promise<unknown>) => Promise<A>
 ): Promise<A> =>
-  follow(client.evalsha(sha, keyCount, redisKey, ...args)).catch((error) => {
+  follow(client.evalsha(sha, keyCount, ...redisKeys, ...args)).catch((error) => {
     // A server that lost its scripts, or a new one, is given the text, and keeps that.
-    if (isNoScript(error)) return follow(client.eval(lua, keyCount, redisKey, ...args))
+    if (isNoScript(error)) return follow(client.eval(lua, keyCount, ...redisKeys, ...args))
     throw error
   })
 
@@ -92,11 +96,11 @@ export const make = (
       )
     })
 
-  const send: Send = (script, redisKey, args) =>
+  const send: Send = (script, redisKeys, args) =>
     bounded(() => {
       beforeCommand()
-      return evaluate(client, script, redisKey, args, (reply) => reply)
-    }, redisKey)
+      return evaluate(client, script, redisKeys, args, (reply) => reply)
+    }, redisKeys[0])
 
   // It is the connection that wrote which waits for the replicas, so the server is chosen here, and not by ioredis.
   const sendAndWait = (replicas: Replicas): Send => {
@@ -105,14 +109,15 @@ export const make = (
       refresh()
       return Result.fail(new RedisStoreError.Unavailable({ cause: error }))
     }
-    return (script, redisKey, args) =>
+    return (script, redisKeys, args) =>
       Effect.suspend(() => {
+        const [redisKey] = redisKeys
         const server = serverOf(redisKey)
         if (server === undefined) return Effect.fromResult(elsewhere(new Error("no server is known to have the key")))
         const wait = (reply: Promise<unknown>) => acknowledgementsOf(server).of(reply, isChanged)
         const answer = bounded((): Promise<Answer> => {
           beforeCommand()
-          return evaluate(server, script, redisKey, args, wait).catch((error) => {
+          return evaluate(server, script, redisKeys, args, wait).catch((error) => {
             if (isElsewhere(error)) return elsewhere(error)
             throw error
           })
@@ -127,16 +132,25 @@ export const make = (
     Schedule.upTo({ duration: commandTimeout })
   )
 
-  const runBy = (send: Send): Run => (script, redisKey, args, argsAgain) =>
-    Effect.catchIf(send(script, redisKey, args), isTransient, () =>
-      send(script, redisKey, argsAgain?.() ?? args).pipe(
-        Effect.delay("25 millis"),
-        Effect.retry({ schedule: whileTransient, while: isTransient })
-      ))
+  const runBy = (send: Send): Run => (script, redisKeys, args, argsAgain) =>
+    Effect.catchIf(
+      send(script, redisKeys, args),
+      isTransient,
+      () =>
+        send(script, redisKeys, argsAgain?.() ?? args).pipe(
+          Effect.delay("25 millis"),
+          Effect.retry({ schedule: whileTransient, while: isTransient })
+        )
+    )
 
   return {
     run: runBy(send),
     move: runBy(replicas === undefined ? send : sendAndWait(replicas)),
+    range: (redisKey) =>
+      Effect.retry(bounded(() => client.xrange(redisKey, "-", "+"), redisKey), {
+        schedule: whileTransient,
+        while: isTransient
+      }),
     find: (pattern) =>
       Stream.flatMap(Stream.suspend(() => Stream.fromIterable(primaries())), (primary) =>
         Stream.paginate(

@@ -59,7 +59,7 @@ export const make = Effect.fnUntraced(function*(
     onMessage: (channel, message) => {
       // While the slots of a cluster move, the end of a subscription can miss the server that has it.
       if (!listeners.has(channel)) subscriber?.unsubscribe([channel])
-      if (message.endsWith(Scripts.progressed)) return listeners.progress(channel)
+      if (message.endsWith(Scripts.progressSuffix)) return listeners.progress(channel)
       const version = Number.parseInt(message, 10)
       listeners.hint(channel, Number.isNaN(version) ? Number.POSITIVE_INFINITY : version)
     },

@@ -9,7 +9,7 @@ export type Server = Pick<Redis, "eval" | "evalsha" | "scan" | "wait">
 
 export interface Topology {
   /** Sends a command to the server that has its key. */
-  readonly client: Pick<Redis, "eval" | "evalsha" | "script" | "time">
+  readonly client: Pick<Redis, "eval" | "evalsha" | "script" | "time" | "xrange">
   /** The servers that have the keys, each its own. */
   readonly primaries: () => ReadonlyArray<Server>
   /** To be called before each command, so that many leave together. */

@@ -12,7 +12,7 @@ import { Reason } from "../../../domain/Reason.ts"
 import * as Transition from "../../../domain/Transition.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import type { Checked, Renewal } from "../command.ts"
-import * as Counting from "../metrics.ts"
+import * as Metrics from "../metrics.ts"
 
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
   new Set(Transition.edges.filter(({ to }) => isWanted(QueryState.make(to))).map(({ event }) => event))
@@ -115,7 +115,7 @@ export const countMoved = (moved: string, nowMicros: number, context: Context.Co
   const afterState = moved.indexOf(" ")
   const from = QueryState.fromWireName(moved.slice(0, afterState))
   const sinceMicros = Number(moved.slice(afterState + 1, -2))
-  if (from !== undefined) Counting.moved(from, sinceMicros, nowMicros, moved.endsWith("1"), context)
+  if (from !== undefined) Metrics.moved(from, sinceMicros, nowMicros, moved.endsWith("1"), context)
 }
 
 // What can be done without is left out where it cannot be read.
