@@ -66,13 +66,21 @@ const decode = Schema.decodeUnknownResult(Progress)
  * @category constructors
  * @since 0.1.0
  */
-export const make = ({ done, note, total }: Input): Result.Result<Progress, Schema.SchemaError> =>
-  decode({
-    // JSON cannot represent a negative zero.
-    done: done + 0,
-    ...(total === undefined ? undefined : { total: total + 0 }),
-    ...(note === undefined ? undefined : { note: cut(note, maxNoteLength) })
-  })
+export const make = (input: Input): Result.Result<Progress, Schema.SchemaError> => decode(normalized(input))
+
+// A caller without types can pass anything: the schema says what is wrong with it.
+const normalized = (input: Input): unknown => {
+  if (typeof input !== "object" || input === null) return input
+  const { done, note, total } = input
+  return {
+    done: withoutNegativeZero(done),
+    ...(total === undefined ? undefined : { total: withoutNegativeZero(total) }),
+    ...(note === undefined ? undefined : { note: typeof note === "string" ? cut(note, maxNoteLength) : note })
+  }
+}
+
+// JSON cannot represent a negative zero.
+const withoutNegativeZero = (amount: number): number => amount === 0 ? 0 : amount
 
 /**
  * Returns the fraction that is done, from 0 to 1, or `undefined` if the total is unknown.

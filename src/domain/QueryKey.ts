@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Ids from "./internal/ids.ts"
 import { printable, printableIssue } from "./internal/printable.ts"
 
 /**
@@ -15,17 +16,9 @@ import { printable, printableIssue } from "./internal/printable.ts"
  * @category constants
  * @since 0.1.0
  */
-export const maxIdBytes: number = 512
+export const maxIdBytes: number = Ids.maxIdBytes
 
-const encoder = new TextEncoder()
-
-const isId = Schema.makeFilter((id: string) =>
-  !id.isWellFormed()
-    ? "must be well-formed Unicode (it holds a lone surrogate)"
-    : encoder.encode(id).length > maxIdBytes
-    ? `must be at most ${maxIdBytes} bytes of UTF-8`
-    : true
-)
+const isId = Schema.makeFilter((id: string) => Ids.textIssue(id) ?? true)
 
 const Id = Schema.NonEmptyString.check(isId)
 

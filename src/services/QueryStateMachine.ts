@@ -26,6 +26,7 @@ import type * as QueryState from "../domain/QueryState.ts"
 import * as Reason from "../domain/Reason.ts"
 import * as Transition from "../domain/Transition.ts"
 import { defaultHolder } from "./internal/holder.ts"
+import * as Input from "./internal/input.ts"
 import * as Owned from "./internal/owned.ts"
 import * as Report from "./internal/report.ts"
 import * as Run from "./internal/run.ts"
@@ -458,46 +459,57 @@ class Machine implements QueryStateMachine {
   }
   get waitUntilComplete(): QueryStateMachine["waitUntilComplete"] {
     const { key, store } = this
-    return (options = {}) => Wait.waitUntilComplete(store, key, waiting(options))
+    return (options) =>
+      Input.orInvalid(
+        "wait for",
+        key,
+        Input.waitIssue(options),
+        () => Wait.waitUntilComplete(store, key, waiting(options ?? {}))
+      )
   }
 
   get withExecution(): QueryStateMachine["withExecution"] {
     const { key, store } = this
-    return (work, { fence, ...options } = {}) => {
-      const claiming = withDefaults(options)
-      return Owned.owned(store, key, {
-        claim: store.compareAndSet(key, { event: "Execute", fence, ...claiming }),
-        lease: claiming.lease,
-        events: Owned.execution,
-        refused: (record) => Effect.fail(Transition.refusal(record, "Execute")),
-        work
+    return (work, options) =>
+      Input.orInvalid("execute", key, Input.workIssue(work, options), () => {
+        const { fence, ...claimOptions } = options ?? {}
+        const claiming = withDefaults(claimOptions)
+        return Owned.owned(store, key, {
+          claim: store.compareAndSet(key, { event: "Execute", fence, ...claiming }),
+          lease: claiming.lease,
+          events: Owned.execution,
+          refused: (record) => Effect.fail(Transition.refusal(record, "Execute")),
+          work
+        })
       })
-    }
   }
   get withReset(): QueryStateMachine["withReset"] {
     const { key, store } = this
-    return (purge, { fence, ...options } = {}) => {
-      const claiming = withDefaults(options)
-      return Owned.owned(store, key, {
-        claim: store.compareAndSet(key, { event: "Reset", fence, ...claiming }),
-        lease: claiming.lease,
-        events: Owned.reset,
-        refused: (record) => Effect.fail(Transition.refusal(record, "Reset")),
-        work: purge
+    return (purge, options) =>
+      Input.orInvalid("reset", key, Input.workIssue(purge, options), () => {
+        const { fence, ...claimOptions } = options ?? {}
+        const claiming = withDefaults(claimOptions)
+        return Owned.owned(store, key, {
+          claim: store.compareAndSet(key, { event: "Reset", fence, ...claiming }),
+          lease: claiming.lease,
+          events: Owned.reset,
+          refused: (record) => Effect.fail(Transition.refusal(record, "Reset")),
+          work: purge
+        })
       })
-    }
   }
   get run(): QueryStateMachine["run"] {
     const { key, store } = this
     return (options) =>
-      Run.run(store, key, {
-        execute: options.execute,
-        onCompleted: options.onCompleted,
-        purge: options.purge ?? (() => Effect.void),
-        recover: options.recover ?? isUndecided,
-        waitFrom: (record) => Wait.waitFrom(store, record, waiting(options)),
-        ...withDefaults(options)
-      })
+      Input.orInvalid("run", key, Input.runIssue(options), () =>
+        Run.run(store, key, {
+          execute: options.execute,
+          onCompleted: options.onCompleted,
+          purge: options.purge ?? (() => Effect.void),
+          recover: options.recover ?? isUndecided,
+          waitFrom: (record) => Wait.waitFrom(store, record, waiting(options)),
+          ...withDefaults(options)
+        }))
   }
 }
 

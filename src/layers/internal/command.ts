@@ -1,10 +1,14 @@
-/** Checks a command, and brings it into the form that the stores work with, before anything is stored. */
+/** Validates the arguments of a store, and brings them into the form that the stores work with. */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { idIssue, keyIssue } from "../../domain/internal/ids.ts"
+import { quote } from "../../domain/internal/printable.ts"
 import * as Progress from "../../domain/Progress.ts"
-import type { QueryEvent } from "../../domain/QueryEvent.ts"
-import type { Reason } from "../../domain/Reason.ts"
+import { all as events, type QueryEvent } from "../../domain/QueryEvent.ts"
+import type { DbId, QueryKey } from "../../domain/QueryKey.ts"
+import { Reason } from "../../domain/Reason.ts"
 import type { Command } from "../../services/RedisStore.ts"
 import { InvalidInput } from "../../services/RedisStoreError.ts"
 
@@ -29,15 +33,19 @@ export const toMillis = (lease: Duration.Input): number =>
 
 const isTraceparent = (text: string): boolean => /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(text)
 
-const issueOf = ({ fence, holder, leaseMillis, traceparent }: Partial<Checked>): string | undefined => {
+const isReason = Schema.is(Reason)
+
+const issueOf = ({ fence, holder, leaseMillis, reason, traceparent }: Partial<Checked>): string | undefined => {
   if (leaseMillis !== undefined && !(leaseMillis > 0 && leaseMillis <= maxMillis)) {
     return "a lease must be longer than zero and finite"
   }
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
+  if (reason !== undefined && !isReason(reason)) return "a reason must be a Reason, as its constructors create it"
   if (traceparent !== undefined && !isTraceparent(traceparent)) {
     return "a traceparent must be as W3C Trace Context has it: 00-<trace id>-<span id>-<flags>"
   }
   if (holder === undefined) return undefined
+  if (typeof holder !== "string") return "a holder must be a string"
   if (holder.length === 0) return "a holder must not be empty"
   if (holder.length > maxHolderLength) return `a holder must be at most ${maxHolderLength} characters`
   return holder.isWellFormed() ? undefined : "a holder must be well-formed Unicode (it holds a lone surrogate)"
@@ -48,10 +56,27 @@ const orInvalid = <A extends Partial<Checked>>(checked: A): Result.Result<A, Inv
   return issue === undefined ? Result.succeed(checked) : Result.fail(new InvalidInput({ issue }))
 }
 
+const invalid = (issue: string) => Result.fail(new InvalidInput({ issue }))
+
+/** Validates the key of a query: a caller without types can pass anything. */
+export const checkKey = (key: QueryKey): Result.Result<QueryKey, InvalidInput> => {
+  const issue = keyIssue(key)
+  return issue === undefined ? Result.succeed(key) : invalid(issue)
+}
+
+/** Validates the id of a database likewise. */
+export const checkDb = (db: DbId): Result.Result<DbId, InvalidInput> => {
+  const issue = idIssue("db", db)
+  return issue === undefined ? Result.succeed(db) : invalid(issue)
+}
+
+export const isEvent = (event: unknown): event is QueryEvent => events.some((known) => known === event)
+
 export const check = (
   { event, fence, holder, lease, reason, traceparent }: Command
-): Result.Result<Checked, InvalidInput> =>
-  orInvalid({
+): Result.Result<Checked, InvalidInput> => {
+  if (!isEvent(event)) return invalid(`${quote(event, 100)} is no event: use ${events.join(", ")}`)
+  return orInvalid({
     event,
     fence,
     holder,
@@ -59,6 +84,7 @@ export const check = (
     traceparent,
     leaseMillis: lease === undefined ? undefined : toMillis(lease)
   })
+}
 
 export interface Renewal {
   readonly fence: number

@@ -1,12 +1,14 @@
 /** Counts what becomes of queries and commands, in the same way for every store. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { keyIssue } from "../../domain/internal/ids.ts"
 import type { LeaseLost } from "../../domain/QueryError.ts"
 import type { QueryEvent } from "../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type * as QueryState from "../../domain/QueryState.ts"
 import * as QueryMetrics from "../../services/QueryMetrics.ts"
 import { type Failure, RedisStoreError } from "../../services/RedisStoreError.ts"
+import { isEvent } from "./command.ts"
 
 /**
  * Counts that a query moved on, once or more: from where, since when and until when in microseconds, and whether a lease
@@ -30,7 +32,10 @@ export const moved = (
 export const failed = (operation: string, key: QueryKey) => (reason: Failure): Effect.Effect<never, RedisStoreError> =>
   Effect.withFiber(({ context }) => {
     QueryMetrics.storeErrors[reason._tag].updateUnsafe(1, context)
-    return Effect.fail(new RedisStoreError({ operation, key, reason }))
+    // The schema of the error refuses an invalid key.
+    return Effect.fail(
+      new RedisStoreError({ operation, ...(keyIssue(key) === undefined ? { key } : undefined), reason })
+    )
   })
 
 /** Fails with a lost claim as it is. */
@@ -48,6 +53,7 @@ export const refused =
   (event: QueryEvent, key: QueryKey) =>
   (error: Failure | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
     Effect.withFiber(({ context }) => {
+      if (!isEvent(event)) return orLeaseLost(failed("trigger an event on", key))(error)
       const outcome = error._tag === "LeaseLost" ? "lease_lost" : "failed"
       QueryMetrics.transitions[event][outcome].updateUnsafe(1, context)
       return orLeaseLost(failed(event, key))(error)
