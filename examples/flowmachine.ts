@@ -9,7 +9,7 @@
 import { Array as Arr, Clock, Config, Console, Effect, Fiber, Redacted, Ref } from "effect"
 import { QueryFleet, QueryKey, QueryState, QueryStateMachine, Reason, RedisStoreFlowMachine } from "effect-query-state"
 import { styleText } from "node:util"
-import * as RedisAdmin from "../test/support/redisAdmin.ts"
+import * as RedisAdmin from "../test/support/RedisAdmin.ts"
 import * as ReferenceMachine from "../test/support/ReferenceMachine.ts"
 
 const sides = { FlowMachine: "yellow", TypeScript: "cyan", "": "gray" } as const

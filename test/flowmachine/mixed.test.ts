@@ -11,11 +11,11 @@ import {
   Transition
 } from "effect-query-state"
 import { randomUUID } from "node:crypto"
+import { members } from "../support/flowMachine.ts"
 import { freshKey } from "../support/queries.ts"
 import * as RedisServer from "../support/RedisServer.ts"
-import * as Reference from "../support/Reference.ts"
-import { members } from "../support/shared.ts"
-import * as StateLog from "../support/stateLog.ts"
+import * as Reference from "../support/ReferenceProcess.ts"
+import * as StateLog from "./StateLog.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 

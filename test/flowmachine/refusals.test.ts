@@ -4,11 +4,11 @@ import { Config, ConfigProvider, Effect, Layer, Redacted, type Scope, Stream } f
 import { QueryKey, QueryState, RedisStore, type RedisStoreError, RedisStoreFlowMachine } from "effect-query-state"
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import { inject } from "vitest"
-import * as Hints from "../support/hints.ts"
+import { stateKey, stored, withAdmin } from "../support/flowMachine.ts"
+import * as Hints from "../support/Hints.ts"
 import { driveTo, freshKey, told } from "../support/queries.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
-import { stateKey, stored, withAdmin } from "../support/shared.ts"
 
 const url = Redacted.make(inject("redisUrl"))
 

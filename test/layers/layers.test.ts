@@ -3,9 +3,9 @@ import { Config, ConfigProvider, Duration, Effect, Fiber, Layer, Redacted, Sched
 import { QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import { Redis, type RedisOptions } from "ioredis"
 import { inject } from "vitest"
-import * as Hints from "../support/hints.ts"
+import * as Hints from "../support/Hints.ts"
 import { driveTo, freshKey, told } from "../support/queries.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
 const url = Redacted.make(inject("redisUrl"))
