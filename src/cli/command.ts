@@ -75,10 +75,19 @@ const list = Command.make(
   { db, state, json, ...Connection.flags },
   Effect.fnUntraced(function*({ db, json, state }) {
     const fleet = yield* QueryFleet.make
-    yield* fleet.list(db, { states: state.length === 0 ? undefined : state }).pipe(
+    let isEmpty = true
+    yield* fleet.list(db).pipe(
+      Stream.tap(() => Effect.sync(() => (isEmpty = false))),
+      Stream.filter((record) => state.length === 0 || state.includes(record.state._tag)),
       Stream.mapEffect(toLine(json)),
       Stream.runForEach((line) => Console.log(line))
     )
+    if (isEmpty) {
+      yield* Console.error(
+        `The database ${View.printable(db)} has no readable record. `
+          + "Check its name, --prefix and the number of the Redis database"
+      )
+    }
   })
 ).pipe(
   Command.provide((input) => Connection.layer(input)),
@@ -104,6 +113,9 @@ const show = Command.make(
   Effect.fnUntraced(function*({ db, exitStatus, json, query }) {
     const store = yield* RedisStore
     const record = yield* store.read({ db, query })
+    if (record.version === 0) {
+      yield* Console.error(`Query ${QueryKey.format(record.key)} has no record: it never ran, or was reset`)
+    }
     const lines = json ? [yield* toJson(record)] : View.details(record, yield* store.currentTime)
     yield* Console.log(lines.join("\n"))
     const code = exitStatus ? Exit.codeOf(record.state) : 0
@@ -242,12 +254,18 @@ const inspector = Command.make("effect-query-state").pipe(
 /** Removes passwords: an argument in the wrong place may be a URL that holds one. */
 const withoutCredentials = (text: string): string => text.replace(/\/\/\S*@/g, "//<redacted>@")
 
+/** A URL that is missing can be in the environment, too. Arguments may hold any characters. */
+const explain = (error: CliError.CliError): string =>
+  error._tag === "MissingOption" && error.option === "url"
+    ? "No Redis is named. Set REDIS_URL, as in REDIS_URL=redis://localhost:6379, or give --url"
+    : error.message.split("\n").map((line) => View.printable(line)).join("\n")
+
 // Invalid arguments print a line or two on standard error, and no help: a program that reads the output expects records.
 const presenter = CliOutput.layerPresenter({
   present: (event) =>
     event._tag === "InvalidInvocation"
       ? Console.error(withoutCredentials(
-        [...event.errors.map(({ message }) => message), `See ${event.commandPath.join(" ")} --help`].join("\n")
+        [...event.errors.map(explain), `See ${event.commandPath.join(" ")} --help`].join("\n")
       ))
       : CliOutput.defaultPresenter.present(event)
 })

@@ -86,16 +86,30 @@ export const layer = Layer.mergeAll(
 
 const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const
 
-/** Runs a program, and interrupts it at a signal, and when its output is closed. */
+/** What is wrong with the output. A reader that has closed it, as `head` does, ends the program and needs no message. */
+const outputTrouble = (error: NodeJS.ErrnoException): string | undefined =>
+  error.code === "EPIPE" ? undefined : `The output could not be written: ${error.message}\n`
+
+/** Runs a program, and interrupts it at a signal, and when its output cannot be written. */
 export const runMain = Runtime.makeRunMain(({ fiber, teardown }) => {
   // Once: a second signal ends the process at once.
   const interrupt = () => fiber.interruptUnsafe()
   for (const signal of signals) process.once(signal, interrupt)
-  stdout.on("error", interrupt)
+  let hasFailed = false
+  stdout.on("error", (error: NodeJS.ErrnoException) => {
+    const trouble = outputTrouble(error)
+    // Each write fails with an error of its own. The program may be over by now.
+    if (trouble !== undefined && !hasFailed) {
+      hasFailed = true
+      process.exitCode = 1
+      process.stderr.write(trouble)
+    }
+    interrupt()
+  })
   fiber.addObserver((exit) => {
     for (const signal of signals) process.off(signal, interrupt)
     teardown(exit, (code) => {
-      process.exitCode = code
+      process.exitCode = hasFailed ? 1 : code
     })
   })
 })

@@ -45,6 +45,17 @@ const cut = (text: string, width: number): string => {
   return width < 1 ? "" : kept + ellipsis
 }
 
+/** Breaks a text into lines between its words; a word that is too long is cut. */
+const wrap = (text: string, width: number): ReadonlyArray<string> => {
+  const lines: Array<string> = []
+  for (const word of text.split(" ")) {
+    const longer = lines.length === 0 ? word : `${lines.at(-1)} ${word}`
+    if (lines.length > 0 && CliOutput.displayWidth(longer) <= width) lines[lines.length - 1] = longer
+    else lines.push(word)
+  }
+  return lines.map((line) => cut(line, width))
+}
+
 const spaces = (text: string, width: number): string => " ".repeat(Math.max(0, width - CliOutput.displayWidth(text)))
 const padEnd = (text: string, width: number): string => text + spaces(text, width)
 const padStart = (text: string, width: number): string => spaces(text, width) + text
@@ -282,7 +293,7 @@ export const frame = (
   { isColoured }: { readonly isColoured: boolean }
 ): ReadonlyArray<string> => {
   const paint: Paint = (code, text) => isColoured && text !== "" ? `\u001b[${code}m${text}\u001b[0m` : text
-  const troubles = trouble === undefined ? [] : [paint(red, cut(printable(trouble), columns))]
+  const troubles = trouble === undefined ? [] : wrap(printable(trouble), columns).map((line) => paint(red, line))
   if (snapshot === undefined) return [paint(bold, cut(printable(db), columns)), ...troubles].slice(0, rows)
 
   const total = inBar.reduce((sum, state) => sum + snapshot.counts[state], 0)

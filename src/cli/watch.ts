@@ -92,6 +92,26 @@ const draw = Effect.fnUntraced(function*(db: DbId, interval: Duration.Input) {
 
 /* Without a terminal */
 
+/**
+ * Runs `onChanged` for each record whose version is not in `versions`, and answers the versions of all records. Versions of
+ * queries that are gone are forgotten, so that memory is bounded by the size of the database.
+ */
+export const changedSince = Effect.fnUntraced(function*<E, R>(
+  versions: ReadonlyMap<string, number>,
+  records: Stream.Stream<QueryRecord, E>,
+  onChanged: (record: QueryRecord) => Effect.Effect<void, never, R>
+) {
+  const seen = new Map<string, number>()
+  yield* Stream.runForEach(records, (record) => {
+    const { key: { query }, version } = record
+    // A list may hold a query twice.
+    const isChanged = (seen.get(query) ?? versions.get(query)) !== version
+    seen.set(query, version)
+    return isChanged ? onChanged(record) : Effect.void
+  })
+  return seen
+})
+
 /** Prints the pending queries, then each query that has changed; an error is printed once, until a read succeeds. */
 const print = Effect.fnUntraced(function*(
   db: DbId,
@@ -99,26 +119,26 @@ const print = Effect.fnUntraced(function*(
   line: (record: QueryRecord) => Effect.Effect<string>
 ) {
   const fleet = yield* QueryFleet.make
-  const versions = new Map<string, number>()
-  let isFirst = true
+  let versions: ReadonlyMap<string, number> | undefined
   let trouble: string | undefined
   const printTrouble = ({ message }: RedisStoreError) => {
     if (message === trouble) return Effect.void
     trouble = message
     return Console.error(View.printable(message))
   }
-  yield* fleet.list(db).pipe(
-    Stream.runForEach((record) => {
-      const { key: { query }, state, version } = record
-      const isNew = versions.get(query) !== version
-      versions.set(query, version)
-      return isNew && (!isFirst || QueryState.isPending(state))
-        ? Effect.flatMap(line(record), Console.log)
-        : Effect.void
-    }),
-    Effect.tap(() =>
+  yield* Effect.suspend(() =>
+    changedSince(
+      versions ?? new Map(),
+      fleet.list(db),
+      (record) =>
+        versions !== undefined || QueryState.isPending(record.state)
+          ? Effect.flatMap(line(record), Console.log)
+          : Effect.void
+    )
+  ).pipe(
+    Effect.tap((seen) =>
       Effect.sync(() => {
-        isFirst = false
+        versions = seen
         trouble = undefined
       })
     ),

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Schema } from "effect"
-import { QueryKey, type QueryRecord, QueryState, Reason } from "effect-query-state"
+import { QueryKey, type QueryRecord, QueryState, Reason, RedisStoreError } from "effect-query-state"
 import { CliOutput } from "effect/cli"
 import * as View from "../../src/cli/view.ts"
 
@@ -198,6 +198,15 @@ describe("the live view", () => {
   it("keeps the last snapshot while there is an error", () => {
     const lines = View.frame({ ...shown, trouble: "no connection" }, { columns: 60, rows: 12 }, plain)
     assert.deepStrictEqual([lines.length, lines[1]], [9, "no connection"])
+  })
+
+  it("wraps an error, so that its cause and its remedy are seen", () => {
+    const { message } = new RedisStoreError.ConnectionLost({ cause: new Error("connect ECONNREFUSED 127.0.0.1:6379") })
+    const lines = View.frame({ ...shown, trouble: message }, { columns: 60, rows: 12 }, plain)
+    assert.deepStrictEqual(lines.slice(1, 3), [
+      "no connection to Redis (connect ECONNREFUSED",
+      "127.0.0.1:6379). Check the address and that the server runs"
+    ])
   })
 
   it("shows an error before the first snapshot, and says that nothing is pending", () => {
