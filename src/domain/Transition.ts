@@ -6,6 +6,7 @@
  * @module
  * @since 0.1.0
  */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Result from "effect/Result"
 import { IllegalTransition } from "./QueryError.ts"
 import * as QueryEvent from "./QueryEvent.ts"
@@ -85,14 +86,18 @@ export const edges: ReadonlyArray<Edge> = QueryState.tags.flatMap((from) =>
 )
 
 /**
- * Finds the next state after an event, or `undefined` if the state refuses the event.
+ * Finds the next state after an event, or after a path of events; `undefined` if the state refuses it.
  *
  * @category transitions
  * @since 0.1.0
  */
-export function next(from: QueryState.Tag, event: QueryEvent.QueryEvent): QueryState.Tag | undefined {
-  const row: { readonly [E in QueryEvent.QueryEvent]?: QueryState.Tag } = table[from]
-  return row[event]
+export function next(from: QueryState.Tag, path: Path): QueryState.Tag | undefined {
+  let tag: QueryState.Tag | undefined = from
+  for (const event of eventsOf(path)) {
+    const row: { readonly [E in QueryEvent.QueryEvent]?: QueryState.Tag } = tag === undefined ? {} : table[tag]
+    tag = row[event]
+  }
+  return tag
 }
 
 /**
@@ -129,6 +134,48 @@ export const apply = (
   return to === undefined
     ? Result.fail(new IllegalTransition({ from: state._tag, event, acceptedIn: sources(event) }))
     : Result.succeed(QueryState.make(to, data))
+}
+
+/**
+ * One event, or several that follow each other and are applied together: all of them, or none.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Path = QueryEvent.QueryEvent | NonEmptyReadonlyArray<QueryEvent.QueryEvent>
+
+/**
+ * Lists the events of a path.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export function eventsOf(path: Path): NonEmptyReadonlyArray<QueryEvent.QueryEvent> {
+  return typeof path === "string" ? [path] : path
+}
+
+/**
+ * Applies the events of a path to a state one after the other, and lists the states that they lead to. Fails with
+ * `IllegalTransition` if the table lacks one of the edges. From `data`, pending states take the claim, and failed states the
+ * reason.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const applyPath = (
+  state: QueryState.QueryState,
+  path: Path,
+  data?: QueryState.Data
+): Result.Result<ReadonlyArray<QueryState.QueryState>, IllegalTransition> => {
+  const states: Array<QueryState.QueryState> = []
+  let from = state
+  for (const event of eventsOf(path)) {
+    const applied = apply(from, event, data)
+    if (Result.isFailure(applied)) return Result.fail(applied.failure)
+    states.push(applied.success)
+    from = applied.success
+  }
+  return Result.succeed(states)
 }
 
 /**

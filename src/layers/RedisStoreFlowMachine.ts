@@ -18,7 +18,7 @@ import * as Client from "./internal/redis/client.ts"
 import { toFailure } from "./internal/redis/failures.ts"
 import * as Store from "./internal/redis/store.ts"
 import * as Topology from "./internal/redis/topology.ts"
-import type * as Dialects from "./internal/scripts/dialect.ts"
+import type { Dialect } from "./internal/scripts/dialect.ts"
 import * as FlowMachineScripts from "./internal/scripts/flowMachine.ts"
 import * as Keys from "./internal/scripts/flowMachineKeys.ts"
 import * as History from "./internal/scripts/history.ts"
@@ -26,20 +26,7 @@ import { history as historyOf } from "./internal/scripts/keys.ts"
 import * as Scripts from "./internal/scripts/scripts.ts"
 import type * as RedisStoreLive from "./RedisStoreLive.ts"
 
-/**
- * Which FlowMachine the Redis is shared with.
- *
- * **Details**
- *
- * - `released`: one of seven states. Nothing is written that it could not read: no query becomes ResetFailed. An `Error` is
- *   refused for a query that is Resetting, so that a purge which fails leaves it Resetting, as it does in FlowMachine; and
- *   where the lease of a purge lapses, the claim ends and the query stays Resetting, until somebody finishes resetting it.
- * - `reset-failed`: a development version, of eight states. A released one fails to read a query that is ResetFailed.
- *
- * @category models
- * @since 0.1.0
- */
-export type Dialect = Dialects.Dialect
+export type { Dialect }
 
 /**
  * Options of the store, whatever it is connected through.
@@ -80,7 +67,7 @@ export type Options = RedisStoreLive.Options & StoreOptions
  * makes them. What this library knows besides is in one key more, and is disregarded as soon as FlowMachine has moved the
  * query on: claims and reasons go, and the version is a new one, given by whoever looks first. Changes that are made
  * through this layer are announced; those that FlowMachine makes are seen by looking, so waits poll with
- * `QueryStateMachine.pollingSchedule`, and a holder learns of them with its next renewal.
+ * `QueryWait.pollingSchedule`, and a holder learns of them with its next renewal.
  *
  * It fails with `InvalidInput` for a database whose id holds a ":", a client with a `keyPrefix`, and a cluster, in which
  * the keys that FlowMachine has for one query are on several servers.
@@ -106,7 +93,7 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const timeouts = yield* Store.checkTimeouts(options)
+      const timeouts = yield* Store.validateTimeouts(options)
       const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
       return yield* make(client, options)
     })
@@ -133,7 +120,7 @@ export const layerConfig = (options: {
   readonly prefix?: Config.Config<string | undefined> | undefined
   readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
-  readonly replicas?: Config.Config<RedisStoreLive.Replicas | undefined> | undefined
+  readonly replicas?: Config.Config<RedisStoreLive.ReplicaOptions | undefined> | undefined
   readonly history?: Config.Config<HistoryOptions | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(
@@ -203,7 +190,7 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   }
   const history = yield* History.checkOption(options.history)
   const layout = layoutOf(prefix, options.dialect ?? "released", history)
-  const store = yield* Store.make(Topology.standalone(client), layout, options)
   yield* refuseCluster(client, options.commandTimeout ?? Duration.seconds(5))
-  return store
+  const topology = yield* Effect.mapError(Topology.standalone(client), Store.storeError("configure the store"))
+  return yield* Store.make(topology, layout, options)
 })

@@ -24,9 +24,9 @@ import {
   RedisStore
 } from "../services/RedisStore.ts"
 import { type InvalidInput, RedisStoreError } from "../services/RedisStoreError.ts"
-import { check, checkDb, checkKey, checkRenewal } from "./internal/command.ts"
+import { validate, validateDb, validateKey, validateRenewal } from "./internal/command.ts"
 import { Listeners } from "./internal/listeners.ts"
-import { Histories, type Move } from "./internal/memory/history.ts"
+import { MemoryHistory } from "./internal/memory/history.ts"
 import * as Lifecycle from "./internal/memory/lifecycle.ts"
 import * as Metrics from "./internal/metrics.ts"
 import * as History from "./internal/scripts/history.ts"
@@ -45,19 +45,19 @@ class Records {
   private readonly byId = new Map<string, QueryRecord.QueryRecord>()
   // When to forget a Known query, oldest first, since all are kept for the same time.
   private readonly until = new Map<string, number>()
-  private readonly onMove: (id: string, move: Move, now: Now) => void
+  private readonly onMove: (id: string, move: Lifecycle.Move, now: Now) => void
 
-  constructor(onMove: (id: string, move: Move, now: Now) => void) {
+  constructor(onMove: (id: string, move: Lifecycle.Move, now: Now) => void) {
     this.onMove = onMove
   }
 
   get(key: QueryKey, now: Now): QueryRecord.QueryRecord {
     this.forget(now.millis)
     const stored = this.byId.get(idOf(key)) ?? QueryRecord.absent(key)
-    const settled = Lifecycle.settle(stored, now.millis)
-    if (settled === undefined) return stored
-    this.move({ event: settled.event, before: stored, after: settled.record, isLapse: true }, now)
-    return settled.record
+    const lapse = Lifecycle.lapse(stored, now.millis)
+    if (lapse === undefined) return stored
+    this.move([lapse], now)
+    return lapse.after
   }
 
   keys(db: DbId, nowMillis: number): ReadonlyArray<QueryKey> {
@@ -65,14 +65,16 @@ class Records {
     return Array.from(this.byId.values(), ({ key }) => key).filter((key) => key.db === db)
   }
 
-  /** Stores a record that has moved on. */
-  move(move: Move, now: Now): void {
-    const { key, state } = move.after
-    const id = idOf(key)
-    this.byId.set(id, move.after)
-    this.until.delete(id)
-    if (state._tag === "Known") this.until.set(id, now.millis + knownMillis)
-    this.onMove(id, move, now)
+  /** Stores a record that has moved. */
+  move(moves: ReadonlyArray<Lifecycle.Move>, now: Now): void {
+    for (const move of moves) {
+      const { key, state } = move.after
+      const id = idOf(key)
+      this.byId.set(id, move.after)
+      this.until.delete(id)
+      if (state._tag === "Known") this.until.set(id, now.millis + knownMillis)
+      this.onMove(id, move, now)
+    }
   }
 
   /** Stores a record with another lease, or other progress. */
@@ -105,9 +107,9 @@ export interface Options {
 
 const make = (history: History.History | undefined): RedisStore["Service"] => {
   const listeners = new Listeners()
-  const histories = history === undefined ? undefined : new Histories(history)
+  const entries = history === undefined ? undefined : new MemoryHistory(history)
   const records = new Records((id, move, { context, millis }) => {
-    histories?.add(id, move, millis)
+    entries?.add(id, move, millis)
     listeners.hint(id, move.after.version)
     const { after, before, isLapse } = move
     Metrics.moved(before.state._tag, before.version, after.version, isLapse, context)
@@ -118,24 +120,23 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
       Effect.flatMap(Clock.currentTimeMillis, (millis) => Effect.fromResult(f({ millis, context })))
     )
   const atKey = <A, E>(key: QueryKey, f: (now: Now) => Result.Result<A, E>) =>
-    at((now): Result.Result<A, E | InvalidInput> => Result.flatMap(checkKey(key), () => f(now)))
+    at((now): Result.Result<A, E | InvalidInput> => Result.flatMap(validateKey(key), () => f(now)))
 
   const compareAndSet = (key: QueryKey, command: Command) =>
     atKey(key, (now) =>
-      Result.flatMap(check(command), (checked): Result.Result<CommandResult, LeaseLost> => {
-        const before = records.get(key, now)
-        const { _tag, record } = Lifecycle.decide(before, checked, now.millis)
-        if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: checked.fence ?? record.version, record }))
+      Result.flatMap(validate(command), (valid): Result.Result<CommandResult, LeaseLost> => {
+        const { _tag, moves, record } = Lifecycle.decide(records.get(key, now), valid, now.millis)
+        if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: valid.fence ?? record.version, record }))
         const changed = _tag === "Changed"
-        if (changed) records.move({ event: command.event, before, after: record, isLapse: false }, now)
-        Metrics.answered(command.event, changed, now.context)
+        records.move(moves, now)
+        Metrics.answered(valid.events, changed, now.context)
         return Result.succeed({ record, changed })
       })).pipe(Effect.catch(Metrics.refused(command.event, key)))
 
   const renew = (key: QueryKey, fence: number, lease: Duration.Input, progress?: Progress) =>
     atKey(key, (now) =>
       Result.flatMap(
-        checkRenewal(fence, lease, progress),
+        validateRenewal(fence, lease, progress),
         (renewal): Result.Result<QueryRecord.QueryRecord, LeaseLost> => {
           const { _tag, record } = Lifecycle.renew(records.get(key, now), renewal, now.millis)
           if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
@@ -157,19 +158,19 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
     renew,
     changes: (key, listener) =>
       Effect.acquireRelease(
-        Effect.map(Effect.fromResult(checkKey(key)), () => listeners.add(idOf(key), listener)),
+        Effect.map(Effect.fromResult(validateKey(key)), () => listeners.add(idOf(key), listener)),
         () => Effect.sync(() => listeners.remove(idOf(key), listener))
       ).pipe(Effect.as({ announcesAll: true }), Effect.catch(Metrics.failed("subscribe to", key))),
     keys: (db) =>
       Stream.unwrap(
-        at(({ millis }) => Result.map(checkDb(db), (db) => Stream.fromArray(records.keys(db, millis))))
+        at(({ millis }) => Result.map(validateDb(db), (db) => Stream.fromArray(records.keys(db, millis))))
       ).pipe(
         Stream.mapError((reason) => new RedisStoreError({ operation: "list queries", reason }))
       ),
     history: (key) =>
       atKey(key, (now) => {
         records.get(key, now)
-        return Result.succeed(histories?.get(idOf(key), now.millis) ?? [])
+        return Result.succeed(entries?.get(idOf(key), now.millis) ?? [])
       }).pipe(Effect.catch(Metrics.failed("read the history of", key))),
     currentTime: DateTime.now
   })

@@ -17,7 +17,7 @@ const cause = { cause: Schema.optionalKey(Schema.Defect()) }
  *
  * **Details**
  *
- * A transition whose connection broke may or may not have happened: read the record to find out.
+ * The transition may or may not have happened: read the record to find out.
  *
  * @category failures
  * @since 0.1.0
@@ -111,8 +111,8 @@ export class NotReplicated extends Schema.TaggedError<NotReplicated>(id("NotRepl
   acknowledged: Schema.Finite
 }) {
   override get message(): string {
-    return `the transition is recorded on the primary, but was replicated to ${this.acknowledged} of ${this.wanted} replicas ` +
-      "in time. Do not repeat it: read the record, and check the replicas"
+    return `it is recorded on the primary, but reached only ${this.acknowledged} of the ${this.wanted} requested replicas in ` +
+      "time. Do not repeat it: read the record, and check the replicas"
   }
 }
 

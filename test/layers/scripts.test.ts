@@ -3,7 +3,7 @@ import { Effect, type Layer } from "effect"
 import { RedisStore, type RedisStoreError, RedisStoreFlowMachine, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { expect, inject } from "vitest"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 
 type Make = (client: Redis) => Layer.Layer<RedisStore.RedisStore, RedisStoreError.RedisStoreError>
 
@@ -32,7 +32,7 @@ const loadedBy = Effect.fnUntraced(function*(make: Make) {
   return texts
 }, Effect.scoped)
 
-it.effect.each(layouts)(
+it.live.each(layouts)(
   "the scripts of the layout %s are those in test/layers/scripts, where a reviewer reads them (vitest -u writes them)",
   ([layout, make]) =>
     Effect.gen(function*() {

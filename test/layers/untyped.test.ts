@@ -237,3 +237,21 @@ describe.each(Stores)("a store in $name", ({ StoreLayer }) => {
       }))
   })
 })
+
+it.effect.each(["soon", "", null, [], true, Number.NaN, -1, 0])(
+  "the layers refuse %s as a duration",
+  (value) =>
+    Effect.gen(function*() {
+      const url = Redacted.make(inject("redisUrl"))
+      for (
+        const options of [
+          { commandTimeout: untyped(value) },
+          { connectTimeout: untyped(value) },
+          { replicas: { count: 1, timeout: untyped(value) } },
+          { history: { length: 1, retention: untyped(value) } }
+        ]
+      ) {
+        yield* issueOf(Effect.scoped(Layer.build(RedisStoreLive.layer({ url, ...options }))))
+      }
+    })
+)

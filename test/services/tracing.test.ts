@@ -174,15 +174,15 @@ it.effect("a span that failed says with what kind of error, and one that was int
     const recorded = [["trigger", undefined], ["trigger", undefined]]
     assert.deepStrictEqual(
       yield* typesOf((query) => query.withExecution(() => new Cause.TimeoutError())),
-      [["executing", "TimeoutError"], ...recorded]
+      [["withExecution", "TimeoutError"], ...recorded]
     )
     assert.deepStrictEqual(
       yield* typesOf((query) => query.withExecution(() => Effect.die(new RangeError()))),
-      [["executing", "RangeError"], ...recorded]
+      [["withExecution", "RangeError"], ...recorded]
     )
     assert.deepStrictEqual(
       yield* typesOf((query) => query.withExecution(() => Effect.interrupt)),
-      [["executing", undefined], ...recorded]
+      [["withExecution", undefined], ...recorded]
     )
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 

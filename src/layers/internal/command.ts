@@ -1,20 +1,22 @@
 /** Validates the arguments of a store, and brings them into the form that the stores work with. */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { idIssue, keyIssue } from "../../domain/internal/ids.ts"
-import { quote } from "../../domain/internal/printable.ts"
 import * as Progress from "../../domain/Progress.ts"
-import { all as events, type QueryEvent } from "../../domain/QueryEvent.ts"
+import * as QueryEvent from "../../domain/QueryEvent.ts"
 import type { DbId, QueryKey } from "../../domain/QueryKey.ts"
 import { Reason } from "../../domain/Reason.ts"
+import * as Transition from "../../domain/Transition.ts"
 import type { Command } from "../../services/RedisStore.ts"
 import { InvalidInput } from "../../services/RedisStoreError.ts"
 
-export interface Checked {
-  readonly event: QueryEvent
+export interface ValidCommand {
+  readonly events: NonEmptyReadonlyArray<QueryEvent.QueryEvent>
   readonly fence: number | undefined
+  readonly ifVersion: number | undefined
   readonly leaseMillis: number | undefined
   readonly holder: string | undefined
   readonly reason: Reason | undefined
@@ -35,10 +37,22 @@ const isTraceparent = (text: string): boolean => /^[\da-f]{2}-[\da-f]{32}-[\da-f
 
 const isReason = Schema.is(Reason)
 
-const issueOf = ({ fence, holder, leaseMillis, reason, traceparent }: Partial<Checked>): string | undefined => {
+// No path of use is longer than two lives.
+const maxPathLength = 16
+
+const isEvent = (event: QueryEvent.QueryEvent): boolean => QueryEvent.all.includes(event)
+
+/** Whether events are a path: a caller without types can pass anything. */
+export const isPath = (events: ReadonlyArray<QueryEvent.QueryEvent>): boolean =>
+  Array.isArray(events) && events.length >= 1 && events.length <= maxPathLength && events.every(isEvent)
+
+const issueOf = (
+  { fence, holder, ifVersion, leaseMillis, reason, traceparent }: Partial<ValidCommand>
+): string | undefined => {
   if (leaseMillis !== undefined && !(leaseMillis > 0 && leaseMillis <= maxMillis)) {
     return "a lease must be longer than zero and finite"
   }
+  if (ifVersion !== undefined && !Number.isSafeInteger(ifVersion)) return "an expected version must be a whole number"
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
   if (reason !== undefined && !isReason(reason)) return "a reason must be a Reason, as its constructors create it"
   if (traceparent !== undefined && !isTraceparent(traceparent)) {
@@ -51,34 +65,34 @@ const issueOf = ({ fence, holder, leaseMillis, reason, traceparent }: Partial<Ch
   return holder.isWellFormed() ? undefined : "a holder must be well-formed Unicode (it holds a lone surrogate)"
 }
 
-const orInvalid = <A extends Partial<Checked>>(checked: A): Result.Result<A, InvalidInput> => {
-  const issue = issueOf(checked)
-  return issue === undefined ? Result.succeed(checked) : Result.fail(new InvalidInput({ issue }))
+const orInvalid = <A extends Partial<ValidCommand>>(command: A): Result.Result<A, InvalidInput> => {
+  const issue = issueOf(command)
+  return issue === undefined ? Result.succeed(command) : Result.fail(new InvalidInput({ issue }))
 }
 
 const invalid = (issue: string) => Result.fail(new InvalidInput({ issue }))
 
 /** Validates the key of a query: a caller without types can pass anything. */
-export const checkKey = (key: QueryKey): Result.Result<QueryKey, InvalidInput> => {
+export const validateKey = (key: QueryKey): Result.Result<QueryKey, InvalidInput> => {
   const issue = keyIssue(key)
   return issue === undefined ? Result.succeed(key) : invalid(issue)
 }
 
 /** Validates the id of a database likewise. */
-export const checkDb = (db: DbId): Result.Result<DbId, InvalidInput> => {
+export const validateDb = (db: DbId): Result.Result<DbId, InvalidInput> => {
   const issue = idIssue("db", db)
   return issue === undefined ? Result.succeed(db) : invalid(issue)
 }
 
-export const isEvent = (event: unknown): event is QueryEvent => events.some((known) => known === event)
-
-export const check = (
-  { event, fence, holder, lease, reason, traceparent }: Command
-): Result.Result<Checked, InvalidInput> => {
-  if (!isEvent(event)) return invalid(`${quote(event, 100)} is no event: use ${events.join(", ")}`)
+export const validate = (
+  { event, fence, holder, ifVersion, lease, reason, traceparent }: Command
+): Result.Result<ValidCommand, InvalidInput> => {
+  const events = Transition.eventsOf(event)
+  if (!isPath(events)) return invalid(`a path must be 1 to ${maxPathLength} events of ${QueryEvent.all.join(", ")}`)
   return orInvalid({
-    event,
+    events,
     fence,
+    ifVersion,
     holder,
     reason,
     traceparent,
@@ -92,17 +106,17 @@ export interface Renewal {
   readonly progress: Progress.Progress | undefined
 }
 
-const checkProgress = (progress: Progress.Input | undefined): Result.Result<Renewal["progress"], InvalidInput> =>
+const validateProgress = (progress: Progress.Input | undefined): Result.Result<Renewal["progress"], InvalidInput> =>
   progress === undefined
     ? Result.succeed(undefined)
     : Result.mapError(Progress.make(progress), (error) => new InvalidInput({ issue: error.message }))
 
-export const checkRenewal = (
+export const validateRenewal = (
   fence: number,
   lease: Duration.Input,
   progress: Progress.Input | undefined
 ): Result.Result<Renewal, InvalidInput> =>
   Result.flatMap(
     orInvalid({ fence, leaseMillis: toMillis(lease) }),
-    (checked) => Result.map(checkProgress(progress), (progress) => ({ ...checked, progress }))
+    (valid) => Result.map(validateProgress(progress), (progress) => ({ ...valid, progress }))
   )

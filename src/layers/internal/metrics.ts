@@ -3,12 +3,13 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { keyIssue } from "../../domain/internal/ids.ts"
 import type { LeaseLost } from "../../domain/QueryError.ts"
-import type { QueryEvent } from "../../domain/QueryEvent.ts"
+import type * as QueryEvent from "../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type * as QueryState from "../../domain/QueryState.ts"
+import * as Transition from "../../domain/Transition.ts"
 import * as QueryMetrics from "../../services/QueryMetrics.ts"
 import { type Failure, RedisStoreError } from "../../services/RedisStoreError.ts"
-import { isEvent } from "./command.ts"
+import { isPath } from "./command.ts"
 
 /**
  * Counts that a query moved on, once or more: from where, since when and until when in microseconds, and whether a lease
@@ -45,16 +46,27 @@ export const orLeaseLost =
     error._tag === "LeaseLost" ? Effect.fail(error) : failed(error)
 
 /** Counts what became of a transition that was answered. */
-export const answered = (event: QueryEvent, changed: boolean, context: Context.Context<never>): void =>
-  QueryMetrics.transitions[event][changed ? "changed" : "refused"].updateUnsafe(1, context)
+export const answered = (
+  events: ReadonlyArray<QueryEvent.QueryEvent>,
+  changed: boolean,
+  context: Context.Context<never>
+): void => count(events, changed ? "changed" : "refused", context)
+
+const count = (
+  events: ReadonlyArray<QueryEvent.QueryEvent>,
+  outcome: QueryMetrics.TransitionOutcome,
+  context: Context.Context<never>
+): void => {
+  for (const event of events) QueryMetrics.transitions[event][outcome].updateUnsafe(1, context)
+}
 
 /** Fails with what a transition failed with, and counts that. */
 export const refused =
-  (event: QueryEvent, key: QueryKey) =>
+  (path: Transition.Path, key: QueryKey) =>
   (error: Failure | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
     Effect.withFiber(({ context }) => {
-      if (!isEvent(event)) return orLeaseLost(failed("trigger an event on", key))(error)
-      const outcome = error._tag === "LeaseLost" ? "lease_lost" : "failed"
-      QueryMetrics.transitions[event][outcome].updateUnsafe(1, context)
-      return orLeaseLost(failed(event, key))(error)
+      const events = Transition.eventsOf(path)
+      if (!isPath(events)) return orLeaseLost(failed("trigger an event on", key))(error)
+      count(events, error._tag === "LeaseLost" ? "lease_lost" : "failed", context)
+      return orLeaseLost(failed(events.join(", "), key))(error)
     })

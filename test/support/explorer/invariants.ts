@@ -7,8 +7,8 @@ import { Duration, Result } from "effect"
 import {
   type QueryError,
   type QueryRecord,
+  type QueryRun,
   QueryState,
-  type QueryStateMachine,
   type RedisStore,
   Transition
 } from "effect-query-state"
@@ -76,7 +76,7 @@ const assertOneOwnerAFence = (told: ReadonlyArray<Told>) => {
 }
 
 /** What a run or a reset can fail with, besides the errors of the work. */
-export type Failure = QueryStateMachine.RunError | QueryError.IllegalTransition
+export type Failure = QueryRun.Error | QueryError.IllegalTransition
 
 /** What was failed with is true: it happened, and for that reason; a claim is given up no sooner than it has to be. */
 export const assertTruthfulFailure = (error: Failure, play: Play<unknown, unknown>, lease: Duration.Input): void => {

@@ -11,7 +11,7 @@ import type { DbId, QueryKey } from "../../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../../domain/QueryRecord.ts"
 import { type Command, type CommandResult, type Listener, RedisStore } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
-import { check, checkDb, type Checked, checkKey, checkRenewal } from "../command.ts"
+import { validate, validateDb, validateKey, validateRenewal, type ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
 import * as Codec from "../scripts/codec.ts"
 import * as History from "../scripts/history.ts"
@@ -20,9 +20,9 @@ import * as Scripts from "../scripts/scripts.ts"
 import * as CoalescedReads from "./coalescedReads.ts"
 import * as Connection from "./connection.ts"
 import * as OperationIds from "./operationIds.ts"
-import * as Replication from "./replication.ts"
-import { ServerClock } from "./serverClock.ts"
+import * as Options from "./options.ts"
 import * as Subscriptions from "./subscriptions.ts"
+import { boundedBy } from "./timeout.ts"
 import type { Topology } from "./topology.ts"
 
 /** Where in Redis a query is kept, and the scripts that know. */
@@ -50,50 +50,11 @@ export const storeError = (operation: string) => (reason: RedisStoreError.Failur
 export const invalid = (issue: string) =>
   Effect.fail(storeError("configure the store")(new RedisStoreError.InvalidInput({ issue })))
 
-// The timers of Node go no further, 24 days, and are over at once beyond.
-const longestTimeout = Duration.millis(2 ** 31 - 1)
-
-const checkTimeout = (name: string, input: Duration.Input) => {
-  const duration = Duration.fromInputUnsafe(input)
-  return Duration.isFinite(duration) && Duration.toMillis(duration) > 0
-    ? Effect.succeed(Duration.min(duration, longestTimeout))
-    : invalid(`${name} must be longer than zero and finite`)
-}
-
-interface TimeoutOptions {
-  readonly commandTimeout?: Duration.Input | undefined
-  readonly connectTimeout?: Duration.Input | undefined
-}
-
-const checkCommandTimeout = ({ commandTimeout }: TimeoutOptions) =>
-  checkTimeout("commandTimeout", commandTimeout ?? Duration.seconds(5))
+const orInvalid = Effect.mapError(storeError("configure the store"))
 
 /** How long the first connection may take, and how long a command; 10 and 5 seconds where nothing else is said. */
-export const checkTimeouts = (options: TimeoutOptions) =>
-  Effect.all({
-    connectTimeout: checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10)),
-    commandTimeout: checkCommandTimeout(options)
-  })
-
-interface Replicas {
-  readonly count: number
-  readonly timeout?: Duration.Input | undefined
-}
-
-const checkReplicas = (
-  topology: Topology,
-  replicas: Replicas | undefined,
-  commandTimeout: Duration.Duration
-): Effect.Effect<Replication.Replicas | undefined, RedisStoreError.RedisStoreError> => {
-  if (replicas === undefined) return Effect.undefined
-  // A WAIT that is sent again on another connection would answer for nothing that was written on the first.
-  return topology.resends
-    ? invalid("replicas need a client with autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
-    : Effect.mapError(
-      Effect.fromResult(Replication.check(replicas, commandTimeout)),
-      storeError("configure the store")
-    )
-}
+export const validateTimeouts = (options: Parameters<typeof Options.validateTimeouts>[0]) =>
+  orInvalid(Effect.fromResult(Options.validateTimeouts(options)))
 
 /** What the names of all keys of this library start with. */
 export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
@@ -110,49 +71,46 @@ interface Located {
 /** Makes a store of queries that are laid out in one way, over connections of one kind. */
 export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layout, options: {
   readonly commandTimeout?: Duration.Input | undefined
-  readonly replicas?: Replicas | undefined
+  readonly replicas?: Options.ReplicaOptions | undefined
 }) {
-  const commandTimeout = yield* checkCommandTimeout(options)
-  const replicas = yield* checkReplicas(topology, options.replicas, commandTimeout)
+  const { commandTimeout, replicas } = yield* orInvalid(Effect.fromResult(Options.validate(options)))
 
   const connection = Connection.make(topology, commandTimeout, replicas)
-  const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
+  const subscriptions = yield* Subscriptions.make(topology, commandTimeout)
   const nextOperation = OperationIds.make()
-  const serverClock = new ServerClock()
   const { announcesAll, keyCount, parse } = layout
-  const keysOf = (key: QueryKey) => Result.flatMap(checkKey(key), layout.keysOf)
-  const patternOf = (db: DbId) => Result.flatMap(checkDb(db), layout.patternOf)
+  const keysOf = (key: QueryKey) => Result.flatMap(validateKey(key), layout.keysOf)
+  const patternOf = (db: DbId) => Result.flatMap(validateDb(db), layout.patternOf)
   const scripts = yield* Effect.all({
     claim: connection.load(layout.scripts.claim, keyCount),
     conclude: connection.load(layout.scripts.conclude, keyCount),
     read: connection.load(layout.scripts.read, keyCount),
     renew: connection.load(layout.scripts.renew, keyCount)
   }, { concurrency: "unbounded" }).pipe(
-    Effect.tap(connection.tryWait),
-    Effect.tap(Effect.map(connection.time, (micros) => serverClock.set(micros))),
+    Effect.tap(connection.prepare),
     Effect.mapError(storeError("prepare the store"))
   )
 
   // Reads what a script answered.
-  const decode = (key: QueryKey, reply: unknown, context: Context.Context<never>) => {
+  const decode = (key: QueryKey, { names }: Keys.QueryKeys, reply: unknown, context: Context.Context<never>) => {
     const decoded = Codec.decode(key, reply)
     if (Result.isFailure(decoded)) return decoded
     const { moved, nowMicros } = decoded.success
-    serverClock.set(nowMicros)
+    connection.clockOf(names[0]).set(nowMicros)
     if (moved !== undefined) Codec.countMoved(moved, nowMicros, context)
     return decoded
   }
 
-  const run = (script: Connection.Script, key: QueryKey, { names }: Keys.QueryKeys, args: Connection.Arguments = []) =>
+  const run = (script: Connection.Script, key: QueryKey, keys: Keys.QueryKeys, args: Connection.Arguments = []) =>
     Effect.withFiber(({ context }) =>
       Effect.flatMap(
-        connection.run(script, names, args),
-        (reply) => Effect.fromResult(decode(key, reply, context))
+        connection.run(script, keys.names, args),
+        (reply) => Effect.fromResult(decode(key, keys, reply, context))
       )
     )
 
   const toAnswer = (
-    { event, fence }: Checked,
+    { events, fence }: ValidCommand,
     { outcome, record }: Codec.Decoded,
     context: Context.Context<never>
   ): Effect.Effect<CommandResult, RedisStoreError.Failure | LeaseLost> => {
@@ -163,7 +121,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
         return Effect.fail(new LeaseLost({ fence: fence ?? record.version, record }))
       default: {
         const changed = outcome === Scripts.outcomes.changed
-        Metrics.answered(event, changed, context)
+        Metrics.answered(events, changed, context)
         return Effect.succeed({ record, changed })
       }
     }
@@ -171,28 +129,30 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
 
   const compareAndSet = (key: QueryKey, command: Command) =>
     Effect.withFiber(({ context }): Effect.Effect<CommandResult, RedisStoreError.Failure | LeaseLost> => {
-      const checked = check(command)
-      if (Result.isFailure(checked)) return Effect.fail(checked.failure)
+      const valid = validate(command)
+      if (Result.isFailure(valid)) return Effect.fail(valid.failure)
       const keys = keysOf(key)
       if (Result.isFailure(keys)) return Effect.fail(keys.failure)
       const operation = nextOperation()
-      const argsOf = (since: number | "") => Codec.encode(operation, since, checked.success)
-      const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
-      const since = serverClock.reachedMicros()
+      const argsOf = (since: number | "") => Codec.encode(operation, since, valid.success)
+      const script = Codec.endsPending(valid.success) ? scripts.claim : scripts.conclude
+      const since = connection.clockOf(keys.success.names[0]).reachedMicros()
       return Effect.flatMap(connection.move(script, keys.success.names, argsOf(""), () => argsOf(since)), (reply) => {
-        const decoded = decode(key, reply, context)
+        const decoded = decode(key, keys.success, reply, context)
         return Result.isFailure(decoded)
           ? Effect.fail(decoded.failure)
-          : toAnswer(checked.success, decoded.success, context)
+          : toAnswer(valid.success, decoded.success, context)
       })
     }).pipe(Effect.catch(Metrics.refused(command.event, key)))
 
-  const coalescedRead = CoalescedReads.make((channel, { key, keys }: Located) =>
-    Effect.map(run(scripts.read, key, keys), ({ record }) => {
-      // Other waits of this process need no read of their own.
-      subscriptions.read(channel, record.version)
-      return record
-    })
+  const coalescedRead = CoalescedReads.make(
+    (channel, { key, keys }: Located) =>
+      Effect.map(run(scripts.read, key, keys), ({ record }) => {
+        // Other waits of this process need no read of their own.
+        subscriptions.read(channel, record.version)
+        return record
+      }),
+    commandTimeout
   )
   const read = (key: QueryKey) =>
     Effect.catch(
@@ -212,7 +172,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       lease: Duration.Input,
       progress?: Progress
     ): Effect.fn.Return<QueryRecord, RedisStoreError.Failure | LeaseLost> {
-      const renewal = yield* Effect.fromResult(checkRenewal(fence, lease, progress))
+      const renewal = yield* Effect.fromResult(validateRenewal(fence, lease, progress))
       const keys = yield* Effect.fromResult(keysOf(key))
       const { outcome, record } = yield* run(scripts.renew, key, keys, Codec.encodeRenewal(renewal))
       return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
@@ -241,6 +201,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       const reply = yield* connection.range(keys.history)
       return yield* Effect.fromResult(History.decode(reply))
     },
+    boundedBy(commandTimeout),
     (effect, key) => Effect.catch(effect, Metrics.failed("read the history of", key))
   )
 
@@ -254,6 +215,6 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     changes,
     keys,
     history,
-    currentTime: Effect.sync(() => serverClock.now())
+    currentTime: Effect.sync(() => connection.clock().now())
   })
 })

@@ -32,7 +32,7 @@ const hashesOf = (dialect: Dialect): string => {
 const states = `{ ${Object.values(QueryState.wireNames).map((name) => `${name} = true`).join(", ")} }`
 
 const adopt = (history: Layout["history"]): string =>
-  moveTo({ history }, { ...unclaimed, event: "nil", trace: "false", isLapse: false }).replaceAll("\n", "\n  ")
+  moveTo({ history }, { ...unclaimed, event: "nil", trace: "false" }).replaceAll("\n", "\n  ")
 
 export const layout = (dialect: Dialect, keep: History | undefined): Layout => {
   const history = keep === undefined ? undefined : { ...keep, key: historyKey }

@@ -11,6 +11,7 @@
  *
  * Every script replies `{ outcome, now in µs, s, v, t, h, x, r, before, p, c }`: the record afterwards, with `false` for
  * what is absent. `before` tells where the record stood if it has moved: `<state> <version> <1 if a lease lapsed, else 0>`.
+ * However many transitions a script makes, it writes and publishes once.
  * A record that has moved is published as `<version> <state>` on the channel with the name of its key; reported progress as
  * `<version> <state> progress`.
  *
@@ -67,16 +68,15 @@ const header = { claims: "#!lua", frees: "#!lua flags=allow-oom" }
 /** Indents all lines but the first, to where the text is inserted. */
 const indent = (lua: string, width: number): string => lua.replaceAll("\n", `\n${" ".repeat(width)}`)
 
-/** Lua that does one thing or another, by what a local holds. */
-const choose = (local: string, cases: ReadonlyArray<readonly [value: string, lua: string]>): string =>
-  cases.length === 0
-    ? ""
-    : `${cases.map(([value, lua]) => `if ${local} == "${value}" then\n  ${indent(lua, 2)}`).join("\nelse")}\nend`
+/** Lua that does one thing or another, by which condition holds. */
+const choose = (cases: ReadonlyArray<readonly [condition: string, lua: string]>): string =>
+  `${cases.map(([condition, lua]) => `if ${condition} then\n  ${indent(lua, 2)}`).join("\nelse")}\nend`
 
 const anyOf = (local: string, tags: ReadonlyArray<QueryState.Tag>): string =>
   tags.map((tag) => `${local} == "${wire[tag]}"`).join(" or ")
 
 const pendingTags = QueryState.tags.filter((tag) => QueryState.isPending(QueryState.make(tag)))
+const failedTags = QueryState.tags.filter((tag) => "reason" in QueryState.make(tag))
 
 /** Lua that replies with the record. */
 const reply = `return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }`
@@ -102,7 +102,14 @@ interface Transit {
 }
 
 /** A transition that nobody asked for, and which ends the claim. */
-export const unclaimed = { operation: `""`, holder: "false", expiresAt: "false", reason: "false", trace: "trace" }
+export const unclaimed = {
+  operation: `""`,
+  holder: "false",
+  expiresAt: "false",
+  reason: "false",
+  trace: "trace",
+  isLapse: false
+}
 
 /** Lua that moves the record, as the locals have it, to the state `to`. */
 export const moveTo = (
@@ -140,23 +147,28 @@ if state == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeTo
 -- A notification must not fail what is written.
 redis.pcall("${publish}", key, version .. " " .. state)`
 
-/** Lua for a state, by the event that ends a claim whose lease has lapsed, and where that leads, if it leads anywhere. */
+/** Lua, by the state, for the event that ends a claim whose lease has lapsed, and where that leads, if it leads anywhere. */
 const lapses = (edges: ReadonlyArray<Transition.Edge>) =>
   Object.entries(Transition.lapseEvents).map(([state, event]) => {
     const from = state as keyof typeof Transition.lapseEvents
     const edge = edges.find((edge) => edge.from === from && edge.event === event)
     const to = edge === undefined ? "nil" : `"${wire[edge.to]}"`
-    return [wire[from], `event, to = "${QueryEvent.wireNames[event]}", ${to}`] as const
+    return [`state == "${wire[from]}"`, `event, to = "${QueryEvent.wireNames[event]}", ${to}`] as const
   })
 
-/** Lua for a state, by where each event leads. */
-const targets = (edges: ReadonlyArray<Transition.Edge>) =>
-  QueryState.tags.flatMap((tag) => {
+/** Lua that sets `to` to where `event` leads from a state; states that lead to the same share a branch. */
+const targets = (edges: ReadonlyArray<Transition.Edge>): string => {
+  const tagsByCases = new Map<string, Array<QueryState.Tag>>()
+  for (const tag of QueryState.tags) {
     const cases = edges.filter(({ from }) => from === tag).map(({ event, to }) =>
-      [QueryEvent.wireNames[event], `to = "${wire[to]}"`] as const
+      [`event == "${QueryEvent.wireNames[event]}"`, `to = "${wire[to]}"`] as const
     )
-    return cases.length === 0 ? [] : [[wire[tag], choose("event", cases)] as const]
-  })
+    if (cases.length === 0) continue
+    const lua = choose(cases)
+    tagsByCases.set(lua, [...tagsByCases.get(lua) ?? [], tag])
+  }
+  return choose(Array.from(tagsByCases, ([lua, tags]) => [anyOf("from", tags), lua]))
+}
 
 // Versions and times are written with "%.0f", since Lua prints large numbers with an exponent. They are exact as far as a
 // Date of JavaScript reaches.
@@ -176,14 +188,16 @@ local hasOptional = changedAt or holder or expiresAt or reason or progress or tr
 local outcome, before = ${outcomes.refused}, false
 
 -- A record that cannot be right is left alone, and replied as it is.
-if (state or version) and not (state and version and ${isWhole("version")}
-  and (not changedAt or ${isWhole("changedAt")}) and (not expiresAt or ${isWhole("expiresAt")})) then
+if (state or version) and not (state and version
+  and ${isWhole("version")}
+  and (not changedAt or ${isWhole("changedAt")})
+  and (not expiresAt or ${isWhole("expiresAt")})) then
   ${reply}
 end
 ${layout.afterRead}
 if expiresAt and tonumber(expiresAt) <= nowMillis then
   local event, to
-  ${indent(choose("state", lapses(layout.edges)), 2)}
+  ${indent(choose(lapses(layout.edges)), 2)}
   if event then
     -- Where the lifecycle has no such edge, only the claim ends.
     local why = to and cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }) or false
@@ -210,11 +224,8 @@ end
 ${reply}
 `
 
-/** Lua for an argument that is empty or absent: `nil` would end a reply. */
-const given = (name: string): string => `${name} ~= "" and ${name} or false`
-
-const compareAndSet = (layout: Layout, trace: string): string =>
-  `local id, event, since, fence, lease, newHolder, newReason, traceparent = unpack(ARGV)
+const compareAndSet = (layout: Layout): string =>
+  `local id, path, since, fence, lease, newHolder, newReason, traceparent, ifVersion = unpack(ARGV)
 if operation == id then
   -- Sent again because the reply was lost: this version is its own work. It is written again, so that a WAIT on this
   -- connection waits for a write of this connection.
@@ -226,25 +237,44 @@ elseif fence ~= version and since and since ~= "" and (tonumber(version) or 0) >
   outcome = ${outcomes.unknown}
 elseif fence and fence ~= "" and fence ~= version then
   outcome = ${outcomes.leaseLost}
-elseif not expiresAt or fence == version or event == "${QueryEvent.wireNames[Transition.openEvent]}" then
-  local from, to = state or "${known}", nil
-  ${indent(choose("from", targets(layout.edges)), 2)}
+elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames[Transition.openEvent]}"))
+  and (not ifVersion or ifVersion == (version or "0")) then
+  -- The whole path is accepted, or none of it.
+  local to, moves = state or "${known}", {}
+  for event in string.gmatch(path, "%S+") do
+    local from = to
+    to = nil
+    ${indent(targets(layout.edges), 4)}
+    if not to then break end
+    moves[#moves + 1], moves[#moves + 2] = event, to
+  end
   if to then
     outcome = ${outcomes.changed}
-    ${
+    -- An argument that is empty or absent becomes false: nil would end a reply.
+    local newExpiresAt = lease and lease ~= "" and format("%.0f", nowMillis + lease) or false
+    newHolder = newHolder ~= "" and newHolder or false
+    newReason = newReason ~= "" and newReason or false
+    traceparent = traceparent ~= "" and traceparent or false
+    for index = 1, #moves, 2 do
+      local event, to = moves[index], moves[index + 1]
+      local isPending = ${anyOf("to", pendingTags)}
+      local isFailed = ${anyOf("to", failedTags)}
+      if isPending then trace = traceparent end
+      ${
     indent(
       moveTo(layout, {
         operation: "id",
         event: "event",
-        holder: `(${given("newHolder")})`,
-        expiresAt: `lease and lease ~= "" and format("%.0f", nowMillis + lease) or false`,
-        reason: given("newReason"),
-        trace,
+        holder: "isPending and newHolder",
+        expiresAt: "isPending and newExpiresAt",
+        reason: "isFailed and newReason",
+        trace: "trace",
         isLapse: false
       }),
-      4
+      6
     )
   }
+    end
   end
 end`
 
@@ -266,13 +296,14 @@ end`
 
 export interface Scripts {
   /**
-   * Moves a query to where others must wait, if the lifecycle and its claim allow it.
+   * Moves a query along a path that ends where others must wait, if the lifecycle and its claim allow it.
    *
-   * ARGV: operation, event; where the command is sent again, a time in µs that the server had reached when it was first
-   * sent; fence, lease in ms, holder, reason and traceparent. Each is empty where there is none, or left out at the end.
+   * ARGV: operation; path, as the names of its events; where the command is sent again, a time in µs that the server had
+   * reached when it was first sent; fence, lease in ms, holder, reason, traceparent, expected version. Each is empty where
+   * there is none, or left out at the end.
    */
   readonly claim: string
-  /** Moves a query to where nobody need wait, likewise. */
+  /** Moves a query along a path that ends where nobody waits, likewise. */
   readonly conclude: string
   /** Reads a record. No ARGV. */
   readonly read: string
@@ -289,8 +320,8 @@ export const make = (publish: Publish, layout: Layout): Scripts => {
   const script = (header: string, ...body: ReadonlyArray<string>) =>
     [header, begin(layout), ...body, end(publish, layout)].join("\n").replaceAll(/\n{2,}/g, "\n\n")
   return {
-    claim: script(header.claims, compareAndSet(layout, given("traceparent"))),
-    conclude: script(header.frees, compareAndSet(layout, "trace")),
+    claim: script(header.claims, compareAndSet(layout)),
+    conclude: script(header.frees, compareAndSet(layout)),
     read: script(header.frees),
     renew: script(header.frees, renew(publish, layout))
   }

@@ -11,8 +11,10 @@ local hasOptional = changedAt or holder or expiresAt or reason or progress or tr
 local outcome, before = 0, false
 
 -- A record that cannot be right is left alone, and replied as it is.
-if (state or version) and not (state and version and (not find(version, "%D") and (tonumber(version) or 1 / 0) <= 8640000000000000)
-  and (not changedAt or (not find(changedAt, "%D") and (tonumber(changedAt) or 1 / 0) <= 8640000000000000)) and (not expiresAt or (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))) then
+if (state or version) and not (state and version
+  and (not find(version, "%D") and (tonumber(version) or 1 / 0) <= 8640000000000000)
+  and (not changedAt or (not find(changedAt, "%D") and (tonumber(changedAt) or 1 / 0) <= 8640000000000000))
+  and (not expiresAt or (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))) then
   return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
 end
 
