@@ -11,7 +11,7 @@ import type { DbId, QueryKey } from "../../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../../domain/QueryRecord.ts"
 import { type Command, type CommandResult, type Listener, RedisStore } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
-import { validate, validateRenewal, type ValidCommand } from "../command.ts"
+import { validate, validateDb, validateKey, validateRenewal, type ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
 import * as Codec from "../scripts/codec.ts"
 import * as History from "../scripts/history.ts"
@@ -78,7 +78,9 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const connection = Connection.make(topology, commandTimeout, replicas)
   const subscriptions = yield* Subscriptions.make(topology, commandTimeout)
   const nextOperation = OperationIds.make()
-  const { announcesAll, keyCount, keysOf, parse, patternOf } = layout
+  const { announcesAll, keyCount, parse } = layout
+  const keysOf = (key: QueryKey) => Result.flatMap(validateKey(key), layout.keysOf)
+  const patternOf = (db: DbId) => Result.flatMap(validateDb(db), layout.patternOf)
   const loadAll = Effect.all({
     claim: connection.load(layout.scripts.claim, keyCount),
     conclude: connection.load(layout.scripts.conclude, keyCount),
@@ -188,7 +190,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const keys = (db: DbId) =>
     Stream.unwrap(Effect.map(Effect.fromResult(patternOf(db)), connection.find)).pipe(
       Stream.filterMap(parse),
-      Stream.mapError(storeError(`list the queries of ${db}`))
+      Stream.mapError(storeError(`list the queries of ${String(db)}`))
     )
 
   const history = Effect.fnUntraced(
