@@ -1,5 +1,5 @@
 /**
- * The queries themselves: something slow that leaves its result behind, and what fetches that.
+ * The work behind the queries: it computes and stores a result, and reads it.
  */
 import { Context, type Effect, Schema } from "effect"
 import type { QueryClaim } from "effect-query-state"

@@ -10,10 +10,10 @@ import { identity } from "effect/Function"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import type { LeaseLost, StillPending } from "../domain/QueryError.ts"
-import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import type * as QueryRecord from "../domain/QueryRecord.ts"
 import * as QueryState from "../domain/QueryState.ts"
+import type { Path } from "../domain/Transition.ts"
 import * as Trace from "./internal/trace.ts"
 import * as QueryStateMachine from "./QueryStateMachine.ts"
 import type * as QueryWait from "./QueryWait.ts"
@@ -65,9 +65,9 @@ export interface QueryFleet {
     options?: { readonly states?: ReadonlyArray<QueryState.Tag> | undefined }
   ) => Stream.Stream<QueryRecord.QueryRecord, RedisStoreError>
 
-  /** Triggers one event on many queries. There is one result for each key, in the order of the keys. */
+  /** Triggers an event, or a path of events, on many queries. There is one result for each key, in their order. */
   readonly triggerMany: (
-    event: QueryEvent,
+    event: Path,
     keys: Iterable<QueryKey>,
     options?: Omit<QueryStateMachine.TriggerOptions, "fence">
   ) => Effect.Effect<ReadonlyArray<Result.Result<CommandResult, RedisStoreError | LeaseLost>>>

@@ -12,11 +12,11 @@ import {
 } from "effect-query-state"
 import { readFileSync } from "node:fs"
 import { inject } from "vitest"
-import { Cli, run } from "../support/cli.ts"
+import { withAdmin } from "../support/flowMachine.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
 import * as RedisCluster from "../support/RedisCluster.ts"
 import * as RedisServer from "../support/RedisServer.ts"
-import { withAdmin } from "../support/shared.ts"
+import { Cli, run } from "./Cli.ts"
 
 const StoreLayer = Layer.suspend(() => RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }))
 const Environment = Layer.merge(Cli.layer, Layer.orDie(StoreLayer))

@@ -1,4 +1,4 @@
 import { RedisStoreFaults, RedisStoreMemory } from "effect-query-state"
-import { suite } from "../support/fleetConformance.ts"
+import { suite } from "../conformance/fleet.ts"
 
 suite("memory", RedisStoreFaults.layer(RedisStoreMemory.layer))

@@ -1,6 +1,6 @@
 import { Effect, Layer, Redacted } from "effect"
 import { RedisStoreFaults, RedisStoreFlowMachine } from "effect-query-state"
-import { suite } from "../support/fleetConformance.ts"
+import { suite } from "../conformance/fleet.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
 suite(

@@ -1,8 +1,8 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Redacted, Stream } from "effect"
 import { QueryFleet, QueryKey, RedisStoreFaults, RedisStoreLive } from "effect-query-state"
-import { suite } from "../support/fleetConformance.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import { suite } from "../conformance/fleet.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
 const storeAt = (url: string) => RedisStoreLive.layer({ url: Redacted.make(url) })

@@ -11,8 +11,16 @@ import {
   RedisStoreFlowMachine
 } from "effect-query-state"
 import { inject } from "vitest"
+import {
+  driveReference,
+  makeReference,
+  recordKey,
+  StandIn,
+  stateKey,
+  stored,
+  withAdmin
+} from "../support/flowMachine.ts"
 import { driveTo, freshKey, told } from "../support/queries.ts"
-import { driveReference, makeReference, recordKey, StandIn, stateKey, stored, withAdmin } from "../support/shared.ts"
 
 const SharedLayer = Layer.merge(
   RedisStoreFlowMachine.layer({ url: Redacted.make(inject("redisUrl")) }),

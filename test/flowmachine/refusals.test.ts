@@ -4,11 +4,11 @@ import { Config, ConfigProvider, Effect, Layer, Redacted, type Scope, Stream } f
 import { QueryKey, QueryState, RedisStore, type RedisStoreError, RedisStoreFlowMachine } from "effect-query-state"
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import { inject } from "vitest"
-import * as Hints from "../support/hints.ts"
+import { stateKey, stored, withAdmin } from "../support/flowMachine.ts"
+import * as Hints from "../support/Hints.ts"
 import { driveTo, freshKey, told } from "../support/queries.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
-import { stateKey, stored, withAdmin } from "../support/shared.ts"
 
 const url = Redacted.make(inject("redisUrl"))
 
@@ -145,7 +145,9 @@ it.live.each<[what: string, options: Omit<RedisOptions, "replyMapping">]>([
   ["in another database", { db: 3 }]
 ])("layerClient uses a client %s", ([, options]) =>
   Effect.gen(function*() {
-    const client = yield* acquireClient(() => new Redis(inject("redisUrl"), options))
+    const client = yield* acquireClient(() =>
+      new Redis(inject("redisUrl"), { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, ...options })
+    )
     const key = yield* freshKey
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore

@@ -9,12 +9,12 @@ import {
   RedisStoreFlowMachine,
   Transition
 } from "effect-query-state"
+import { recordKey, stateKey } from "../support/flowMachine.ts"
 import * as Proxy from "../support/Proxy.ts"
 import { driveTo, freshKey, told } from "../support/queries.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 import * as ReferenceMachine from "../support/ReferenceMachine.ts"
-import { recordKey, stateKey } from "../support/shared.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 

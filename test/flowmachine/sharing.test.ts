@@ -13,10 +13,6 @@ import {
   Transition
 } from "effect-query-state"
 import { inject } from "vitest"
-import * as Hints from "../support/hints.ts"
-import { driveTo, freshKey, told } from "../support/queries.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
-import * as RedisServer from "../support/RedisServer.ts"
 import {
   driveReference,
   makeReference,
@@ -26,7 +22,11 @@ import {
   stateKey,
   stored,
   withAdmin
-} from "../support/shared.ts"
+} from "../support/flowMachine.ts"
+import * as Hints from "../support/Hints.ts"
+import { driveTo, freshKey, told } from "../support/queries.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
+import * as RedisServer from "../support/RedisServer.ts"
 
 const url = Redacted.make(inject("redisUrl"))
 

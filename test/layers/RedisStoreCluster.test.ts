@@ -1,7 +1,7 @@
 import { Effect, Layer } from "effect"
 import { RedisStoreLive } from "effect-query-state"
+import { suite } from "../conformance/store.ts"
 import * as RedisCluster from "../support/RedisCluster.ts"
-import { suite } from "../support/storeConformance.ts"
 
 const ClusterLayer = Layer.unwrap(
   Effect.map(

@@ -1,8 +1,8 @@
 /** What every store does, where the Redis is shared with FlowMachine. */
 import { Effect, Layer, Redacted } from "effect"
 import { RedisStoreFlowMachine } from "effect-query-state"
+import { suite } from "../conformance/store.ts"
 import * as RedisServer from "../support/RedisServer.ts"
-import { suite } from "../support/storeConformance.ts"
 
 // A server each: the names of FlowMachine's keys are what they are, and some tests use the same ids each time.
 const storeOf = (dialect?: RedisStoreFlowMachine.Dialect) =>

@@ -2,7 +2,7 @@ import { Redacted } from "effect"
 import { RedisStoreLive } from "effect-query-state"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
-import { suite } from "../support/storeConformance.ts"
+import { suite } from "../conformance/store.ts"
 
 suite(
   "Redis",

@@ -2,8 +2,8 @@ import { assert, it } from "@effect/vitest"
 import { DateTime, Duration, Effect } from "effect"
 import { QueryRecord, QueryState, Reason, RedisStore, RedisStoreMemory } from "effect-query-state"
 import { TestClock } from "effect/testing"
+import { suite } from "../conformance/store.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
-import { suite } from "../support/storeConformance.ts"
 
 suite("memory", RedisStoreMemory.layer, { time: "TestClock" })
 

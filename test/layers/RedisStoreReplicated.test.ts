@@ -1,7 +1,7 @@
 import { Effect, Layer, Redacted } from "effect"
 import { RedisStoreLive } from "effect-query-state"
+import { suite } from "../conformance/store.ts"
 import * as Replicated from "../support/Replicated.ts"
-import { suite } from "../support/storeConformance.ts"
 
 const ReplicatedLayer = Layer.unwrap(
   Effect.map(

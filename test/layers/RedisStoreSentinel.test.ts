@@ -1,7 +1,7 @@
 import { Effect, Layer } from "effect"
 import { RedisStoreLive } from "effect-query-state"
+import { suite } from "../conformance/store.ts"
 import * as RedisSentinel from "../support/RedisSentinel.ts"
-import { suite } from "../support/storeConformance.ts"
 
 const SentinelLayer = Layer.unwrap(
   Effect.map(

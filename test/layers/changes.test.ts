@@ -3,12 +3,12 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Redacted, Scope } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
-import { suite } from "../support/changesConformance.ts"
-import * as Hints from "../support/hints.ts"
+import { suite } from "../conformance/changes.ts"
+import * as Hints from "../support/Hints.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
-import * as Subscribed from "../support/subscribed.ts"
+import * as Subscribed from "../support/ServerStats.ts"
 
 suite(
   "Redis",

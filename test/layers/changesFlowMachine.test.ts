@@ -1,6 +1,6 @@
 import { Effect, Layer, Redacted } from "effect"
 import { RedisStoreFlowMachine } from "effect-query-state"
-import { suite } from "../support/changesConformance.ts"
+import { suite } from "../conformance/changes.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
 suite(

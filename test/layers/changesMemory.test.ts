@@ -1,4 +1,4 @@
 import { RedisStoreMemory } from "effect-query-state"
-import { suite } from "../support/changesConformance.ts"
+import { suite } from "../conformance/changes.ts"
 
 suite("memory", RedisStoreMemory.layer, { excludeTestServices: false })

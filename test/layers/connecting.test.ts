@@ -2,7 +2,7 @@ import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Layer, Redacted, type Scope } from "effect"
 import { RedisStoreLive } from "effect-query-state"
 import { inject } from "vitest"
-import * as Peers from "../support/peers.ts"
+import * as Peers from "../support/FakeServers.ts"
 import { told } from "../support/queries.ts"
 
 /** Far longer than any of these attempts takes. */

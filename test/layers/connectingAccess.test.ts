@@ -2,9 +2,9 @@ import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted, Result, Schedule } from "effect"
 import { QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
-import * as Hints from "../support/hints.ts"
+import * as Hints from "../support/Hints.ts"
 import { driveTo, freshKey, told } from "../support/queries.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
 /** A server that asks everybody for a password but for the user `guest`, who may do nothing. */

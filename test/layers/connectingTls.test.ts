@@ -2,7 +2,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
 import { RedisStoreLive } from "effect-query-state"
 import * as Tls from "node:tls"
-import * as Peers from "../support/peers.ts"
+import * as Peers from "../support/FakeServers.ts"
 import { told } from "../support/queries.ts"
 
 /** Speaks TLS, and has no certificate to show: it refuses every handshake with an alert. */

@@ -11,9 +11,9 @@ import {
 import { TestClock } from "effect/testing"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
-import { length, suite } from "../support/memoryConformance.ts"
+import { length, suite } from "../conformance/boundedMemory.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 
 const prefix = `history-${randomUUID()}`
 const url = Redacted.make(inject("redisUrl"))

@@ -3,9 +3,9 @@ import { Config, ConfigProvider, Duration, Effect, Fiber, Layer, Redacted, Sched
 import { QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import { Redis, type RedisOptions } from "ioredis"
 import { inject } from "vitest"
-import * as Hints from "../support/hints.ts"
+import * as Hints from "../support/Hints.ts"
 import { driveTo, freshKey, told } from "../support/queries.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
 const url = Redacted.make(inject("redisUrl"))
@@ -126,12 +126,12 @@ type ClientOptions = Omit<RedisOptions, "replyMapping">
 /** A client of the program's own. */
 const ownClient = (options: ClientOptions, url = inject("redisUrl")) =>
   Effect.acquireRelease(
-    Effect.sync(() => new Redis(url, options)),
+    Effect.sync(() => new Redis(url, { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, ...options })),
     (client) => Effect.sync(() => client.disconnect())
   )
 
 it.live.each<[what: string, options: ClientOptions]>([
-  ["as it comes", {}],
+  ["with no other options than it has to have", {}],
   ["that is not connected yet", { lazyConnect: true }],
   ["that speaks RESP 2", { protocol: 2 }],
   ["that answers numbers as texts", { stringNumbers: true }],
@@ -163,6 +163,21 @@ it.live.each<[what: string, options: ClientOptions]>([
     }).pipe(Effect.provide(RedisStoreLive.layerClient(client)))
     assert.strictEqual(yield* Effect.promise(() => client.hget(`query-state:${idIn(key)}`, "s")), "completed")
   }))
+
+it.live.each<ClientOptions>([
+  { autoResendUnfulfilledCommands: true },
+  { maxRetriesPerRequest: 20 },
+  { maxRetriesPerRequest: null }
+])(
+  "layerClient refuses a client that sends commands again by itself, and says how to make it: %j",
+  (options) =>
+    Effect.gen(function*() {
+      const client = yield* ownClient(options)
+      const error = yield* Layer.build(RedisStoreLive.layerClient(client)).pipe(Effect.scoped, Effect.flip)
+      assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
+      assert.include(error.message, "autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
+    })
+)
 
 it.live("layerClient keeps to its client's prefix, and puts its own behind it", () =>
   Effect.gen(function*() {

@@ -15,7 +15,7 @@ import {
 import type { Redis } from "ioredis"
 import { inject } from "vitest"
 import { driveTo, freshKey, told } from "../support/queries.ts"
-import * as RedisAdmin from "../support/redisAdmin.ts"
+import * as RedisAdmin from "../support/RedisAdmin.ts"
 
 const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) })
 

@@ -10,7 +10,7 @@ class Servers extends Context.Service<Servers, Replicated.Replicated>()("test/re
   static readonly layer = Layer.effect(Servers, Replicated.acquire({ count: 2 }))
 }
 
-const storeWith = (replicas: RedisStoreLive.Replicas | undefined) =>
+const storeWith = (replicas: RedisStoreLive.ReplicaOptions | undefined) =>
   Layer.unwrap(
     Servers.useSync(({ primary: { server } }) => RedisStoreLive.layer({ url: Redacted.make(server.url), replicas }))
   )
@@ -204,7 +204,7 @@ it.live.each<[what: string, options: RedisStoreLive.StoreOptions, issue: string]
   ]),
   ...[0, -1, Infinity, Number.NaN, "2501 millis"].map((timeout): [string, RedisStoreLive.StoreOptions, string] => [
     `${timeout} for replicas`,
-    { replicas: { count: 1, timeout } as RedisStoreLive.Replicas },
+    { replicas: { count: 1, timeout } as RedisStoreLive.ReplicaOptions },
     "replicas.timeout must be longer than zero, and at most half of commandTimeout"
   ])
 ])("%s is invalid", ([, options, issue]) =>
@@ -219,12 +219,12 @@ it.live.each([
   { maxRetriesPerRequest: 20 },
   { maxRetriesPerRequest: null }
 ])(
-  "a client that sends commands again by itself cannot be told to wait for replicas: %j",
+  "the options of a client that sends commands again by itself are refused: %j",
   (redis) =>
     Effect.gen(function*() {
       const { hostname: host, port } = new URL(inject("redisUrl"))
       const error = yield* Layer.build(
-        RedisStoreLive.layer({ redis: { host, port: Number(port), ...redis }, replicas: { count: 1 } })
+        RedisStoreLive.layer({ redis: { host, port: Number(port), ...redis } })
       ).pipe(Effect.scoped, Effect.flip)
       assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
       assert.include(error.message, "autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")

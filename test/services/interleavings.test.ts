@@ -2,9 +2,9 @@
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Result } from "effect"
 import { QueryKey, type QueryRecord, QueryState, Reason, RedisStore } from "effect-query-state"
-import * as Explorer from "../support/Explorer.ts"
+import * as Explorer from "../support/explorer/Explorer.ts"
+import { assertTruthful } from "../support/explorer/invariants.ts"
 import { driveTo } from "../support/queries.ts"
-import { assertTruthful } from "../support/truth.ts"
 
 const key = QueryKey.makeUnsafe({ db: "warehouse", query: "daily-totals" })
 const lease = Duration.seconds(30)

@@ -2,11 +2,11 @@
 import { assert } from "@effect/vitest"
 import { Effect, Exit, Option } from "effect"
 import { QueryState } from "effect-query-state"
+import * as Owning from "../conformance/ClaimedWork.ts"
+import * as OwningClaim from "../conformance/claims.ts"
+import * as OwningOutcomes from "../conformance/outcomes.ts"
 import { inMemory } from "../support/inMemory.ts"
 import { outcomeOf } from "../support/outcome.ts"
-import * as Owning from "../support/owning.ts"
-import * as OwningClaim from "../support/owningClaim.ts"
-import * as OwningOutcomes from "../support/owningOutcomes.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 
 OwningOutcomes.suite(Owning.resetting)

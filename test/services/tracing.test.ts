@@ -13,7 +13,7 @@ import {
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { driveTo, freshKey } from "../support/queries.ts"
-import { make, parentOf } from "../support/spans.ts"
+import { make, parentOf } from "./Spans.ts"
 
 const stores: ReadonlyArray<readonly [name: string, layer: Layer.Layer<RedisStore.RedisStore, unknown>]> = [
   ["memory", RedisStoreMemory.layer],

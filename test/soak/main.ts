@@ -4,7 +4,7 @@
  */
 import { Clock, Deferred, Effect, Random } from "effect"
 import { parseArgs } from "node:util"
-import * as Chaos from "../support/Chaos.ts"
+import * as Chaos from "../support/chaos/Chaos.ts"
 import * as Processes from "./processes.ts"
 
 const { values } = parseArgs({

@@ -3,10 +3,10 @@ import { Deferred, Effect, Fiber, Schedule, Scope } from "effect"
 import { QueryKey, QueryStateMachine, RedisStore } from "effect-query-state"
 import { randomUUID } from "node:crypto"
 import { type Outcome, type Task, valueOf } from "../fixtures/workerProtocol.ts"
-import type { World } from "../support/Chaos.ts"
-import { aWhile, choose } from "../support/chaosFaults.ts"
-import * as Fleet from "../support/Fleet.ts"
-import { type Change, unlawful } from "../support/History.ts"
+import type { World } from "../support/chaos/Chaos.ts"
+import { aWhile, choose } from "../support/chaos/faults.ts"
+import { type Change, unlawful } from "../support/chaos/linearizability.ts"
+import * as Fleet from "../support/WorkerProcess.ts"
 
 export interface Report {
   /** How many times a process was told how a run ended. */

@@ -3,7 +3,7 @@
  */
 import { Effect, Schedule, type Scope } from "effect"
 import type { Redis } from "ioredis"
-import * as RedisAdmin from "./redisAdmin.ts"
+import * as RedisAdmin from "./RedisAdmin.ts"
 import * as RedisServer from "./RedisServer.ts"
 
 export interface Node {
@@ -55,7 +55,9 @@ export const acquire = (size = 3): Effect.Effect<RedisCluster, RedisServer.Redis
     yield* Effect.forEach(nodes, (node) => infoSays(node, `cluster_known_nodes:${nodes.length}`))
     yield* Effect.forEach(
       replicas,
-      ({ admin }, index) => Effect.promise(() => admin.cluster("REPLICATE", primaries[index]?.id ?? ""))
+      ({ admin }, index) =>
+        // Two servers that have just met do not know each other's name yet.
+        until(() => admin.cluster("REPLICATE", primaries[index]?.id ?? "").then(() => true, () => false))
     )
     yield* Effect.forEach(nodes, (node) => infoSays(node, "cluster_state:ok"))
     yield* Effect.forEach(

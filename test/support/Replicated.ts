@@ -3,7 +3,7 @@
  */
 import { Effect, Schedule, type Scope } from "effect"
 import type { Redis } from "ioredis"
-import * as RedisAdmin from "./redisAdmin.ts"
+import * as RedisAdmin from "./RedisAdmin.ts"
 import * as RedisServer from "./RedisServer.ts"
 
 export interface Node {

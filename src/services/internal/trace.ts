@@ -14,6 +14,7 @@ import type { StillPending } from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import * as Reason from "../../domain/Reason.ts"
+import * as Transition from "../../domain/Transition.ts"
 import type { Command, RedisStore } from "../RedisStore.ts"
 import { RedisStoreError } from "../RedisStoreError.ts"
 
@@ -87,7 +88,7 @@ const make = (store: Store): Store => {
   const compareAndSet = (key: QueryKey, command: Command) =>
     Effect.withFiber((fiber) => {
       if (!isTraced(fiber)) return store.compareAndSet(key, command)
-      const attributes = { ...attributesOf(key), "query_state.event": command.event }
+      const attributes = { ...attributesOf(key), "query_state.event": Transition.eventsOf(command.event).join(", ") }
       return inSpan("QueryStateMachine.trigger", { attributes }, (span) =>
         Effect.tap(store.compareAndSet(key, withTrace(command, fiber)), ({ changed, record }) =>
           Effect.sync(() => {

@@ -1,0 +1,194 @@
+/**
+ * What every `RedisStore` remembers beside the state of a query: the last transitions, and how far its work has come.
+ */
+import { assert, it } from "@effect/vitest"
+import { DateTime, Duration, Effect, Latch, type Layer } from "effect"
+import { type Progress, type QueryKey, QueryRecord, QueryState, Reason, RedisStore } from "effect-query-state"
+import { TestClock } from "effect/testing"
+import { deaf } from "../support/Hints.ts"
+import { driveTo, freshKey, told } from "../support/queries.ts"
+import type { Time } from "./store.ts"
+
+/** How many transitions the layer that is given to the suite has to keep. */
+export const length = 4
+
+const lease = Duration.hours(1)
+const shortLease = Duration.millis(25)
+
+const halfDone: Progress.Progress = { done: 6, total: 12, note: "joining" }
+
+const invalid: ReadonlyArray<readonly [what: string, progress: Progress.Progress]> = [
+  ["negative", { done: -1 }],
+  ["not a number", { done: Number.NaN }],
+  ["without end", { done: 1, total: Number.POSITIVE_INFINITY }]
+]
+
+/** Runs the suite against a store that keeps the last `length` transitions, and whose leases are driven by `time`. */
+export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, unknown>, time: Time) => {
+  const waitUntilLapsed = (key: QueryKey.QueryKey) =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const pass = time === "TestClock" ? TestClock.adjust("5 millis") : Effect.sleep("5 millis")
+      return yield* Effect.repeat(Effect.andThen(pass, store.read(key)), {
+        until: ({ state }) => QueryState.isDeterminate(state)
+      })
+    })
+
+  it.layer(layer, { excludeTestServices: time === "real", timeout: "30 seconds" })(`RedisStore (${name})`, (it) => {
+    it.effect("the history of a query has each transition, oldest first, with what there is to say of it", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        assert.deepStrictEqual(yield* store.history(key), [])
+        const reason = Reason.requested({ by: "ada", note: "wrong year" })
+        const queued = yield* store.compareAndSet(key, { event: "Queue" })
+        const executing = yield* store.compareAndSet(key, { event: "Execute", holder: "worker 1", lease })
+        const cancelled = yield* store.compareAndSet(key, { event: "Cancel", reason })
+        const entryOf = ({ record }: RedisStore.CommandResult) => ({
+          at: record.changedAt ?? assert.fail("a record that was changed tells when"),
+          version: record.version
+        })
+        assert.deepStrictEqual(yield* store.history(key), [
+          { ...entryOf(queued), event: "Queue", from: "Known", to: "Queued" },
+          { ...entryOf(executing), event: "Execute", from: "Queued", to: "Executing", holder: "worker 1" },
+          { ...entryOf(cancelled), event: "Cancel", from: "Executing", to: "Cancelled", holder: "worker 1", reason }
+        ])
+      }))
+
+    it.effect("the history holds the last transitions, and no more", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const versions: Array<number> = []
+        for (const event of ["Queue", "Execute", "Finish", "Reset", "FinishReset", "Queue"] as const) {
+          versions.push((yield* store.compareAndSet(key, { event })).record.version)
+        }
+        assert.deepStrictEqual((yield* store.history(key)).map(({ version }) => version), versions.slice(-length))
+      }))
+
+    it.effect("what changes nothing leaves no entry, and each query has a history of its own", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const { record } = yield* store.compareAndSet(key, { event: "Queue", holder: "worker 1", lease })
+        const before = yield* store.history(key)
+        yield* store.compareAndSet(key, { event: "Finish" })
+        yield* store.renew(key, record.version, lease)
+        yield* Effect.flip(store.compareAndSet(key, { event: "Execute", fence: record.version - 1 }))
+        yield* driveTo(yield* freshKey, "Completed")
+        assert.deepStrictEqual(yield* store.history(key), before)
+      }))
+
+    it.effect("a lapse is in the history, whoever was the first to see it", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        yield* store.compareAndSet(key, { event: "Queue" })
+        yield* store.compareAndSet(key, { event: "Execute", holder: "worker 1", lease: shortLease })
+        const { changedAt = assert.fail(), version } = yield* waitUntilLapsed(key)
+        assert.deepStrictEqual((yield* store.history(key)).at(-1), {
+          at: changedAt,
+          version,
+          event: "Error",
+          from: "Executing",
+          to: "Errored",
+          holder: "worker 1",
+          reason: Reason.leaseExpired("worker 1")
+        })
+      }))
+
+    it.effect("the reader of a history is the first to see a lapse, if nobody else was", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        yield* store.compareAndSet(key, { event: "Queue", lease: shortLease })
+        const witness = yield* freshKey
+        yield* store.compareAndSet(witness, { event: "Queue", lease: shortLease })
+        yield* waitUntilLapsed(witness)
+        assert.deepStrictEqual((yield* store.history(key)).map(({ to }) => to), ["Queued", "Cancelled"])
+      }))
+
+    it.effect("progress is seen, moves nothing, and is gone when the query moves on", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const claimed = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
+        const reported = yield* store.renew(key, claimed.version, lease, halfDone)
+        assert.deepStrictEqual(reported, { ...claimed, state: reported.state, progress: halfDone })
+        assert.deepStrictEqual(yield* store.read(key), reported)
+        // A renewal that has nothing to tell leaves what was told.
+        assert.deepStrictEqual((yield* store.renew(key, claimed.version, lease)).progress, halfDone)
+        const { record } = yield* store.compareAndSet(key, { event: "Finish", fence: claimed.version })
+        assert.isFalse("progress" in record)
+        assert.deepStrictEqual(yield* store.read(key), record)
+      }))
+
+    it.effect("progress is told of to those who listen for it, and to nobody as a change", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const { version } = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
+        const heard = yield* Latch.make()
+        const hints: Array<number> = []
+        yield* store.changes(key, {
+          onHint: (version) => hints.push(version),
+          onRead: () => {},
+          onProgress: () => heard.openUnsafe()
+        })
+        yield* store.changes(key, { ...deaf })
+        yield* store.renew(key, version, lease, halfDone)
+        yield* heard.await
+        assert.deepStrictEqual(hints, [])
+      }))
+
+    it.effect("nobody reports progress on a claim that is not held", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const before = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
+        const error = yield* Effect.flip(store.renew(key, before.version - 1, lease, halfDone))
+        assert.strictEqual(error._tag, "LeaseLost")
+        assert.deepStrictEqual(yield* store.read(key), before)
+      }))
+
+    for (const [what, progress] of invalid) {
+      it.effect(`progress that is ${what} is invalid, and nothing is written`, () =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          const before = yield* driveTo(key, "Executing", { lease })
+          const error = told(yield* Effect.flip(store.renew(key, before.version, lease, progress)))
+          assert.strictEqual(error["_tag"], "InvalidInput")
+          assert.deepStrictEqual(yield* store.read(key), before)
+        }))
+    }
+
+    it.effect("the span of a claim stays with the query until it is claimed again", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        yield* store.compareAndSet(key, { event: "Queue" })
+        const { record: { version } } = yield* store.compareAndSet(key, { event: "Execute", traceparent, lease })
+        assert.strictEqual((yield* store.read(key)).traceparent, traceparent)
+        const finished = yield* store.compareAndSet(key, { event: "Finish", fence: version })
+        assert.strictEqual(finished.record.traceparent, traceparent)
+        const reset = yield* store.compareAndSet(key, { event: "Reset" })
+        assert.deepStrictEqual(reset.record, {
+          ...QueryRecord.absent(key),
+          state: QueryState.make("Resetting"),
+          version: reset.record.version,
+          changedAt: reset.record.changedAt ?? DateTime.makeUnsafe(0)
+        })
+      }))
+
+    it.effect("a span that is not written as W3C Trace Context has it is invalid", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const error = told(yield* Effect.flip(store.compareAndSet(key, { event: "Queue", traceparent: "b3" })))
+        assert.strictEqual(error["_tag"], "InvalidInput")
+        assert.deepStrictEqual(yield* store.read(key), QueryRecord.absent(key))
+      }))
+  })
+}

@@ -1,0 +1,122 @@
+/**
+ * What the subscriptions of every `RedisStore` do, whatever notifications arrive on. Each store's test file calls `suite`.
+ */
+import { assert, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, type Layer, Scope } from "effect"
+import { type QueryKey, type QueryRecord, RedisStore } from "effect-query-state"
+import * as Hints from "../support/Hints.ts"
+import { driveTo, freshKey } from "../support/queries.ts"
+
+const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
+
+/** Moves a query on by its next step of a life, and answers the record. */
+const moveOn = Effect.fnUntraced(function*(key: QueryKey.QueryKey) {
+  const store = yield* RedisStore.RedisStore
+  for (const event of life) {
+    const { changed, record } = yield* store.compareAndSet(key, { event })
+    if (changed) return record
+  }
+  return yield* Effect.die("A query that can be moved on by nothing")
+})
+
+/** The hints up to that at a record, which is known to come. */
+const hintsUntil = Effect.fnUntraced(function*(changes: Hints.Hints, { version }: QueryRecord.QueryRecord) {
+  const hints: Array<number> = []
+  while (hints.at(-1) !== version) hints.push(yield* changes.next)
+  return hints
+})
+
+export const suite = (
+  name: string,
+  layer: Layer.Layer<RedisStore.RedisStore, unknown>,
+  { announcesAll = true, excludeTestServices }: {
+    readonly excludeTestServices: boolean
+    /** False where others move queries without telling; what is moved through the store is told in any case. */
+    readonly announcesAll?: boolean
+  }
+) =>
+  it.layer(layer, { excludeTestServices, timeout: "30 seconds" })(`RedisStore.changes (${name})`, (it) => {
+    it.effect("each change that is made once the subscription has returned is hinted at, with its version", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        for (let round = 0; round < 25; round++) {
+          yield* Effect.scoped(Effect.gen(function*() {
+            const changes = yield* Hints.subscribe(key)
+            assert.strictEqual(changes.announcesAll, announcesAll)
+            for (let step = 0; step < 3; step++) {
+              const { version } = yield* moveOn(key)
+              assert.strictEqual(yield* changes.next, version)
+            }
+          }))
+        }
+      }))
+
+    it.effect("a hint wakes whoever waits for it already", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const changes = yield* Hints.subscribe(key)
+        const waiting = yield* Effect.forkChild(changes.next, { startImmediately: true })
+        const { version } = yield* moveOn(key)
+        assert.strictEqual(yield* Fiber.join(waiting), version)
+      }))
+
+    it.effect("who was interrupted while it waited for a hint has taken none", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const changes = yield* Hints.subscribe(key)
+        yield* Fiber.interrupt(yield* Effect.forkChild(changes.next, { startImmediately: true }))
+        const { version } = yield* moveOn(key)
+        assert.strictEqual(yield* changes.next, version)
+      }))
+
+    it.effect("what changes nothing is not hinted at: a command that is refused, a renewal", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const { version } = yield* driveTo(key, "Executing", { lease: "1 hour" })
+        const changes = yield* Hints.subscribe(key)
+        yield* store.compareAndSet(key, { event: "Queue" })
+        yield* store.compareAndSet(key, { event: "Finish" })
+        yield* Effect.exit(store.compareAndSet(key, { event: "Finish", fence: version - 1 }))
+        yield* store.renew(key, version, "2 hours")
+        const { record } = yield* store.compareAndSet(key, { event: "Cancel" })
+        assert.deepStrictEqual(yield* hintsUntil(changes, record), [record.version])
+      }))
+
+    it.effect("nobody hears of other queries", () =>
+      Effect.gen(function*() {
+        const [key, other] = yield* Effect.all([freshKey, freshKey])
+        const changes = yield* Hints.subscribe(key)
+        const otherChanges = yield* Hints.subscribe(other)
+        yield* hintsUntil(otherChanges, yield* moveOn(other))
+        const record = yield* moveOn(key)
+        assert.deepStrictEqual(yield* hintsUntil(changes, record), [record.version])
+      }))
+
+    it.effect("who leaves takes nothing from those who stay, and may come back", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const stays = yield* Hints.subscribe(key)
+        for (let round = 0; round < 10; round++) {
+          const scope = yield* Scope.make()
+          yield* Scope.provide(Hints.subscribe(key), scope)
+          yield* Scope.close(scope, Exit.void)
+          const returns = yield* Hints.subscribe(key)
+          const record = yield* moveOn(key)
+          yield* hintsUntil(stays, record)
+          yield* hintsUntil(returns, record)
+        }
+      }))
+
+    it.effect("who comes back when all had left hears of each change from then on", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        for (let round = 0; round < 50; round++) {
+          yield* Effect.scoped(Hints.subscribe(key))
+          yield* Effect.scoped(Effect.gen(function*() {
+            const changes = yield* Hints.subscribe(key)
+            yield* hintsUntil(changes, yield* moveOn(key))
+          }))
+        }
+      }))
+  })

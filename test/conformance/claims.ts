@@ -1,0 +1,271 @@
+/**
+ * How the claim on owned work is kept, and given up before anybody else can have it.
+ */
+import { assert } from "@effect/vitest"
+import { type Duration, Effect } from "effect"
+import { QueryError, QueryState, Reason, RedisStoreError, RedisStoreFaults } from "effect-query-state"
+import { inMemory } from "../support/inMemory.ts"
+import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { failedWith, outcomeOf } from "../support/outcome.ts"
+import { queryThatIs } from "../support/timedQuery.ts"
+import type * as Timeline from "../support/Timeline.ts"
+import type { Owning } from "./ClaimedWork.ts"
+
+const hang = { _tag: "Hang" } as const
+const fail = { _tag: "Fail", reason: new RedisStoreError.ConnectionLost({}) } as const
+const failAfter = { _tag: "FailAfter", reason: new RedisStoreError.ConnectionLost({}) } as const
+const delay = (duration: Duration.Input) => ({ _tag: "Delay", duration }) as const
+
+type Faults = (nth: number) => RedisStoreFaults.Fault | undefined
+
+const renewals = (...times: ReadonlyArray<number>): ReadonlyArray<Timeline.Entry> =>
+  times.map((time) => [time, "renew"])
+
+const every = (step: number, from: number, to: number) =>
+  Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, index) => from + index * step)
+
+// The lease is nine seconds, so that a third and a ninth of it are whole, and a tenth of it is left unused.
+const holder = "A"
+const lease = "9 seconds"
+
+export const suite = (owning: Owning): void => {
+  const { claims, during, failure, from: [from = "Known"], name, own, success } = owning
+
+  /** Something goes wrong with the claim, the subscription, the nth renewal or the record of a success. */
+  const choose = (
+    faults: {
+      readonly claim?: RedisStoreFaults.Fault
+      readonly changes?: RedisStoreFaults.Fault
+      readonly renew?: Faults
+      readonly success?: RedisStoreFaults.Fault
+    }
+  ): Timeline.Choose =>
+  (call, nth) => {
+    if (call.operation === "renew") return faults.renew?.(nth)
+    if (call.operation === "changes") return faults.changes
+    if (call.operation !== "compareAndSet") return undefined
+    return call.command.event === claims
+      ? faults.claim
+      : call.command.event === success.event
+      ? faults.success
+      : undefined
+  }
+
+  inMemory(
+    `${name}: the claim is renewed once it is watched, and every third of its lease, for as long as the work takes`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(from)
+        const { atMillis, exit } = yield* timeline.run(own(query)(() => Effect.sleep("295 seconds")))
+        assert.deepStrictEqual(timeline.only(claims, "renew", success.event), [
+          [0, claims],
+          ...renewals(...every(10_000, 0, 290_000)),
+          [295_000, success.event]
+        ])
+        assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
+        assert.strictEqual(atMillis, 295_000)
+      })
+  )
+
+  for (const changes of [hang, fail]) {
+    inMemory(
+      `${name}: a subscription that is answered with ${changes._tag} keeps nobody from renewing`,
+      () =>
+        Effect.gen(function*() {
+          const { query, timeline } = yield* queryThatIs(from, { choose: choose({ changes }) })
+          const { exit } = yield* timeline.run(own(query)(() => Effect.sleep("20 seconds"), { lease }))
+          assert.deepStrictEqual(
+            timeline.only("renew"),
+            renewals(...every(3_000, changes === hang ? 3_000 : 0, 18_000))
+          )
+          assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
+        })
+    )
+  }
+
+  inMemory(
+    `${name}: a renewal that fails is tried again after a ninth of the lease, and the work goes on`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(from, {
+          choose: choose({ renew: (nth) => nth === 2 || nth === 3 ? fail : nth === 6 ? failAfter : undefined })
+        })
+        const { exit } = yield* timeline.run(own(query)(() => Effect.sleep("20 seconds"), { lease }))
+        assert.deepStrictEqual(
+          timeline.only("renew"),
+          renewals(0, 3_000, 4_000, 5_000, 8_000, 11_000, 12_000, 15_000, 18_000)
+        )
+        assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
+      })
+  )
+
+  inMemory(
+    `${name}: the claim is kept until the outcome is on record, however long that takes`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(from, { choose: choose({ success: delay("1 minute") }) })
+        const { atMillis, exit } = yield* timeline.run(own(query)(() => Effect.sleep("5 seconds"), { lease }))
+        assert.deepStrictEqual(timeline.only("renew"), renewals(...every(3_000, 0, 63_000)))
+        assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
+        assert.strictEqual(atMillis, 65_000)
+      })
+  )
+
+  inMemory(
+    `${name}: a renewal that is on its way when the work ends is not waited for, and takes nothing away`,
+    () =>
+      Effect.gen(function*() {
+        for (const fault of [hang, delay("2 seconds")]) {
+          const { query, timeline } = yield* queryThatIs(from, {
+            choose: choose({ renew: (nth) => nth === 2 ? fault : undefined })
+          })
+          const { atMillis, exit } = yield* timeline.run(own(query)(() => Effect.sleep("4 seconds"), { lease }))
+          assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
+          assert.strictEqual(atMillis, 4_000)
+        }
+      })
+  )
+
+  // How long after which renewal was sent is what counts: the first is sent at 0, the second after 3 seconds.
+  const givenUp: ReadonlyArray<
+    readonly [what: string, renew: Faults, atMillis: number, renewed: ReadonlyArray<number>]
+  > = [
+    ["no renewal is answered", () => hang, 8_100, [0]],
+    ["renewals are not answered any more", (nth) => nth >= 3 ? hang : undefined, 11_100, [0, 3_000, 6_000]],
+    ["every renewal fails", () => fail, 8_100, every(1_000, 0, 8_000)],
+    [
+      "renewals fail from some time on",
+      (nth) => nth >= 3 ? fail : undefined,
+      11_100,
+      [0, 3_000, ...every(1_000, 6_000, 11_000)]
+    ],
+    ["renewals happen, and no answer comes", (nth) => nth >= 3 ? failAfter : undefined, 11_100, [
+      0,
+      3_000,
+      ...every(1_000, 6_000, 11_000)
+    ]],
+    [
+      "the last renewal that was answered took its time",
+      (nth) => nth === 2 ? delay("2 seconds") : nth > 2 ? hang : undefined,
+      11_100,
+      [0, 3_000, 8_000]
+    ],
+    ["a renewal takes as long as the claim is good for", (nth) => nth > 1 ? delay("8100 millis") : undefined, 8_100, [
+      0,
+      3_000
+    ]]
+  ]
+
+  for (const [what, renew, atMillis, renewed] of givenUp) {
+    inMemory(
+      `${name}: where ${what}, the work is interrupted while the claim still holds`,
+      () =>
+        Effect.gen(function*() {
+          const { query, timeline } = yield* queryThatIs(from, { choose: choose({ renew }) })
+          const states: Array<QueryState.QueryState> = []
+          const work = Effect.never.pipe(
+            Effect.onInterrupt(() =>
+              query.currentState.pipe(
+                Effect.map((state) => states.push(state)),
+                Effect.orDie,
+                Effect.andThen(timeline.note("interrupted"))
+              )
+            )
+          )
+          const owned = yield* timeline.at(0, own(query)(() => work, { holder, lease }))
+          yield* timeline.until("1 millis")
+          const record = yield* query.record
+          yield* timeline.until("1 minute")
+          assert.deepStrictEqual(timeline.only("renew", "interrupted"), [...renewals(...renewed), [
+            atMillis,
+            "interrupted"
+          ]])
+          assert.deepStrictEqual(states.map(({ _tag }) => _tag), [during])
+          const exit = owned.pollUnsafe() ?? assert.fail("it has not ended")
+          assert.deepStrictEqual(
+            outcomeOf(exit),
+            failedWith(new QueryError.LeaseLost({ fence: record.version, record }))
+          )
+          assert.deepStrictEqual(
+            yield* query.currentState,
+            QueryState.make(failure.to, { reason: Reason.leaseExpired(holder) })
+          )
+        })
+    )
+  }
+
+  inMemory(
+    `${name}: a claim counts from before it was sent, however long its answer takes`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(from, {
+          choose: choose({ claim: delay("2 seconds"), renew: () => hang })
+        })
+        const work = Effect.ensuring(Effect.andThen(timeline.note("began"), Effect.never), timeline.note("ended"))
+        yield* timeline.at(0, own(query)(() => work, { lease }))
+        yield* timeline.until("1 minute")
+        assert.deepStrictEqual(timeline.only("began", "ended"), [[2_000, "began"], [8_100, "ended"]])
+      })
+  )
+
+  inMemory(
+    `${name}: a claim whose answer took too long is not trusted at all, and lapses by itself`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(from, { choose: choose({ claim: delay("8100 millis") }) })
+        const owned = yield* timeline.at(0, own(query)(() => Effect.never, { holder, lease }))
+        yield* timeline.until("8100 millis")
+        const record = yield* query.record
+        assert.strictEqual(record.state._tag, during)
+        assert.deepStrictEqual(
+          outcomeOf(owned.pollUnsafe() ?? assert.fail("it has not ended")),
+          failedWith(new QueryError.LeaseLost({ fence: record.version, record }))
+        )
+        yield* timeline.until("17100 millis")
+        assert.deepStrictEqual(
+          yield* query.currentState,
+          QueryState.make(failure.to, { reason: Reason.leaseExpired(holder) })
+        )
+      })
+  )
+
+  inMemory(
+    `${name}: work that cannot be interrupted writes nothing when it ends after its lease, whatever others did`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(from, { choose: choose({ renew: () => hang }) })
+        const zombie = yield* timeline.at(
+          0,
+          own(query)(() => Effect.uninterruptible(Effect.sleep("20 seconds")), { lease })
+        )
+        yield* timeline.at("10 seconds", Effect.all([query.reset, query.finishResetting, query.enqueue, query.execute]))
+        yield* timeline.at("15 seconds", query.finish)
+        yield* timeline.until("16 seconds")
+        const { state, version } = yield* query.record
+        assert.deepStrictEqual(state, QueryState.completed)
+        yield* timeline.until("1 minute")
+        const exit = zombie.pollUnsafe() ?? assert.fail("it has not ended")
+        assert.strictEqual(exit._tag === "Failure" && exit.cause.reasons[0]?._tag, "Fail")
+        assert.strictEqual((yield* query.record).version, version)
+      })
+  )
+
+  inMemory(
+    `${name}: a claim that is given up leaves nothing behind`,
+    () =>
+      countingSubscriptions((open) =>
+        Effect.gen(function*() {
+          const { query, timeline } = yield* queryThatIs(from, { choose: choose({ renew: () => hang }) })
+          const owned = yield* timeline.at(0, own(query)(() => Effect.never, { lease }))
+          yield* timeline.until("8 seconds")
+          assert.strictEqual(yield* open, 1)
+          yield* timeline.until("8100 millis")
+          assert.isDefined(owned.pollUnsafe())
+          assert.strictEqual(yield* open, 0)
+          const calls = timeline.entries.length
+          yield* timeline.until("1 day")
+          assert.strictEqual(timeline.entries.length, calls)
+        })
+      )
+  )
+}

@@ -1,0 +1,333 @@
+/**
+ * What owned work comes to: what is recorded, what the caller is told, and in which order.
+ */
+import { assert } from "@effect/vitest"
+import { DateTime, Duration, Effect, Exit, Fiber, Schema } from "effect"
+import { QueryError, QueryState, Reason, RedisStoreError, type RedisStoreFaults } from "effect-query-state"
+import { hostname } from "node:os"
+import { inMemory } from "../support/inMemory.ts"
+import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { failedWith, type Failing, outcomeOf } from "../support/outcome.ts"
+import { queryThatIs } from "../support/timedQuery.ts"
+import type * as Timeline from "../support/Timeline.ts"
+import type { Owning } from "./ClaimedWork.ts"
+
+class WorkFailed extends Schema.TaggedError<WorkFailed>()("WorkFailed", { table: Schema.String }) {
+  override get message(): string {
+    return `no table ${this.table}`
+  }
+}
+
+const workFailed = new WorkFailed({ table: "totals" })
+const unavailable = new RedisStoreError.Unavailable({})
+
+/** Work that takes five seconds, and two more to clean up, both of which show on the timeline. */
+const work = <A = void, E = never>(timeline: Timeline.Timeline, end: Effect.Effect<A, E>) =>
+  Effect.sleep("5 seconds").pipe(
+    Effect.andThen(timeline.note("worked")),
+    Effect.andThen(end),
+    Effect.ensuring(Effect.andThen(Effect.sleep("2 seconds"), timeline.note("cleaned up")))
+  )
+
+const shown = (timeline: Timeline.Timeline) =>
+  timeline.only("worked", "cleaned up", "Finish", "FinishReset", "Error", "Cancel", "told")
+
+/** Lets something go wrong with the command that records the outcome. */
+const onSettling =
+  ({ failure, interruption, success }: Owning, fault: RedisStoreFaults.Fault): Timeline.Choose => (call) =>
+    call.operation === "compareAndSet" &&
+      [failure.event, interruption.event, success.event].some((event) => event === call.command.event)
+      ? fault
+      : undefined
+
+/** A state without the detail of its reason, which is text with places in the code. */
+const withoutDetail = (state: QueryState.QueryState) => {
+  if (!("reason" in state) || state.reason._tag !== "Failed") return state
+  const { error, message } = state.reason
+  return QueryState.make(state._tag, { reason: Reason.failed({ error, message }) })
+}
+
+const tell = (timeline: Timeline.Timeline) => Effect.onExit(() => timeline.note("told"))
+
+export const suite = (owning: Owning): void => {
+  const { claims, during, failure, from: [from = "Known"], interruption, name, own, success } = owning
+
+  inMemory(
+    `${name}: work that succeeds makes the query ${success.to}, and gives its value`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(from)
+        const { atMillis, exit } = yield* timeline.run(own(query)(() => work(timeline, Effect.succeed(42))))
+        assert.deepStrictEqual(shown(timeline), [[5_000, "worked"], [7_000, "cleaned up"], [7_000, success.event]])
+        assert.strictEqual(atMillis, 7_000)
+        assert.deepStrictEqual(outcomeOf(exit), { succeeded: 42 })
+      })
+  )
+
+  const endings: ReadonlyArray<readonly [how: string, end: Effect.Effect<never, WorkFailed>, Owning["failure"]]> = [
+    ["fails", Effect.fail(workFailed), failure],
+    ["dies", Effect.die("no disk"), failure],
+    ["interrupts itself", Effect.interrupt, interruption]
+  ]
+
+  for (const [how, end, { event, to }] of endings) {
+    inMemory(
+      `${name}: work that ${how} makes the query ${to} with its cause, and ends in the same way`,
+      () =>
+        Effect.gen(function*() {
+          const { query, timeline } = yield* queryThatIs(from)
+          const { atMillis, exit } = yield* timeline.run(own(query)(() => work(timeline, end)))
+          assert.deepStrictEqual(shown(timeline), [[5_000, "worked"], [7_000, "cleaned up"], [7_000, event]])
+          assert.strictEqual(atMillis, 7_000)
+          const expected = yield* Effect.exit(end)
+          assert.deepStrictEqual(outcomeOf(exit), outcomeOf(expected))
+          const reason = expected._tag === "Failure" ? Reason.fromCause(expected.cause) : Reason.unrecorded
+          assert.deepStrictEqual(
+            withoutDetail(yield* query.currentState),
+            withoutDetail(QueryState.make(to, { reason }))
+          )
+        })
+    )
+  }
+
+  inMemory(
+    `${name}: what is recorded of a failure names the error, its message and where it came from`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(from)
+        yield* timeline.run(own(query)(() => Effect.fail(workFailed)))
+        const state = yield* query.currentState
+        if (!("reason" in state) || state.reason._tag !== "Failed") return assert.fail(`it is ${state._tag}`)
+        const { detail = "", ...reason } = state.reason
+        assert.deepStrictEqual<object>(reason, { _tag: "Failed", error: "WorkFailed", message: "no table totals" })
+        assert.include(detail, "WorkFailed: no table totals\n    at ")
+      })
+  )
+
+  inMemory(`${name}: work that cannot even be begun is work that died`, () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs(from)
+      const { exit } = yield* timeline.run(
+        own(query)((): Effect.Effect<void> => {
+          throw new Error("no plan")
+        })
+      )
+      assert.deepStrictEqual(outcomeOf(exit), [{ died: { message: "no plan" } }])
+      assert.deepStrictEqual(
+        withoutDetail(yield* query.currentState),
+        QueryState.make(failure.to, { reason: Reason.failed({ error: "Error", message: "no plan" }) })
+      )
+    }))
+
+  inMemory(
+    `${name}: when the caller is interrupted, the query is ${interruption.to} before the interruption goes on`,
+    () =>
+      Effect.gen(function*() {
+        const delay = { _tag: "Delay", duration: "4 seconds" } as const
+        const { query, timeline } = yield* queryThatIs(from, { choose: onSettling(owning, delay) })
+        const fiber = yield* timeline.at(0, own(query)(() => work(timeline, Effect.void)))
+        const interrupting = yield* timeline.at(
+          "3 seconds",
+          Fiber.interrupt(fiber).pipe(tell(timeline), Effect.andThen(query.currentState))
+        )
+        yield* timeline.until("1 minute")
+        assert.deepStrictEqual(
+          shown(timeline),
+          [[5_000, "cleaned up"], [5_000, interruption.event], [9_000, "told"]]
+        )
+        assert.deepStrictEqual(
+          yield* Fiber.join(interrupting),
+          QueryState.make(interruption.to, { reason: Reason.interrupted })
+        )
+        assert.deepStrictEqual(outcomeOf(yield* Fiber.await(fiber)), ["interrupted"])
+      })
+  )
+
+  inMemory(
+    `${name}: a caller who is interrupted before the claim is answered does no work, and claims nothing for long`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(from, {
+          choose: (call) =>
+            call.operation === "compareAndSet" && call.command.event === claims
+              ? { _tag: "Delay", duration: "4 seconds" }
+              : undefined
+        })
+        const fiber = yield* timeline.at(0, own(query)(() => work(timeline, Effect.void)))
+        yield* timeline.at("2 seconds", Fiber.interrupt(fiber).pipe(tell(timeline)))
+        yield* timeline.until("1 minute")
+        assert.deepStrictEqual(shown(timeline), [[4_000, interruption.event], [4_000, "told"]])
+        assert.deepStrictEqual(
+          yield* query.currentState,
+          QueryState.make(interruption.to, { reason: Reason.interrupted })
+        )
+      })
+  )
+
+  inMemory(
+    `${name}: the claim is kept for as long as interrupted work takes to clean up`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs(from)
+        const fiber = yield* timeline.at(
+          0,
+          own(query)(() => Effect.ensuring(Effect.never, Effect.sleep("2 minutes")), { lease: "9 seconds" })
+        )
+        yield* timeline.at("5 seconds", Fiber.interrupt(fiber).pipe(tell(timeline)))
+        yield* timeline.until("10 minutes")
+        assert.deepStrictEqual(shown(timeline), [[125_000, interruption.event], [125_000, "told"]])
+        assert.deepStrictEqual(
+          yield* query.currentState,
+          QueryState.make(interruption.to, { reason: Reason.interrupted })
+        )
+      })
+  )
+
+  const claimings = [
+    [{}, `${hostname()}:${process.pid}`, Duration.seconds(30)],
+    [{ holder: "worker 1", lease: "2 minutes" }, "worker 1", Duration.minutes(2)]
+  ] as const
+
+  for (const [options, holder, lease] of claimings) {
+    inMemory(
+      `${name}: work is handed the claim that is on record, under options of ${JSON.stringify(options)}`,
+      () =>
+        Effect.gen(function*() {
+          const { query, timeline } = yield* queryThatIs(from)
+          const { exit } = yield* timeline.run(
+            own(query)((claim) => Effect.map(query.record, (record) => ({ claim, record })), options)
+          )
+          if (exit._tag === "Failure") return assert.fail(String(exit.cause))
+          const { record: { changedAt = DateTime.makeUnsafe(0), state, version } } = exit.value
+          const claim = { fence: version, holder, expiresAt: DateTime.addDuration(changedAt, lease) }
+          const { report: _, ...handed } = exit.value.claim
+          assert.deepStrictEqual(handed, claim)
+          assert.deepStrictEqual(state, QueryState.make(during, { claim }))
+        })
+    )
+  }
+
+  for (const tag of QueryState.tags.filter((tag) => !owning.from.includes(tag))) {
+    inMemory(`${name}: a query that is ${tag} is left alone, and no work is done`, () =>
+      Effect.gen(function*() {
+        const { query, record, timeline } = yield* queryThatIs(tag)
+        const { atMillis, exit } = yield* timeline.run(own(query)(() => timeline.note("worked")))
+        assert.strictEqual(atMillis, 0)
+        assert.deepStrictEqual(timeline.entries, [[0, claims]])
+        assert.deepStrictEqual(
+          outcomeOf(exit),
+          failedWith(new QueryError.IllegalTransition({ from: tag, event: claims, acceptedIn: owning.from, record }))
+        )
+        assert.deepStrictEqual(yield* query.record, record)
+      }))
+  }
+
+  const invalid = [
+    { lease: 0 },
+    { lease: -1 },
+    { lease: Duration.infinity },
+    { lease: Number.NaN },
+    { holder: "" },
+    { holder: "h".repeat(257) },
+    { holder: "worker \ud800" }
+  ]
+
+  inMemory(`${name}: an invalid lease or holder is told before anything happens`, () =>
+    Effect.gen(function*() {
+      for (const options of invalid) {
+        const { key, query, record, timeline } = yield* queryThatIs(from)
+        const { exit } = yield* timeline.run(own(query)(() => timeline.note("worked"), options))
+        const [failed] = exit._tag === "Failure" ? exit.cause.reasons : []
+        const error = failed?._tag === "Fail" ? failed.error : undefined
+        assert.deepStrictEqual(
+          error?._tag === "RedisStoreError" &&
+            { operation: error.operation, key: error.key, reason: error.reason._tag },
+          { operation: claims, key, reason: "InvalidInput" },
+          JSON.stringify(options)
+        )
+        assert.deepStrictEqual(timeline.only("worked"), [])
+        assert.deepStrictEqual(yield* query.record, record)
+      }
+    }))
+
+  const unrecorded: ReadonlyArray<
+    readonly [how: string, end: Effect.Effect<number, WorkFailed>, told: ReadonlyArray<Failing>]
+  > = [
+    ["succeeded", Effect.succeed(42), []],
+    ["failed", Effect.fail(workFailed), failedWith(workFailed)],
+    ["died", Effect.die("no disk"), [{ died: "no disk" }]],
+    ["interrupted itself", Effect.interrupt, ["interrupted"]]
+  ]
+
+  for (const [how, end, told] of unrecorded) {
+    inMemory(
+      `${name}: that work ${how} and could not be recorded is told, both, and the lease lapses`,
+      () =>
+        Effect.gen(function*() {
+          const { key, query, timeline } = yield* queryThatIs(from, {
+            choose: onSettling(owning, { _tag: "Fail", reason: unavailable })
+          })
+          const owned = yield* timeline.at(0, own(query)(() => end, { holder: "A", lease: "9 seconds" }))
+          yield* timeline.until("8999 millis")
+          const error = new RedisStoreError.RedisStoreError({ operation: "compareAndSet", key, reason: unavailable })
+          assert.deepStrictEqual(outcomeOf(owned.pollUnsafe() ?? Exit.void), [...told, ...failedWith(error)])
+          assert.strictEqual((yield* query.currentState)._tag, during)
+
+          yield* timeline.until("9 seconds")
+          assert.deepStrictEqual(
+            yield* query.currentState,
+            QueryState.make(failure.to, { reason: Reason.leaseExpired("A") })
+          )
+        })
+    )
+  }
+
+  inMemory(
+    `${name}: where the answer to the outcome was lost, that is told, though it is on record`,
+    () =>
+      Effect.gen(function*() {
+        const { key, query, timeline } = yield* queryThatIs(from, {
+          choose: onSettling(owning, { _tag: "FailAfter", reason: unavailable })
+        })
+        const { exit } = yield* timeline.run(own(query)(() => Effect.succeed(42)))
+        const error = new RedisStoreError.RedisStoreError({ operation: "compareAndSet", key, reason: unavailable })
+        assert.deepStrictEqual(outcomeOf(exit), failedWith(error))
+        assert.strictEqual(timeline.only(success.event).length, 1)
+        assert.strictEqual((yield* query.currentState)._tag, success.to)
+      })
+  )
+
+  const endsAt5: ReadonlyArray<
+    readonly [
+      how: string,
+      end: Effect.Effect<void, WorkFailed>,
+      also: (fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<void>
+    ]
+  > = [
+    ["succeeds", Effect.void, () => Effect.void],
+    ["fails", Effect.fail(workFailed), () => Effect.void],
+    ["is interrupted", Effect.never, Fiber.interrupt]
+  ]
+
+  for (const [how, end, also] of endsAt5) {
+    inMemory(
+      `${name}: work that ${how} leaves nothing behind`,
+      () =>
+        countingSubscriptions((open) =>
+          Effect.gen(function*() {
+            const { query, timeline } = yield* queryThatIs(from)
+            const owned = yield* timeline.at(0, own(query)(() => Effect.andThen(Effect.sleep("5 seconds"), end)))
+            yield* timeline.at("5 seconds", also(owned))
+            yield* timeline.until("4 seconds")
+            assert.strictEqual(yield* open, 1)
+            yield* timeline.until("5 seconds")
+            assert.isDefined(owned.pollUnsafe())
+            assert.strictEqual(yield* open, 0)
+            const calls = timeline.entries.length
+            yield* timeline.until("1 day")
+            assert.strictEqual(timeline.entries.length, calls)
+          })
+        )
+    )
+  }
+}

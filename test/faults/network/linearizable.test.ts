@@ -1,0 +1,62 @@
+import { assert, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { QueryKey, QueryState } from "effect-query-state"
+import { runChaos } from "../../support/chaos/Chaos.ts"
+import { type Change, type Entry, violations } from "../../support/chaos/linearizability.ts"
+
+const seed = Number(process.env["SEED"] ?? Date.now())
+
+it.live(`what many clients are told while connections break can all be true (SEED=${seed})`, () =>
+  Effect.gen(function*() {
+    const { violations } = yield* runChaos({ seed, duration: "4 seconds" })
+    assert.deepStrictEqual(violations, [])
+  }))
+
+// The check is no check if it lets pass what cannot be true.
+const key = QueryKey.makeUnsafe({ db: "d", query: "q" })
+const log: ReadonlyArray<Change> = [{ version: 10, tag: "Queued" }, { version: 20, tag: "Executing" }]
+const told = (
+  event: "Queue" | "Execute",
+  tag: QueryState.Tag,
+  version: number,
+  changed: boolean,
+  began: number
+): Entry => ({
+  key,
+  call: { _tag: "CompareAndSet", command: { event } },
+  told: { _tag: "Answer", record: { key, state: QueryState.make(tag), version }, changed },
+  began,
+  ended: began + 1
+})
+const queued = told("Queue", "Queued", 10, true, 0)
+const executing = told("Execute", "Executing", 20, true, 2)
+
+const unanswered = (event: "Queue" | "Execute", began: number): Entry => ({
+  key,
+  call: { _tag: "CompareAndSet", command: { event } },
+  told: { _tag: "Unknown" },
+  began,
+  ended: began + 1
+})
+
+it("a history that can be true is let pass", () => {
+  assert.deepStrictEqual(violations(log, [queued, executing, told("Queue", "Executing", 20, false, 4)]), [])
+  assert.deepStrictEqual(violations(log, [queued, unanswered("Execute", 2)]), [])
+})
+
+it.each<[what: string, log: ReadonlyArray<Change>, entries: ReadonlyArray<Entry>]>([
+  ["a change that nobody was told of", log, [queued]],
+  ["a change that was known before the one who does not know asked for it", log, [
+    queued,
+    told("Queue", "Executing", 20, false, 2),
+    unanswered("Execute", 4)
+  ]],
+  ["a change that two were told they had made", log, [queued, executing, told("Execute", "Executing", 20, true, 4)]],
+  ["a change that was never made", log, [queued, executing, told("Execute", "Executing", 30, true, 4)]],
+  ["a refusal of what is accepted", log, [queued, executing, told("Execute", "Queued", 10, false, 1)]],
+  ["an answer older than one that was known", log, [queued, executing, told("Queue", "Queued", 10, false, 4)]],
+  ["a version that comes twice", [...log, { version: 20, tag: "Completed" }], [queued, executing]],
+  ["a step that the lifecycle does not have", [...log, { version: 30, tag: "Known" }], [queued, executing]]
+])("%s is found", (_, log, entries) => {
+  assert.isNotEmpty(violations(log, entries))
+})

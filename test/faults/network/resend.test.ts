@@ -1,0 +1,205 @@
+/** The connection breaks when a script has run and before its answer is there, so that it is sent again. */
+import { assert, it } from "@effect/vitest"
+import { Array as Arr, Context, Duration, Effect, Fiber, Layer, Redacted, Result } from "effect"
+import { QueryKey, QueryState, Reason, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
+import type { Redis } from "ioredis"
+import * as Proxy from "../../support/Proxy.ts"
+import * as Announcements from "../../support/PublishedNotifications.ts"
+import { driveTo, freshKey, told } from "../../support/queries.ts"
+import * as RawRecord from "../../support/RawRecord.ts"
+import * as RedisAdmin from "../../support/RedisAdmin.ts"
+import * as RedisServer from "../../support/RedisServer.ts"
+import * as Subscribed from "../../support/ServerStats.ts"
+
+type Store = RedisStore.RedisStore["Service"]
+
+class World extends Context.Service<World, {
+  readonly admin: Redis
+  readonly proxy: Proxy.Proxy
+  readonly announcements: Announcements.Announcements
+  /** A store behind the proxy. The store of the context is not. */
+  readonly cutOff: Store
+}>()("test/faults/resend/World") {}
+
+const storeAt = ({ url }: { readonly url: string }) => RedisStoreLive.layer({ url: Redacted.make(url) })
+
+const Stores = Layer.unwrap(Effect.gen(function*() {
+  const server = yield* RedisServer.acquire()
+  const proxy = yield* Proxy.acquire(server)
+  const { db } = yield* freshKey
+  const world = {
+    admin: yield* RedisAdmin.connect(server.url),
+    announcements: yield* Announcements.listen(server.url, db),
+    cutOff: Context.get(yield* Layer.build(storeAt(proxy)), RedisStore.RedisStore),
+    proxy
+  }
+  return Layer.merge(Layer.succeed(World, world), storeAt(server))
+}))
+
+const lease = Duration.hours(1)
+const reason = Reason.requested({ by: "ada" })
+
+/** Performs an operation whose answer is lost, and tells how many scripts that took, and what was announced meanwhile. */
+const unanswered = Effect.fnUntraced(
+  function*<A, E>(key: QueryKey.QueryKey, operation: (store: Store) => Effect.Effect<A, E>) {
+    const { admin, announcements, cutOff, proxy } = yield* World
+    const before = { announced: yield* announcements.of(key), scripts: yield* Subscribed.scripts(admin) }
+    yield* proxy.cutBeforeReply
+    const result = yield* Effect.result(operation(cutOff))
+    return {
+      result,
+      scripts: (yield* Subscribed.scripts(admin)) - before.scripts,
+      announced: (yield* announcements.of(key)).slice(before.announced.length)
+    }
+  }
+)
+
+/** Presents the claim where there is one. */
+const fenceOf = ({ state, version }: { readonly state: QueryState.QueryState; readonly version: number }) =>
+  QueryState.isPending(state) ? version : undefined
+
+const pendingTags = (["Queued", "Executing", "Resetting"] as const).map((tag) => ({ tag }))
+
+it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script whose answer is lost", (it) => {
+  it.effect.each(Transition.edges)(
+    "moves a query from $from to $to by $event once, tells of it once, and answers as it did first",
+    ({ event, from, to }) =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const before = yield* driveTo(key, from, { holder: "worker 1", lease })
+        const command = { event, fence: fenceOf(before), holder: "worker 1", lease, reason }
+        const { announced, result, scripts } = yield* unanswered(key, (store) => store.compareAndSet(key, command))
+        const record = yield* store.read(key)
+        assert.strictEqual(record.state._tag, to)
+        assert.strictEqual(scripts, 2)
+        assert.deepStrictEqual(announced, [{ version: record.version, state: QueryState.wireNames[to] }])
+        assert.deepStrictEqual(result, Result.succeed({ record, changed: true }))
+      })
+  )
+
+  it.effect.each(pendingTags)(
+    "is refused, or has lost its lease, as it was first: $tag",
+    ({ tag }) =>
+      Effect.gen(function*() {
+        const { cutOff } = yield* World
+        const key = yield* freshKey
+        yield* driveTo(key, tag, { holder: "worker 1", lease })
+        // What moved but now may have been moved by the very command that is sent again.
+        const record = yield* cutOff.read(key)
+        const refused = yield* unanswered(key, (store) => store.compareAndSet(key, { event: "Queue" }))
+        assert.deepStrictEqual(refused, {
+          result: Result.succeed({ record, changed: false }),
+          scripts: 2,
+          announced: []
+        })
+
+        const late = yield* unanswered(
+          key,
+          (store) => Effect.mapError(store.compareAndSet(key, { event: "Queue", fence: 1 }), told)
+        )
+        const lost = Result.fail({ _tag: "LeaseLost", fence: 1, record })
+        assert.deepStrictEqual<unknown>(late, { result: lost, scripts: 2, announced: [] })
+      })
+  )
+
+  it.effect.each(pendingTags)(
+    "renews a lease on a query that is $tag, and moves nothing",
+    ({ tag }) =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const { version } = yield* driveTo(key, tag, { holder: "worker 1", lease: "1 minute" })
+        const { announced, result, scripts } = yield* unanswered(key, (store) => store.renew(key, version, lease))
+        const record = yield* store.read(key)
+        assert.strictEqual(record.version, version)
+        assert.deepStrictEqual({ result, scripts, announced }, {
+          result: Result.succeed(record),
+          scripts: 2,
+          announced: []
+        })
+      })
+  )
+
+  it.effect.each(pendingTags)(
+    "settles a lease that lapsed on a query that is $tag once, and reads",
+    ({ tag }) =>
+      Effect.gen(function*() {
+        const { admin } = yield* World
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        yield* driveTo(key, tag, { holder: "worker 1", lease: "1 millis" })
+        yield* RawRecord.lapse(admin, key)
+        const { announced, result, scripts } = yield* unanswered(key, (store) => store.read(key))
+        const record = yield* store.read(key)
+        assert.isTrue(QueryState.isDeterminate(record.state))
+        assert.strictEqual(scripts, 2)
+        assert.deepStrictEqual(announced, [{ version: record.version, state: QueryState.wireNames[record.state._tag] }])
+        assert.deepStrictEqual(result, Result.succeed(record))
+      })
+  )
+
+  it.effect("is one of many, of which each runs once and is answered in its place", () =>
+    Effect.gen(function*() {
+      const { announcements, cutOff, proxy } = yield* World
+      const store = yield* RedisStore.RedisStore
+      const keys = yield* Effect.replicateEffect(freshKey, 700)
+      yield* proxy.cutBeforeReply
+      const answers = yield* cutOff.compareAndSetMany(keys.map((key) => [key, { event: "Queue" }]))
+      const records = yield* store.readMany(keys)
+      assert.deepStrictEqual<unknown>(
+        answers,
+        records.map(Result.map((record) => ({ record, changed: true })))
+      )
+      const announced = yield* Effect.forEach(keys, announcements.of)
+      assert.deepStrictEqual(
+        announced.map((announced) => announced.map(({ state }) => state)),
+        keys.map(() => ["queued"])
+      )
+    }))
+
+  it.effect.each<[what: string, others: ReadonlyArray<"Cancel" | "Reset" | "FinishReset">]>([
+    ["moved the query on", ["Cancel"]],
+    ["moved the query on and back to where it was", ["Cancel", "Reset", "FinishReset"]]
+  ])(
+    "is not run again where others %s meanwhile, and nobody is told what is not known",
+    ([, others]) =>
+      Effect.gen(function*() {
+        const { announcements, cutOff, proxy } = yield* World
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        yield* proxy.refuse
+        yield* proxy.cutBeforeReply
+        const queueing = yield* Effect.forkChild(Effect.flip(cutOff.compareAndSet(key, { event: "Queue" })))
+        yield* Effect.repeat(announcements.of(key), { until: Arr.isReadonlyArrayNonEmpty })
+        for (const event of others) assert.isTrue((yield* store.compareAndSet(key, { event })).changed)
+        const record = yield* store.read(key)
+        yield* proxy.pass
+        assert.deepStrictEqual(told(yield* Fiber.join(queueing)), { _tag: "ConnectionLost", operation: "Queue", key })
+        assert.deepStrictEqual(yield* store.read(key), record)
+      })
+  )
+
+  it.effect("is not taken for run where it never reached the server, though others moved the query just before", () =>
+    Effect.gen(function*() {
+      const { cutOff, proxy } = yield* World
+      yield* Effect.replicateEffect(
+        Effect.gen(function*() {
+          const key = yield* freshKey
+          yield* driveTo(key, "Queued")
+          // So the time of the server is known, which was not before what others did.
+          yield* cutOff.read(yield* freshKey)
+          yield* proxy.blackHole
+          const executing = yield* Effect.forkChild(cutOff.compareAndSet(key, { event: "Execute" }), {
+            startImmediately: true
+          })
+          yield* Effect.sleep("5 millis")
+          // What was lost on the way takes the connection with it.
+          yield* proxy.pass
+          const { changed, record } = yield* Fiber.join(executing)
+          assert.deepStrictEqual([changed, record.state], [true, QueryState.make("Executing")])
+        }),
+        5
+      )
+    }))
+})

@@ -1,0 +1,55 @@
+import { assert, it } from "@effect/vitest"
+import { Effect, Fiber, Redacted, Schedule } from "effect"
+import { QueryError, QueryStateMachine, RedisStoreFaults, RedisStoreLive } from "effect-query-state"
+import { driveTo, freshKey } from "../../support/queries.ts"
+import * as RedisAdmin from "../../support/RedisAdmin.ts"
+import * as RedisServer from "../../support/RedisServer.ts"
+import * as Subscribed from "../../support/ServerStats.ts"
+
+const waiters = 1_000
+
+/** The backstop, ten times as often. */
+const schedule = Schedule.jittered(Schedule.spaced("3 seconds"))
+
+it.live("1,000 waiters of one query that nobody notifies look for it together, and not each for itself", () =>
+  Effect.gen(function*() {
+    const { url } = yield* RedisServer.acquire()
+    const admin = yield* RedisAdmin.connect(url)
+    yield* Effect.gen(function*() {
+      const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectHints(() => [])
+      const key = yield* freshKey
+      yield* driveTo(key, "Executing")
+      const query = yield* QueryStateMachine.make(key)
+      const waits = yield* Effect.replicateEffect(Effect.forkChild(query.waitUntilComplete({ schedule })), waiters)
+      yield* Effect.repeat(Subscribed.channels(admin), { until: ({ size }) => size === 1 })
+
+      const before = yield* Subscribed.scripts(admin)
+      yield* query.finish
+      const ends = yield* Fiber.joinAll(waits)
+      const record = yield* query.record
+      assert.deepStrictEqual(ends, Array.from(ends, () => record))
+      assert.isAtMost((yield* Subscribed.scripts(admin)) - before, 50)
+    }).pipe(Effect.provide(RedisStoreFaults.layer(RedisStoreLive.layer({ url: Redacted.make(url) }))))
+  }))
+
+it.live("1,000 waiters of one query that stays pending count the look of one as a look of all", () =>
+  Effect.gen(function*() {
+    const { url } = yield* RedisServer.acquire()
+    const admin = yield* RedisAdmin.connect(url)
+    yield* Effect.gen(function*() {
+      const key = yield* freshKey
+      const record = yield* driveTo(key, "Executing")
+      const query = yield* QueryStateMachine.make(key)
+      const threeLooks = Schedule.jittered(Schedule.spaced("1 second")).pipe(Schedule.upTo({ times: 3 }))
+      const before = yield* Subscribed.scripts(admin)
+      const ends = yield* Effect.replicateEffect(
+        Effect.flip(query.waitUntilComplete({ schedule: threeLooks })),
+        waiters,
+        { concurrency: "unbounded" }
+      )
+      // Each has waited for as long as its own schedule says, whoever looked.
+      assert.deepStrictEqual(ends, Array.from(ends, () => new QueryError.StillPending({ record })))
+      assert.isAtMost((yield* Subscribed.scripts(admin)) - before, 50)
+    }).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
+  }))

@@ -1,0 +1,140 @@
+/** Ten processes run the same hundred queries at once. */
+import { assert, it } from "@effect/vitest"
+import { Array as Arr, Context, Effect, Layer, Random, Redacted } from "effect"
+import { type QueryKey, QueryState, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
+import type { Redis } from "ioredis"
+import { inject } from "vitest"
+import { type Outcome, storage, type Task, valueOf } from "../../fixtures/workerProtocol.ts"
+import * as Announcements from "../../support/PublishedNotifications.ts"
+import { freshKey } from "../../support/queries.ts"
+import * as RawRecord from "../../support/RawRecord.ts"
+import * as RedisAdmin from "../../support/RedisAdmin.ts"
+import * as Fleet from "../../support/WorkerProcess.ts"
+
+const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) })
+
+class Workers extends Context.Service<Workers, ReadonlyArray<Fleet.Worker>>()("test/faults/Workers") {
+  static readonly layer = Layer.effect(
+    Workers,
+    Effect.all(Arr.makeBy(10, () => Fleet.spawn(inject("redisUrl"))), { concurrency: "unbounded" })
+  )
+}
+
+const prepare = Effect.gen(function*() {
+  const keys = yield* Effect.replicateEffect(freshKey, 100)
+  const [{ db } = assert.fail()] = keys
+  return {
+    keys,
+    announcements: yield* Announcements.listen(inject("redisUrl"), db),
+    redis: yield* RedisAdmin.connect(inject("redisUrl"))
+  }
+})
+
+/** What each worker was answered for a query, when all of them were. */
+const answersFor = (key: QueryKey.QueryKey, workers: ReadonlyArray<Fleet.Worker>) =>
+  Effect.forEach(workers, ({ told }) => Effect.map(told(key, "ended"), ({ outcome }) => outcome))
+
+const valueUnder = (fence: number, key: QueryKey.QueryKey): Outcome => ({
+  _tag: "Succeeded",
+  value: valueOf(key, fence)
+})
+
+/** The fences under which a query was executed, in order. */
+const executionsOf = (redis: Redis, key: QueryKey.QueryKey) =>
+  Effect.map(Effect.promise(() => redis.lrange(storage.fences(key), 0, -1)), (fences) => fences.map(Number))
+
+const wireNames = QueryState.wireNames
+const edges = new Set(Transition.edges.map(({ from, to }) => `${wireNames[from]} -> ${wireNames[to]}`))
+
+/** Each version was announced once, and leads on from the one before; a query that completed stays so. */
+const assertLawful = (announced: ReadonlyArray<Announcements.Announcement>) => {
+  const versions = announced.map(({ version }) => version)
+  assert.deepStrictEqual(versions, Arr.dedupe(versions).toSorted((a, b) => a - b))
+  const states = [wireNames.Known, ...announced.map(({ state }) => state)]
+  const steps = Arr.zipWith(states, states.slice(1), (from, to) => `${from} -> ${to}`)
+  assert.deepStrictEqual(steps.filter((step) => !edges.has(step)), [])
+  assert.deepStrictEqual(states.slice(states.indexOf(wireNames.Completed)), [wireNames.Completed])
+}
+
+it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that ten processes run at once", (it) => {
+  it.effect("are executed once each, and every process gets their values", () =>
+    Effect.gen(function*() {
+      const workers = yield* Workers
+      const { announcements, keys, redis } = yield* prepare
+      const tasks = keys.map((key): Task => ({ key, by: "run", stores: 0 }))
+      yield* Effect.forEach(workers, ({ start }) => start(tasks))
+
+      yield* Effect.forEach(keys, (key) =>
+        Effect.gen(function*() {
+          const answers = yield* answersFor(key, workers)
+          const announced = yield* announcements.of(key)
+          assert.deepStrictEqual(announced.map(({ state }) => state), ["queued", "executing", "completed"])
+          assertLawful(announced)
+          const fence = announced[1]?.version ?? Number.NaN
+          assert.deepStrictEqual(yield* executionsOf(redis, key), [fence])
+          assert.deepStrictEqual(answers, workers.map(() => valueUnder(fence, key)))
+        }))
+    }), 60_000)
+
+  it.effect("complete once each, though a fourth of the processes are killed meanwhile", () =>
+    Effect.gen(function*() {
+      const workers = yield* Workers
+      const [victims, survivors] = Arr.splitAt(workers, Math.ceil(workers.length / 4))
+      const { announcements, keys, redis } = yield* prepare
+      const taskFor = (key: QueryKey.QueryKey): Task => ({ key, by: "run", leaseMillis: 2000, stores: 50 })
+
+      // So that they are known to leave something behind, the victims hold a query each for as long as they live.
+      const held = Arr.zip(victims, keys)
+      yield* Effect.forEach(held, ([{ reached, start }, key]) =>
+        Effect.andThen(start([{ ...taskFor(key), pausesAt: ["in work"] }]), reached(key, "in work")))
+
+      // Each begins elsewhere, so that all have something to do.
+      const startAll = Effect.forEach(workers, ({ start }, index) => {
+        const others = keys.filter((key) =>
+          held[index]?.[1] !== key
+        )
+        return start(Arr.rotate(others, -index * 10).map(taskFor), 10)
+      })
+      const moments = yield* Effect.replicateEffect(Random.nextIntBetween(1, 40), victims.length)
+      const kills = Arr.zipWith(victims, moments, ({ kill, until }, moment) =>
+        Effect.gen(function*() {
+          const soFar = yield* until((reports) => reports.length)
+          yield* until((reports) => reports.length >= soFar + moment || undefined)
+          yield* kill
+        }))
+      yield* Effect.all([startAll, ...kills], { concurrency: "unbounded" })
+
+      const executions = yield* Effect.forEach(keys, (key) =>
+        Effect.gen(function*() {
+          const answers = yield* answersFor(key, survivors)
+          const announced = yield* announcements.of(key)
+          assertLawful(announced)
+          const claims = announced.filter(({ state }) => state === "executing").map(({ version }) => version)
+          const executions = yield* executionsOf(redis, key)
+          assert.includeMembers(claims, executions)
+          assert.deepStrictEqual(executions, Arr.dedupe(executions))
+          const [fence = assert.fail()] = claims.slice(-1)
+          assert.deepStrictEqual(answers, survivors.map(() => valueUnder(fence, key)))
+          return executions.length
+        }))
+      assert.deepStrictEqual(executions.slice(0, held.length).filter((times) => times < 2), [])
+    }).pipe(Random.withSeed("a fourth")), 60_000)
+
+  it.effect("are not run again by a process that saw a lease lapse, and resets too late", () =>
+    Effect.gen(function*() {
+      const [first = assert.fail(), second = assert.fail()] = Arr.takeRight(yield* Workers, 2)
+      const { announcements, keys: [key = assert.fail()], redis } = yield* prepare
+      const store = yield* RedisStore.RedisStore
+      yield* store.compareAndSet(key, { event: "Queue", lease: "1 millis" })
+      yield* RawRecord.lapse(redis, key)
+
+      const task: Task = { key, by: "run", stores: 0 }
+      yield* second.start([{ ...task, pausesAt: ["before Reset"] }])
+      yield* second.reached(key, "before Reset")
+      yield* first.start([task])
+      const { outcome } = yield* first.told(key, "ended")
+      yield* second.release(key)
+      assert.deepStrictEqual(yield* answersFor(key, [second]), [outcome])
+      assertLawful(yield* announcements.of(key))
+    }).pipe(Effect.provide(StoreLayer)))
+})

@@ -1,0 +1,48 @@
+/** Hears all that is published about the queries of a database, as `<version> <state>`. */
+import { Deferred, Effect, Exit, type Scope } from "effect"
+import type { QueryKey } from "effect-query-state"
+import { randomUUID } from "node:crypto"
+import * as RedisAdmin from "./RedisAdmin.ts"
+
+export interface Announcement {
+  readonly version: number
+  /** By its wire name. */
+  readonly state: string
+}
+
+export interface Announcements {
+  /** All that had been published of a query when this began. */
+  readonly of: (key: QueryKey.QueryKey) => Effect.Effect<ReadonlyArray<Announcement>>
+}
+
+const channelOf = ({ db, query }: Pick<QueryKey.QueryKey, "db"> & { readonly query: string }) =>
+  `query-state:{${db}:${query}}`
+
+export const listen = Effect.fnUntraced(
+  function*(redisUrl: string, db: QueryKey.QueryKey["db"]): Effect.fn.Return<Announcements, never, Scope.Scope> {
+    const subscriber = yield* RedisAdmin.connect(redisUrl)
+    const publisher = yield* RedisAdmin.connect(redisUrl)
+    const heard = new Map<string, Array<Announcement>>()
+    const marks = new Map<string, Deferred.Deferred<void>>()
+
+    subscriber.on("pmessage", (_pattern, channel, message) => {
+      const [version, state = ""] = message.split(" ")
+      const announcements = heard.get(channel) ?? []
+      heard.set(channel, [...announcements, { version: Number(version), state }])
+      const mark = marks.get(channel)
+      if (mark !== undefined) Deferred.doneUnsafe(mark, Exit.void)
+    })
+    yield* Effect.promise(() => subscriber.psubscribe(channelOf({ db, query: "*" })))
+
+    // What is published comes in order: when a last message is here, so are all before it.
+    const everything = Effect.gen(function*() {
+      const channel = channelOf({ db, query: randomUUID() })
+      const mark = yield* Deferred.make<void>()
+      marks.set(channel, mark)
+      yield* Effect.promise(() => publisher.publish(channel, "0 mark"))
+      yield* Deferred.await(mark)
+    })
+
+    return { of: (key) => Effect.map(everything, () => heard.get(channelOf(key)) ?? []) }
+  }
+)
