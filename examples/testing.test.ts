@@ -19,7 +19,7 @@ const makeReport = Effect.gen(function*() {
 const StoreLayer = RedisStoreFaults.layer(RedisStoreMemory.layer)
 
 describe("the report", () => {
-  it.effect("is computed once, however many readers want it", () =>
+  it.effect("is computed once for many concurrent callers", () =>
     Effect.gen(function*() {
       const { computed, get } = yield* makeReport
       const readers = yield* Effect.forkChild(Effect.replicateEffect(get, 10, { concurrency: "unbounded" }))

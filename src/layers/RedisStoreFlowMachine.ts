@@ -18,7 +18,7 @@ import * as Client from "./internal/redis/client.ts"
 import { toFailure } from "./internal/redis/failures.ts"
 import * as Store from "./internal/redis/store.ts"
 import * as Topology from "./internal/redis/topology.ts"
-import type * as Dialects from "./internal/scripts/dialect.ts"
+import type { Dialect } from "./internal/scripts/dialect.ts"
 import * as FlowMachineScripts from "./internal/scripts/flowMachine.ts"
 import * as Keys from "./internal/scripts/flowMachineKeys.ts"
 import * as History from "./internal/scripts/history.ts"
@@ -26,20 +26,7 @@ import { history as historyOf } from "./internal/scripts/keys.ts"
 import * as Scripts from "./internal/scripts/scripts.ts"
 import type * as RedisStoreLive from "./RedisStoreLive.ts"
 
-/**
- * Which FlowMachine the Redis is shared with.
- *
- * **Details**
- *
- * - `released`: one of seven states. Nothing is written that it could not read: no query becomes ResetFailed. An `Error` is
- *   refused for a query that is Resetting, so that a purge which fails leaves it Resetting, as it does in FlowMachine; and
- *   where the lease of a purge lapses, the claim ends and the query stays Resetting, until somebody finishes resetting it.
- * - `reset-failed`: a development version, of eight states. A released one fails to read a query that is ResetFailed.
- *
- * @category models
- * @since 0.1.0
- */
-export type Dialect = Dialects.Dialect
+export type { Dialect }
 
 /**
  * Options of the store, whatever it is connected through.

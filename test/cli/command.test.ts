@@ -62,7 +62,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.isTrue(listed.every(([state, , query]) => state === query))
     }))
 
-  it.effect("lists those in some states, and as JSON", () =>
+  it.effect("lists the queries in given states, also as JSON", () =>
     Effect.gen(function*() {
       const db = yield* oneInEachState
       const store = yield* RedisStore.RedisStore
@@ -73,7 +73,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       )
     }))
 
-  it.effect("tells on standard error which records cannot be read, and lists the others", () =>
+  it.effect("reports unreadable records on standard error, and lists the others", () =>
     Effect.gen(function*() {
       const db = yield* freshDb
       yield* driveTo(keyOf(db, "legible"), "Queued")
@@ -100,7 +100,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.match(stdout, new RegExp(`^Version +${version}$`, "m"))
     }))
 
-  it.effect("shows one as JSON, a query without a record too", () =>
+  it.effect("shows one query as JSON, also one without a record", () =>
     Effect.gen(function*() {
       const key = keyOf(yield* freshDb, "never moved")
       const { code, stdout } = yield* run(["show", key.db, key.query, "--json"])
@@ -108,7 +108,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
     }))
 
   it.effect(
-    "tells a script by its exit code how a query stands, where it is asked for that",
+    "gives the state of a query by its exit code when asked to",
     () =>
       Effect.gen(function*() {
         const db = yield* oneInEachState
@@ -131,7 +131,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
     slow
   )
 
-  it.effect("cancels queries, and records who asked for it", () =>
+  it.effect("cancels queries, and records who asked", () =>
     Effect.gen(function*() {
       const db = yield* oneInEachState
       const ended = yield* run(["cancel", db, "Executing", "Queued", "Queued", "--by", "ada", "--note", "wrong year"])
@@ -148,7 +148,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       )
     }))
 
-  it.effect("leaves a query alone that is not in a state for it, and says so", () =>
+  it.effect("leaves a query alone whose state refuses the event, and says so", () =>
     Effect.gen(function*() {
       const db = yield* oneInEachState
       const ended = yield* run(["cancel", db, "Completed", "Queued"])
@@ -160,7 +160,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       })
     }))
 
-  it.effect("fails where it is not known what became of a query, and does the others all the same", () =>
+  it.effect("fails when an outcome is unknown, and still handles the other queries", () =>
     Effect.gen(function*() {
       const db = yield* freshDb
       yield* driveTo(keyOf(db, "good"), "Errored")
@@ -170,7 +170,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.match(stderr, /holds another type of value.*\nReset is refused for query .*never moved/)
     }))
 
-  it.effect("resets all queries that are in some states", () =>
+  it.effect("resets all queries in given states", () =>
     Effect.gen(function*() {
       const db = yield* oneInEachState
       const { code, stdout } = yield* run(["reset", db, "--state", "Errored", "--state", "ResetFailed"])
@@ -186,7 +186,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
     }))
 
   it.effect.each(["cancel", "reset"])(
-    "foresees what %s would do, by the lifecycle, and changes nothing",
+    "shows what %s would do, and changes nothing",
     (command) =>
       Effect.gen(function*() {
         const db = yield* oneInEachState
@@ -206,13 +206,13 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       })
   )
 
-  it.effect("prints the diagram of the lifecycle, without a Redis", () =>
+  it.effect("prints the diagram of the lifecycle without a Redis", () =>
     Effect.gen(function*() {
       const ended = yield* run(["diagram"], { REDIS_URL: "" })
       assert.deepStrictEqual(ended, { code: 0, stdout: `${Transition.toMermaid()}\n`, stderr: "" })
     }))
 
-  it.effect("has the version of the package", () =>
+  it.effect("prints the version of the package", () =>
     Effect.gen(function*() {
       const { version } = JSON.parse(readFileSync("package.json", "utf8"))
       assert.deepStrictEqual(yield* run(["--version"]), {
@@ -224,12 +224,12 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
 
   it.effect.each<[what: string, args: ReadonlyArray<string>, told: string]>([
     ["an unknown command", ["lst", "db"], "Unknown subcommand"],
-    ["a database that cannot be one", ["list", ""], "Invalid value for argument <db>"],
-    ["a state that there is none of", ["list", "db", "--state", "Done"], `"Known" | "Queued"`],
+    ["an invalid database", ["list", ""], "Invalid value for argument <db>"],
+    ["an unknown state", ["list", "db", "--state", "Done"], `"Known" | "Queued"`],
     ["neither ids nor a state", ["cancel", "db"], "Give ids of queries, or else --state"],
     ["ids and a state", ["reset", "db", "q", "--state", "Errored"], "Give ids of queries, or else --state"],
     ["an interval of nothing", ["watch", "db", "--interval", "0"], "Expected at least 0.1 seconds"]
-  ])("refuses %s, on standard error alone", ([, args, told]) =>
+  ])("refuses %s, and writes only to standard error", ([, args, told]) =>
     Effect.gen(function*() {
       const { code, stderr, stdout } = yield* run(args)
       assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
@@ -237,7 +237,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.match(stderr, /^See effect-query-state.* --help$/m)
     }))
 
-  it.effect("asks for an address where it has none", () =>
+  it.effect("asks for an address when it has none", () =>
     Effect.gen(function*() {
       const { code, stderr } = yield* run(["list", "db"], { REDIS_URL: "" })
       assert.strictEqual(code, 1)
@@ -246,7 +246,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
 
   const secret = "s3cr3t-s3cr3t"
 
-  it.effect("keeps the credentials in its address to itself, whatever goes wrong", () =>
+  it.effect("never prints the credentials in its address", () =>
     Effect.gen(function*() {
       const { host, port, stop, url } = yield* RedisServer.acquire()
       const withSecret = `redis://${secret}:${secret}@${host}:${port}`
@@ -274,13 +274,13 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.deepStrictEqual(fine, { code: 0, stdout: "", stderr: "" })
     }), slow)
 
-  it.effect("looks where another prefix says", () =>
+  it.effect("reads under another prefix", () =>
     Effect.gen(function*() {
       const db = yield* oneInEachState
       assert.deepStrictEqual(yield* run(["list", db, "--prefix", "other"]), { code: 0, stdout: "", stderr: "" })
     }))
 
-  it.effect("looks at what FlowMachine shares", () =>
+  it.effect("reads the queries that FlowMachine shares", () =>
     Effect.gen(function*() {
       const db = (yield* freshDb).replaceAll(/[^a-z0-9]/g, "-")
       yield* withAdmin((admin) => admin.set(`finist:${db}:shared-state`, "executing"))
@@ -289,7 +289,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.include(ended.stdout, "Executing")
     }))
 
-  it.effect("finds the servers of a cluster by any of them", () =>
+  it.effect("finds all servers of a cluster from any one of them", () =>
     Effect.gen(function*() {
       const [{ server } = assert.fail("a cluster has servers")] = (yield* RedisCluster.acquire()).primaries
       const db = yield* freshDb
@@ -302,7 +302,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.isTrue(queries.every((query) => stdout.includes(query)))
     }))
 
-  it.effect("tells what happened to a query, and what it does itself", () =>
+  it.effect("shows the history of a query, its own transitions included", () =>
     Effect.gen(function*() {
       const key = keyOf(yield* freshDb, "remembered")
       yield* Effect.provide(
@@ -328,14 +328,14 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.deepStrictEqual(linesOf(json).map((line) => decodeEntry(line)), entries)
     }))
 
-  it.effect("says so where there is no history", () =>
+  it.effect("says so when there is no history", () =>
     Effect.gen(function*() {
       const { code, stderr, stdout } = yield* run(["history", yield* freshDb, "query"])
       assert.deepStrictEqual({ code, stdout }, { code: 0, stdout: "" })
       assert.include(stderr, "There is no history")
     }))
 
-  it.effect("watches, without a terminal, as lines of what is pending and of what has changed", () =>
+  it.effect("without a terminal, prints pending queries and changes as lines", () =>
     Effect.scoped(Effect.gen(function*() {
       const db = yield* oneInEachState
       const start = yield* Cli
@@ -353,7 +353,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       )
     })))
 
-  it.effect("tells of an outage, and goes on watching after it", () =>
+  it.effect("reports an outage, and continues after it", () =>
     Effect.scoped(Effect.gen(function*() {
       const server = yield* RedisServer.acquire()
       const enqueue = (query: string, url: string) =>
@@ -382,7 +382,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.strictEqual((yield* ended).code, 130)
     })))
 
-  it.effect("ends when nobody reads what it prints", () =>
+  it.effect("ends when its output is closed", () =>
     Effect.scoped(Effect.gen(function*() {
       const key = keyOf(yield* freshDb, "first")
       yield* driveTo(key, "Queued")

@@ -50,7 +50,7 @@ const steering = Effect.fnUntraced(function*(step: Steering.Step, targets: Reado
 const summary = (targets: ReadonlyArray<Steering.Target>) =>
   Effect.flatMap(QueryFleet.make, (fleet) => fleet.summary(targets.map(({ key }) => key)))
 
-inMemory("so many are reset that it takes longer than the lease on each", () =>
+inMemory("resets succeed though all together take longer than one lease", () =>
   Effect.gen(function*() {
     const targets = yield* many(400, "Completed")
     const { fiber, refused, told } = yield* steering(Steering.reset, targets)
@@ -59,7 +59,7 @@ inMemory("so many are reset that it takes longer than the lease on each", () =>
     assert.deepStrictEqual([told.length, refused], [targets.length, []])
   }))
 
-inMemory("what is interrupted in the middle has told of all that it did", () =>
+inMemory("an interrupted batch has reported everything that it did", () =>
   Effect.gen(function*() {
     const targets = yield* many(400, "Queued")
     const { fiber, told } = yield* steering(Steering.cancel(Reason.requested()), targets)
@@ -72,7 +72,7 @@ inMemory("what is interrupted in the middle has told of all that it did", () =>
     assert.lengthOf(told, Cancelled)
   }))
 
-inMemory("a query that has moved on since it was chosen by its state is left as it is", () =>
+inMemory("a query whose state changed after it was selected is left alone", () =>
   Effect.gen(function*() {
     const targets = yield* many(2, "Errored")
     const [other] = targets

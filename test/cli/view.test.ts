@@ -43,7 +43,7 @@ describe("one record", () => {
     )
   })
 
-  it("is shown with all that is known of it", () => {
+  it("is shown with all its fields", () => {
     assert.deepStrictEqual(View.details(record("sales", held("Executing", "worker-3", 20), 75), now), [
       "Database  warehouse",
       "Query     sales",
@@ -56,7 +56,7 @@ describe("one record", () => {
     ])
   })
 
-  it("is shown with how far its work has come", () => {
+  it("is shown with its progress", () => {
     const working = {
       ...record("sales", QueryState.make("Executing"), 1),
       progress: { done: 3, total: 12 },
@@ -68,7 +68,7 @@ describe("one record", () => {
     ])
   })
 
-  it("is shown with why it failed, in full", () => {
+  it("is shown with its full reason", () => {
     const reason = Reason.failed({ error: "SqlError", message: "division by zero", detail: "SqlError\n  at run" })
     assert.deepStrictEqual(View.details(record("churn", QueryState.make("Errored", { reason }), 1), now).slice(4), [
       "Reason    SqlError: division by zero",
@@ -79,7 +79,7 @@ describe("one record", () => {
     ])
   })
 
-  it("is shown as held for ever where its claim has no lease", () => {
+  it("is shown as held without end when its claim has no lease", () => {
     const forever = QueryState.make("Executing", { claim: { fence: 7 } })
     assert.include(
       View.details(record("sales", forever, 1), now),
@@ -102,14 +102,14 @@ it("a transition is a line", () => {
   )
 })
 
-it("what would steer a terminal is shown, and does not do so", () => {
+it("control characters are shown escaped", () => {
   assert.strictEqual(
     View.printable("a\u001b[2Jb\r\n\u0007\u202Ec\u009b\u2028 売上"),
     "a\\u{1b}[2Jb\\u{d}\\n\\u{7}\\u{202e}c\\u{9b}\\u{2028} 売上"
   )
 })
 
-it("spans are told in their two largest units", () => {
+it("durations are shown in their two largest units", () => {
   assert.deepStrictEqual(
     [-5, 0, 999, 1000, 61_500, 3_600_000, 90_061_000].map(View.formatSpan),
     ["0s", "0s", "0s", "1s", "1m 1s", "1h", "1d 1h"]
@@ -140,7 +140,7 @@ describe("the live view", () => {
   }
   const plain = { isColoured: false }
 
-  it("has a bar, counts, and the pending queries, those at work and the oldest first", () => {
+  it("has a bar, counts, and the pending queries: executing before queued, oldest first", () => {
     assert.deepStrictEqual(View.frame(shown, { columns: 60, rows: 12 }, plain), [
       "warehouse: 10 queries at 15:00:00 UTC. q ends this",
       "████████████████████████████████████▓▓▓▓▓▓▓▓▓▓▓▓░░░░░░xxxxxx",
@@ -153,7 +153,7 @@ describe("the live view", () => {
     ])
   })
 
-  it("tells how many it has no room for", () => {
+  it("says how many queries it has no room for", () => {
     assert.deepStrictEqual(View.frame(shown, { columns: 40, rows: 8 }, plain).slice(-3), [
       "STATE         AGE  QUERY",
       "Executing  1m 30s  売上",
@@ -161,7 +161,7 @@ describe("the live view", () => {
     ])
   })
 
-  it("shows progress where there is some", () => {
+  it("shows progress when there is some", () => {
     assert.deepStrictEqual(View.frame(working, { columns: 70, rows: 12 }, plain).slice(3), [
       "STATE         AGE  QUERY         PROGRESS         HOLDER    LEASE",
       "Executing  1m 30s  売上          1204 done        worker-4    25s",
@@ -170,7 +170,7 @@ describe("the live view", () => {
     ])
   })
 
-  it("cuts the names alone where there is too little room for all", () => {
+  it("cuts only the names when space is short", () => {
     assert.deepStrictEqual(View.frame(working, { columns: 60, rows: 12 }, plain).slice(3), [
       "STATE         AGE  QUERY     PROGRESS         HOLDER   LEASE",
       "Executing  1m 30s  売上      1204 done        worker…    25s",
@@ -179,12 +179,12 @@ describe("the live view", () => {
     ])
   })
 
-  it("keeps what was seen last while there is trouble", () => {
+  it("keeps showing the last known queries during an outage", () => {
     const lines = View.frame({ ...shown, trouble: "no connection" }, { columns: 60, rows: 12 }, plain)
     assert.deepStrictEqual([lines.length, lines[1]], [9, "no connection"])
   })
 
-  it("tells of trouble before anything was seen, and that nothing is pending", () => {
+  it("shows an outage before the first read, and that nothing is pending", () => {
     assert.deepStrictEqual(
       View.frame({ db, look: undefined, trouble: "no connection" }, { columns: 60, rows: 12 }, plain),
       ["warehouse", "no connection"]
@@ -205,7 +205,7 @@ describe("the live view", () => {
   const Size = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 120 }))
 
   it.prop(
-    "fits every terminal, whatever the names",
+    "fits every terminal with any names",
     [Schema.Array(Pending).check(Schema.isMaxLength(40)), Size, Size, Schema.Boolean, Name],
     ([pending, columns, rows, isColoured, trouble]) => {
       const records = pending

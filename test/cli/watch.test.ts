@@ -53,7 +53,7 @@ const Stores = RedisStoreFaults.layer(RedisStoreMemory.layer)
 const unreachable = { _tag: "Fail", reason: new RedisStoreError.ConnectionLost({}) } as const
 const unknown = { _tag: "Fail", reason: new RedisStoreError.UnknownState({ raw: "odd" }) } as const
 
-it.live("what is pending is drawn in place, until q is pressed", () =>
+it.live("pending queries are drawn in place until q is pressed", () =>
   Effect.gen(function*() {
     const { drawn, press, shows, terminal } = yield* makeTerminal
     const fiber = yield* start(terminal)
@@ -67,7 +67,7 @@ it.live("what is pending is drawn in place, until q is pressed", () =>
     assert.isTrue(text.endsWith("\u001b[?25h\u001b[?1049l"))
   }).pipe(Effect.provide(Stores), Effect.scoped))
 
-it.live("Ctrl-C interrupts it, and leaves the terminal in order", () =>
+it.live("Ctrl-C interrupts it and restores the terminal", () =>
   Effect.gen(function*() {
     const { drawn, press, shows, terminal } = yield* makeTerminal
     const fiber = yield* start(terminal)
@@ -78,7 +78,7 @@ it.live("Ctrl-C interrupts it, and leaves the terminal in order", () =>
     assert.isTrue((yield* drawn).endsWith("\u001b[?25h\u001b[?1049l"))
   }).pipe(Effect.provide(Stores), Effect.scoped))
 
-it.live("it is drawn anew when the terminal gets another size", () =>
+it.live("it is redrawn when the terminal changes its size", () =>
   Effect.gen(function*() {
     const { resize, shows, terminal } = yield* makeTerminal
     yield* start(terminal)
@@ -87,7 +87,7 @@ it.live("it is drawn anew when the terminal gets another size", () =>
     yield* shows("warehouse: …")
   }).pipe(Effect.provide(Stores), Effect.scoped))
 
-it.live("an outage is shown beside what was seen before it, and is over when it is over", () =>
+it.live("an outage is shown beside the last known queries, and disappears when it ends", () =>
   Effect.gen(function*() {
     const { shows, terminal } = yield* makeTerminal
     const faults = yield* RedisStoreFaults.RedisStoreFaults

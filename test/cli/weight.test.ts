@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { build } from "esbuild"
 
-it("whoever imports the library does not load the inspector, nor what it is made with", async () => {
+it("importing the library loads neither the inspector nor its dependencies", async () => {
   const { metafile } = await build({
     entryPoints: ["src/index.ts"],
     bundle: true,

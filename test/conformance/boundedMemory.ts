@@ -35,7 +35,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
     })
 
   it.layer(layer, { excludeTestServices: time === "real", timeout: "30 seconds" })(`RedisStore (${name})`, (it) => {
-    it.effect("the history of a query has each transition, oldest first, with what there is to say of it", () =>
+    it.effect("the history of a query has each transition with its details, oldest first", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -55,7 +55,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         ])
       }))
 
-    it.effect("the history holds the last transitions, and no more", () =>
+    it.effect("the history holds only the last transitions", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -66,7 +66,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         assert.deepStrictEqual((yield* store.history(key)).map(({ version }) => version), versions.slice(-length))
       }))
 
-    it.effect("what changes nothing leaves no entry, and each query has a history of its own", () =>
+    it.effect("a command that changes nothing leaves no entry, and each query has its own history", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -79,7 +79,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         assert.deepStrictEqual(yield* store.history(key), before)
       }))
 
-    it.effect("a lapse is in the history, whoever was the first to see it", () =>
+    it.effect("a lapse is in the history, whichever operation settled it", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -97,7 +97,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         })
       }))
 
-    it.effect("the reader of a history is the first to see a lapse, if nobody else was", () =>
+    it.effect("reading a history settles a lapsed lease", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -108,7 +108,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         assert.deepStrictEqual((yield* store.history(key)).map(({ to }) => to), ["Queued", "Cancelled"])
       }))
 
-    it.effect("progress is seen, moves nothing, and is gone when the query moves on", () =>
+    it.effect("progress can be read, changes no state, and ends with the next transition", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -123,7 +123,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         assert.deepStrictEqual(yield* store.read(key), record)
       }))
 
-    it.effect("progress is told of to those who listen for it, and to nobody as a change", () =>
+    it.effect("progress is notified as progress only, not as a change", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -141,7 +141,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         assert.deepStrictEqual(hints, [])
       }))
 
-    it.effect("nobody reports progress on a claim that is not held", () =>
+    it.effect("progress on a claim that is not held is refused", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -152,7 +152,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
       }))
 
     for (const [what, progress] of invalid) {
-      it.effect(`progress that is ${what} is invalid, and nothing is written`, () =>
+      it.effect(`progress that is ${what} is invalid and writes nothing`, () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -163,7 +163,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         }))
     }
 
-    it.effect("the span of a claim stays with the query until it is claimed again", () =>
+    it.effect("the span of a claim stays with the query until the next claim", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -182,7 +182,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         })
       }))
 
-    it.effect("a span that is not written as W3C Trace Context has it is invalid", () =>
+    it.effect("a span that is not in the format of W3C Trace Context is invalid", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey

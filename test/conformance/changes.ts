@@ -36,7 +36,7 @@ export const suite = (
   }
 ) =>
   it.layer(layer, { excludeTestServices, timeout: "30 seconds" })(`RedisStore.changes (${name})`, (it) => {
-    it.effect("each change that is made once the subscription has returned is hinted at, with its version", () =>
+    it.effect("each change after the subscription has returned is hinted at with its version", () =>
       Effect.gen(function*() {
         const key = yield* freshKey
         for (let round = 0; round < 25; round++) {
@@ -51,7 +51,7 @@ export const suite = (
         }
       }))
 
-    it.effect("a hint wakes whoever waits for it already", () =>
+    it.effect("a hint wakes a reader that already waits for it", () =>
       Effect.gen(function*() {
         const key = yield* freshKey
         const changes = yield* Hints.subscribe(key)
@@ -60,7 +60,7 @@ export const suite = (
         assert.strictEqual(yield* Fiber.join(waiting), version)
       }))
 
-    it.effect("who was interrupted while it waited for a hint has taken none", () =>
+    it.effect("a reader that is interrupted while it waits takes no hint", () =>
       Effect.gen(function*() {
         const key = yield* freshKey
         const changes = yield* Hints.subscribe(key)
@@ -69,7 +69,7 @@ export const suite = (
         assert.strictEqual(yield* changes.next, version)
       }))
 
-    it.effect("what changes nothing is not hinted at: a command that is refused, a renewal", () =>
+    it.effect("refused commands and renewals send no hint", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -83,7 +83,7 @@ export const suite = (
         assert.deepStrictEqual(yield* hintsUntil(changes, record), [record.version])
       }))
 
-    it.effect("nobody hears of other queries", () =>
+    it.effect("a subscription gets no hints of other queries", () =>
       Effect.gen(function*() {
         const [key, other] = yield* Effect.all([freshKey, freshKey])
         const changes = yield* Hints.subscribe(key)
@@ -93,7 +93,7 @@ export const suite = (
         assert.deepStrictEqual(yield* hintsUntil(changes, record), [record.version])
       }))
 
-    it.effect("who leaves takes nothing from those who stay, and may come back", () =>
+    it.effect("a subscription that closes does not affect the others, and can be opened again", () =>
       Effect.gen(function*() {
         const key = yield* freshKey
         const stays = yield* Hints.subscribe(key)
@@ -108,7 +108,7 @@ export const suite = (
         }
       }))
 
-    it.effect("who comes back when all had left hears of each change from then on", () =>
+    it.effect("a subscription that opens after all were closed gets each change from then on", () =>
       Effect.gen(function*() {
         const key = yield* freshKey
         for (let round = 0; round < 50; round++) {

@@ -52,7 +52,7 @@ export const suite = (owning: Owning): void => {
   }
 
   inMemory(
-    `${name}: the claim is renewed once it is watched, and every third of its lease, for as long as the work takes`,
+    `${name}: the claim is renewed once its subscription is open, and then every third of its lease while the work runs`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from)
@@ -69,7 +69,7 @@ export const suite = (owning: Owning): void => {
 
   for (const changes of [hang, fail]) {
     inMemory(
-      `${name}: a subscription that is answered with ${changes._tag} keeps nobody from renewing`,
+      `${name}: the claim is renewed although the subscription is answered with ${changes._tag}`,
       () =>
         Effect.gen(function*() {
           const { query, timeline } = yield* queryThatIs(from, { choose: choose({ changes }) })
@@ -84,7 +84,7 @@ export const suite = (owning: Owning): void => {
   }
 
   inMemory(
-    `${name}: a renewal that fails is tried again after a ninth of the lease, and the work goes on`,
+    `${name}: a failed renewal is tried again after a ninth of the lease, and the work continues`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from, {
@@ -100,7 +100,7 @@ export const suite = (owning: Owning): void => {
   )
 
   inMemory(
-    `${name}: the claim is kept until the outcome is on record, however long that takes`,
+    `${name}: the claim is renewed until the outcome is recorded`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from, { choose: choose({ success: delay("1 minute") }) })
@@ -112,7 +112,7 @@ export const suite = (owning: Owning): void => {
   )
 
   inMemory(
-    `${name}: a renewal that is on its way when the work ends is not waited for, and takes nothing away`,
+    `${name}: a renewal in flight when the work ends is not waited for and does no harm`,
     () =>
       Effect.gen(function*() {
         for (const fault of [hang, delay("2 seconds")]) {
@@ -139,18 +139,18 @@ export const suite = (owning: Owning): void => {
       11_100,
       [0, 3_000, ...every(1_000, 6_000, 11_000)]
     ],
-    ["renewals happen, and no answer comes", (nth) => nth >= 3 ? failAfter : undefined, 11_100, [
+    ["renewals happen but are not answered", (nth) => nth >= 3 ? failAfter : undefined, 11_100, [
       0,
       3_000,
       ...every(1_000, 6_000, 11_000)
     ]],
     [
-      "the last renewal that was answered took its time",
+      "the last answered renewal was slow",
       (nth) => nth === 2 ? delay("2 seconds") : nth > 2 ? hang : undefined,
       11_100,
       [0, 3_000, 8_000]
     ],
-    ["a renewal takes as long as the claim is good for", (nth) => nth > 1 ? delay("8100 millis") : undefined, 8_100, [
+    ["a renewal takes as long as the lease", (nth) => nth > 1 ? delay("8100 millis") : undefined, 8_100, [
       0,
       3_000
     ]]
@@ -158,7 +158,7 @@ export const suite = (owning: Owning): void => {
 
   for (const [what, renew, atMillis, renewed] of givenUp) {
     inMemory(
-      `${name}: where ${what}, the work is interrupted while the claim still holds`,
+      `${name}: when ${what}, the work is interrupted while the claim still holds`,
       () =>
         Effect.gen(function*() {
           const { query, timeline } = yield* queryThatIs(from, { choose: choose({ renew }) })
@@ -195,7 +195,7 @@ export const suite = (owning: Owning): void => {
   }
 
   inMemory(
-    `${name}: a claim counts from before it was sent, however long its answer takes`,
+    `${name}: a lease counts from before its command was sent`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from, {
@@ -209,7 +209,7 @@ export const suite = (owning: Owning): void => {
   )
 
   inMemory(
-    `${name}: a claim whose answer took too long is not trusted at all, and lapses by itself`,
+    `${name}: a claim whose answer took too long is not used and lapses`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from, { choose: choose({ claim: delay("8100 millis") }) })
@@ -230,7 +230,7 @@ export const suite = (owning: Owning): void => {
   )
 
   inMemory(
-    `${name}: work that cannot be interrupted writes nothing when it ends after its lease, whatever others did`,
+    `${name}: uninterruptible work that ends after its lease writes nothing`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from, { choose: choose({ renew: () => hang }) })
@@ -251,7 +251,7 @@ export const suite = (owning: Owning): void => {
   )
 
   inMemory(
-    `${name}: a claim that is given up leaves nothing behind`,
+    `${name}: a claim that is given up leaves no fibers and subscriptions`,
     () =>
       countingSubscriptions((open) =>
         Effect.gen(function*() {

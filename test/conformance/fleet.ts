@@ -91,7 +91,7 @@ export const suite = (
   { refusesDb = () => false }: Pick<Limits, "refusesDb"> = {}
 ) =>
   it.layer(layer, { excludeTestServices: true, timeout: "30 seconds" })(`QueryFleet (${name})`, (it) => {
-    it.effect("of no queries there is nothing to tell", () =>
+    it.effect("no keys give empty answers", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         assert.deepStrictEqual(yield* fleet.readMany([]), [])
@@ -102,7 +102,7 @@ export const suite = (
         assert.deepStrictEqual(yield* fleet.waitAllCollect([]), [])
       }))
 
-    it.effect("readMany answers each record, or why there is none, in the order of the keys", () =>
+    it.effect("readMany answers each record or its error in the order of the keys", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const records = yield* oneInEachState(randomUUID())
@@ -121,7 +121,7 @@ export const suite = (
         )
       }))
 
-    it.effect("summary counts the queries in each state, those without a record, and those that cannot be read", () =>
+    it.effect("summary counts the queries in each state, without a record, and unreadable", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const records = yield* oneInEachState(randomUUID())
@@ -144,7 +144,7 @@ export const suite = (
         })
       }))
 
-    it.effect("summary fails where the store does, and asks no further", () =>
+    it.effect("summary fails when the store fails, and sends nothing further", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const keys = yield* freshKeys(thousands)
@@ -157,7 +157,7 @@ export const suite = (
         yield* heal
       }))
 
-    it.effect("list finds the queries of a database that have a record, and no others", () =>
+    it.effect("list finds exactly the queries of a database that have a record", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const db = randomUUID()
@@ -170,7 +170,7 @@ export const suite = (
         assert.deepStrictEqual(byQuery(listed), byQuery(records.filter(({ version }) => version > 0)))
       }))
 
-    it.effect("list finds those in the states that are asked for", () =>
+    it.effect("list finds the queries in the given states", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const db = QueryKey.DbId.make(randomUUID())
@@ -184,7 +184,7 @@ export const suite = (
         }
       }))
 
-    it.effect("list leaves out what cannot be read, and fails where the store does", () =>
+    it.effect("list leaves out unreadable records, and fails when the store fails", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const db = QueryKey.DbId.make(randomUUID())
@@ -204,7 +204,7 @@ export const suite = (
         yield* heal
       }))
 
-    it.effect("list finds thousands, and reads no more than who listens wants", () =>
+    it.effect("list finds thousands, and reads no more than its consumer takes", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const db = QueryKey.DbId.make(randomUUID())
@@ -220,7 +220,7 @@ export const suite = (
         assert.isBelow((yield* readCalls) - before, thousands / 2)
       }))
 
-    it.effect("triggerMany moves each query that its state allows to, and answers in the order of the keys", () =>
+    it.effect("triggerMany moves each query whose state allows it, and answers in the order of the keys", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const records = yield* oneInEachState(randomUUID())
@@ -244,7 +244,7 @@ export const suite = (
         )
       }))
 
-    it.effect("triggerMany claims thousands, each once", () =>
+    it.effect("triggerMany claims thousands of queries once each", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const keys = yield* freshKeys(thousands)
@@ -262,7 +262,7 @@ export const suite = (
         }
       }))
 
-    it.effect("waitAll tells each outcome when it is known, whatever the order of the keys", () =>
+    it.effect("waitAll emits each outcome when it is known, in any order of the keys", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const keys = yield* freshKeys(4)
@@ -276,7 +276,7 @@ export const suite = (
         }
       }))
 
-    it.effect("waitAll ends with the last outcome, whether it is known at once, later, too late, or not to be read", () =>
+    it.effect("waitAll ends with the last outcome: known at once, later, too late or unreadable", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const store = yield* RedisStore.RedisStore
@@ -299,7 +299,7 @@ export const suite = (
         ])
       }))
 
-    it.effect("waitAllCollect answers in the order of the keys, and waits by the schedule it is given", () =>
+    it.effect("waitAllCollect answers in the order of the keys and waits by its schedule", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
@@ -313,7 +313,7 @@ export const suite = (
         yield* heal
       }))
 
-    it.effect("thousands are waited for at once, and each wait ends", () =>
+    it.effect("thousands of queries are waited for at once, and each wait ends", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
         const keys = yield* freshKeys(thousands)
@@ -328,7 +328,7 @@ export const suite = (
         assert.strictEqual(outcomes.length, thousands)
       }))
 
-    it.effect("who stops listening to waitAll, or is interrupted, leaves no subscription", () =>
+    it.effect("a consumer of waitAll that stops or is interrupted leaves no subscription", () =>
       countingSubscriptions((open) =>
         Effect.gen(function*() {
           const fleet = yield* QueryFleet.make

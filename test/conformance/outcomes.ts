@@ -53,7 +53,7 @@ export const suite = (owning: Owning): void => {
   const { claims, during, failure, from: [from = "Known"], interruption, name, own, success } = owning
 
   inMemory(
-    `${name}: work that succeeds makes the query ${success.to}, and gives its value`,
+    `${name}: work that succeeds makes the query ${success.to} and returns its value`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from)
@@ -91,7 +91,7 @@ export const suite = (owning: Owning): void => {
   }
 
   inMemory(
-    `${name}: what is recorded of a failure names the error, its message and where it came from`,
+    `${name}: the recorded reason names the error, its message and its stack`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from)
@@ -104,7 +104,7 @@ export const suite = (owning: Owning): void => {
       })
   )
 
-  inMemory(`${name}: work that cannot even be begun is work that died`, () =>
+  inMemory(`${name}: work that throws before it starts counts as work that died`, () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs(from)
       const { exit } = yield* timeline.run(
@@ -120,7 +120,7 @@ export const suite = (owning: Owning): void => {
     }))
 
   inMemory(
-    `${name}: when the caller is interrupted, the query is ${interruption.to} before the interruption goes on`,
+    `${name}: when the caller is interrupted, the query becomes ${interruption.to} before the interruption continues`,
     () =>
       Effect.gen(function*() {
         const delay = { _tag: "Delay", duration: "4 seconds" } as const
@@ -144,7 +144,7 @@ export const suite = (owning: Owning): void => {
   )
 
   inMemory(
-    `${name}: a caller who is interrupted before the claim is answered does no work, and claims nothing for long`,
+    `${name}: a caller interrupted before the claim is answered does no work, and releases the claim`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from, {
@@ -165,7 +165,7 @@ export const suite = (owning: Owning): void => {
   )
 
   inMemory(
-    `${name}: the claim is kept for as long as interrupted work takes to clean up`,
+    `${name}: the claim is renewed while interrupted work cleans up`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from)
@@ -190,7 +190,7 @@ export const suite = (owning: Owning): void => {
 
   for (const [options, holder, lease] of claimings) {
     inMemory(
-      `${name}: work is handed the claim that is on record, under options of ${JSON.stringify(options)}`,
+      `${name}: work gets the claim that is recorded, with the options ${JSON.stringify(options)}`,
       () =>
         Effect.gen(function*() {
           const { query, timeline } = yield* queryThatIs(from)
@@ -208,7 +208,7 @@ export const suite = (owning: Owning): void => {
   }
 
   for (const tag of QueryState.tags.filter((tag) => !owning.from.includes(tag))) {
-    inMemory(`${name}: a query that is ${tag} is left alone, and no work is done`, () =>
+    inMemory(`${name}: a query that is ${tag} is left alone and no work is done`, () =>
       Effect.gen(function*() {
         const { query, record, timeline } = yield* queryThatIs(tag)
         const { atMillis, exit } = yield* timeline.run(own(query)(() => timeline.note("worked")))
@@ -232,7 +232,7 @@ export const suite = (owning: Owning): void => {
     { holder: "worker \ud800" }
   ]
 
-  inMemory(`${name}: an invalid lease or holder is told before anything happens`, () =>
+  inMemory(`${name}: an invalid lease or holder fails before anything is sent`, () =>
     Effect.gen(function*() {
       for (const options of invalid) {
         const { key, query, record, timeline } = yield* queryThatIs(from)
@@ -261,7 +261,7 @@ export const suite = (owning: Owning): void => {
 
   for (const [how, end, told] of unrecorded) {
     inMemory(
-      `${name}: that work ${how} and could not be recorded is told, both, and the lease lapses`,
+      `${name}: work that ${how} and cannot be recorded fails with both causes, and the lease lapses`,
       () =>
         Effect.gen(function*() {
           const { key, query, timeline } = yield* queryThatIs(from, {
@@ -283,7 +283,7 @@ export const suite = (owning: Owning): void => {
   }
 
   inMemory(
-    `${name}: where the answer to the outcome was lost, that is told, though it is on record`,
+    `${name}: a lost answer to the outcome is an error, although the outcome is recorded`,
     () =>
       Effect.gen(function*() {
         const { key, query, timeline } = yield* queryThatIs(from, {
@@ -311,7 +311,7 @@ export const suite = (owning: Owning): void => {
 
   for (const [how, end, also] of endsAt5) {
     inMemory(
-      `${name}: work that ${how} leaves nothing behind`,
+      `${name}: work that ${how} leaves no fibers and subscriptions`,
       () =>
         countingSubscriptions((open) =>
           Effect.gen(function*() {

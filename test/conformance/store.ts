@@ -170,7 +170,7 @@ export const suite = (
           assert.isTrue((yield* store.compareAndSet(fresh, { event: "Queue", ifVersion: 0 })).changed)
         }))
 
-      it.effect("a query without a record is Known, with version 0, and looking at it makes none", () =>
+      it.effect("a query without a record is Known with version 0, and reading it writes none", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -198,7 +198,7 @@ export const suite = (
       )
 
       it.effect.each(refusals)(
-        "$event is refused for a query that is $from, and changes nothing",
+        "$event is refused for a query that is $from and changes nothing",
         ({ event, from }) =>
           Effect.gen(function*() {
             const store = yield* RedisStore.RedisStore
@@ -225,7 +225,7 @@ export const suite = (
           })
       )
 
-      it.effect("of many who race for one transition, one wins, and all are told of the same record", () =>
+      it.effect("one of many racing commands wins, and all get the same record", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -240,7 +240,7 @@ export const suite = (
           )
         }))
 
-      it.effect.prop("a reason is kept as it was given", [Reason.Reason], ([reason]) =>
+      it.effect.prop("a reason is stored unchanged", [Reason.Reason], ([reason]) =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           for (const { event, from, to } of edgesInto(reasonedTags)) {
@@ -262,7 +262,7 @@ export const suite = (
         Reason.leaseExpired(),
         Reason.leaseExpired("worker 1"),
         Reason.unrecorded
-      ])("the reason $_tag is kept", (reason) =>
+      ])("the reason $_tag is stored", (reason) =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           for (const { event, from, to } of edgesInto(reasonedTags)) {
@@ -273,7 +273,7 @@ export const suite = (
           }
         }))
 
-      it.effect("reasons and claims stay where they belong, in later states and in later lives", () =>
+      it.effect("reasons and claims do not appear in later states or later runs", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -316,7 +316,7 @@ export const suite = (
           }
         }))
 
-      it.effect("a query that was reset shows its version, and no version ever comes back", () =>
+      it.effect("a query that was reset has a new version, and no version is used twice", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -354,7 +354,7 @@ export const suite = (
         }))
 
       it.effect.each(steps)(
-        "a query that is $from under a lease takes $event with the fence of its claim alone",
+        "a query that is $from under a lease accepts $event only with the fence of its claim",
         ({ event, from, to }) =>
           Effect.gen(function*() {
             const store = yield* RedisStore.RedisStore
@@ -367,7 +367,7 @@ export const suite = (
       )
 
       it.effect.each(steps)(
-        "a query that is $from under no lease takes $event from anybody",
+        "a query that is $from without a lease accepts $event from any caller",
         ({ event, from, to }) =>
           Effect.gen(function*() {
             const store = yield* RedisStore.RedisStore
@@ -378,7 +378,7 @@ export const suite = (
       )
 
       it.effect.each(Transition.sources("Cancel").map((from) => ({ from })))(
-        "anybody cancels a query that is $from under a lease, and its holder learns so",
+        "any caller can cancel a query that is $from under a lease, and its holder gets LeaseLost",
         ({ from }) =>
           Effect.gen(function*() {
             const store = yield* RedisStore.RedisStore
@@ -397,7 +397,7 @@ export const suite = (
       )
 
       it.effect.each(states)(
-        "a stale fence loses on a query that is $tag, whatever the event, and writes nothing",
+        "a stale fence fails on a query that is $tag for every event and writes nothing",
         ({ tag }) =>
           Effect.gen(function*() {
             const store = yield* RedisStore.RedisStore
@@ -414,7 +414,7 @@ export const suite = (
           })
       )
 
-      it.effect("no fence is held on a query without a record, and 0 is none", () =>
+      it.effect("no fence is valid on a query without a record, not even 0", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -429,7 +429,7 @@ export const suite = (
           assert.deepStrictEqual(yield* store.read(key), record)
         }))
 
-      it.effect("a holder that comes back after others reset and ran the query writes nothing", () =>
+      it.effect("a holder that returns after others reset and ran the query writes nothing", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -445,7 +445,7 @@ export const suite = (
         }))
 
       it.effect.each(pendingTags.map((tag) => ({ tag })))(
-        "renewing the lease on a query that is $tag moves its end and nothing else",
+        "renewing the lease on a query that is $tag changes only its end",
         ({ tag }) =>
           Effect.gen(function*() {
             const store = yield* RedisStore.RedisStore
@@ -465,7 +465,7 @@ export const suite = (
           })
       )
 
-      it.effect("a claim without a lease can be given one", () =>
+      it.effect("a renewal gives a lease to a claim without one", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -479,7 +479,7 @@ export const suite = (
         }))
 
       it.effect.each(states)(
-        "no lease is renewed on a query that is $tag, where the fence is stale or nothing is held",
+        "a renewal on a query that is $tag fails when the fence is stale or there is no claim",
         ({ tag }) =>
           Effect.gen(function*() {
             const store = yield* RedisStore.RedisStore
@@ -548,7 +548,7 @@ export const suite = (
           })
       )
 
-      it.effect("what a lapsed lease makes legal happens at once", () =>
+      it.effect("an event that a lapse makes legal is accepted at once", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -557,7 +557,7 @@ export const suite = (
           moved(before, yield* store.compareAndSet(key, { event: "Reset" }), QueryState.make("Resetting"))
         }))
 
-      it.effect("what a lapsed lease makes illegal is refused, cancelling included", () =>
+      it.effect("an event that a lapse makes illegal is refused, Cancel included", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -572,7 +572,7 @@ export const suite = (
           )
         }))
 
-      it.effect("many commands are answered in their order, each by itself", () =>
+      it.effect("many commands are answered in their order, each with its own result", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const [won, refused, lost, invalid] = yield* Effect.all([freshKey, freshKey, freshKey, freshKey])
@@ -608,7 +608,7 @@ export const suite = (
           ])
         }))
 
-      it.effect("many is any number, none included", () =>
+      it.effect("many commands can be any number, zero included", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           assert.deepStrictEqual(yield* store.readMany([]), [])
@@ -641,7 +641,7 @@ export const suite = (
         ["a fence that is not a number", { fence: Number.NaN }],
         ["an infinite fence", { fence: Number.POSITIVE_INFINITY }],
         ["a fence beyond the exact integers", { fence: 2 ** 53 }]
-      ])("%s is invalid, and nothing is written", ([, options]) =>
+      ])("%s is invalid and writes nothing", ([, options]) =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
@@ -657,7 +657,7 @@ export const suite = (
           assert.deepStrictEqual(yield* store.read(key), before)
         }))
 
-      it.effect("a holder of 256 characters is kept, whatever they are", () =>
+      it.effect("a holder of any 256 characters is stored", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           for (const holder of ["h".repeat(256), "😀".repeat(128), "\u0000\u007f\"\\/\n", "-1", "0"]) {
@@ -675,7 +675,7 @@ export const suite = (
           }
         }))
 
-      it.effect("queries whose ids differ in any way do not disturb each other", () =>
+      it.effect("queries with different ids do not affect each other", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const ids = String.raw`: a a: :a a:a { } {a} a}:{a % %3A %253A + * ? [a] \0 é 😀 😀😀 __proto__ constructor A`

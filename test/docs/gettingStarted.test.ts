@@ -74,7 +74,7 @@ const ended = ({ child, output }: Running) =>
 
 const prints = (running: Running, text: string) => until(() => running.output().includes(text))
 
-it.live("whoever follows the page sees what it shows", () =>
+it.live("the steps of the page print what it shows", () =>
   Effect.gen(function*() {
     const folder = yield* acquireFolder
     // By the loader of tsx: its command would be a second process.

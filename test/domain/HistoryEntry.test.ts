@@ -12,6 +12,6 @@ it.each<[HistoryEntry.HistoryEntry, string]>([
     "Executing -> Errored (by a): the lease of a lapsed"
   ],
   [{ ...entry, event: "Cancel", from: "Queued", to: "Cancelled", reason: Reason.unrecorded }, "Queued -> Cancelled"]
-])("%o is told as %s", (given, text) => {
+])("%o is shown as %s", (given, text) => {
   assert.strictEqual(HistoryEntry.format(given), text)
 })

@@ -12,7 +12,7 @@ describe("Progress", () => {
     [{ done: 13, total: 12 }, "13 of 12 (100 %)", 1],
     [{ done: 1_204, note: "rows read" }, "1204: rows read", undefined],
     [{ done: 0, total: 0 }, "0 of 0", undefined]
-  ])("%j is told as %s", (input, text, fraction) => {
+  ])("%j is shown as %s", (input, text, fraction) => {
     const progress = Result.getOrThrow(Progress.make(input))
     assert.strictEqual(Progress.format(progress), text)
     assert.strictEqual(Progress.fraction(progress), fraction)
@@ -28,7 +28,7 @@ describe("Progress", () => {
     assert.isTrue(Result.isFailure(Progress.make(input)))
   })
 
-  it("a note that is too long is cut, and stays well-formed", () => {
+  it("a note that is too long is cut and stays well-formed", () => {
     const note = `${"x".repeat(Progress.maxNoteLength - 2)}😀${"y".repeat(10)}`
     const { note: kept = "" } = Result.getOrThrow(Progress.make({ done: 1, note }))
     assert.isAtMost(kept.length, Progress.maxNoteLength)
@@ -36,7 +36,7 @@ describe("Progress", () => {
   })
 
   it.prop(
-    "what is valid is made as it is, but for negative zeros",
+    "valid progress is unchanged, except negative zeros",
     [Arbitrary.schema(Progress.Progress)],
     ([progress]) => {
       const { done, total } = progress

@@ -48,7 +48,7 @@ const errors = [
   }
 ]
 
-it.each(errors)("$error._tag names the query, and says what to do", ({ error, message }) => {
+it.each(errors)("$error._tag names the query and says what to do", ({ error, message }) => {
   assert.strictEqual(error.message, message)
   assert.include(String(error), message)
 })
@@ -64,7 +64,7 @@ const AnyError = Schema.Union([
 const codec = Schema.fromJsonString(Schema.toCodecJson(AnyError))
 
 it.effect.each(errors)(
-  "$error._tag is an error to yield, and comes back from JSON as it was",
+  "$error._tag can be yielded and survives JSON",
   ({ error }) =>
     Effect.gen(function*() {
       const failure = yield* Effect.flip<never, typeof AnyError.Type, never>(error)

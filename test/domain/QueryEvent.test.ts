@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { QueryEvent } from "effect-query-state"
 
-it("there are these events and no others, each with its name in Redis", () => {
+it("these are all events, with their names in Redis", () => {
   assert.deepStrictEqual(QueryEvent.all.map((event) => [event, QueryEvent.wireNames[event]]), [
     ["Queue", "queue"],
     ["Execute", "execute"],

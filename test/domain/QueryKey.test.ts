@@ -29,7 +29,7 @@ const invalidIds = [
   { what: "an empty id", id: "", issue: "Expected a value with a length of at least 1" },
   { what: "a byte too many", id: "x".repeat(maxIdBytes + 1), issue: "must be at most 512 bytes of UTF-8" },
   {
-    what: "an id of few characters and too many bytes",
+    what: "an id with few characters but too many bytes",
     id: "é".repeat(maxIdBytes / 2) + "x",
     issue: "must be at most 512 bytes of UTF-8"
   },
@@ -60,17 +60,17 @@ it.effect.each(invalidIds)("$what is no $field", ({ field, ids, issue }) =>
     assert.strictEqual(error.message, `Not a query key: ${issue}\n  at ["${field}"]`)
   }))
 
-it.each(invalidIds)("what the program wrote down itself throws: $what is no $field", ({ ids, issue }) => {
+it.each(invalidIds)("makeUnsafe throws: $what is no $field", ({ ids, issue }) => {
   assert.throws(() => QueryKey.makeUnsafe(ids), QueryKey.InvalidQueryKey, issue)
 })
 
-it.prop("a key comes back from JSON as it was", [QueryKey.QueryKey], ([key]) => {
+it.prop("a key survives JSON", [QueryKey.QueryKey], ([key]) => {
   const codec = Schema.fromJsonString(QueryKey.QueryKey)
   const { db, query } = key
   assert.deepStrictEqual(Schema.decodeSync(codec)(Schema.encodeSync(codec)(key)), QueryKey.makeUnsafe({ db, query }))
 })
 
-it("people see the database before the query", () => {
+it("a key is shown as the database before the query", () => {
   assert.strictEqual(
     QueryKey.format(QueryKey.makeUnsafe({ db: "warehouse", query: "daily totals" })),
     "warehouse/daily totals"

@@ -6,7 +6,7 @@ const key = QueryKey.makeUnsafe({ db: "warehouse", query: "daily totals" })
 const codec = Schema.fromJsonString(Schema.toCodecJson(QueryRecord.QueryRecord))
 const isEquivalent = Schema.toEquivalence(QueryRecord.QueryRecord)
 
-it.prop("a record comes back from JSON as it was", [QueryRecord.QueryRecord], ([record]) => {
+it.prop("a record survives JSON", [QueryRecord.QueryRecord], ([record]) => {
   const back = Schema.decodeSync(codec)(Schema.encodeSync(codec)(record))
   assert.isTrue(isEquivalent(back, record))
 }, { arbitrary: { runs: 300 } })
@@ -15,7 +15,7 @@ it("a query without a record is Known, with version 0, and was never changed", (
   assert.deepStrictEqual(QueryRecord.absent(key), { key, state: QueryState.known, version: 0 })
 })
 
-it("a record says which query stands where, and why", () => {
+it("a record is shown with its query, state and reason", () => {
   const state = QueryState.make("Cancelled", { reason: Reason.requested({ by: "ada", note: "wrong table" }) })
   assert.strictEqual(
     QueryRecord.format({ key, state, version: 3 }),

@@ -16,7 +16,7 @@ const states = [
   { tag: "ResetFailed", wireName: "reset_failed", isPending: false, carries: { reason } }
 ] as const
 
-it("there are these states and no others", () => {
+it("these are all states", () => {
   assert.deepStrictEqual(QueryState.tags, states.map(({ tag }) => tag))
   assert.deepStrictEqual(QueryState.wireNames, Object.fromEntries(states.map(({ tag, wireName }) => [tag, wireName])))
 })
@@ -30,11 +30,11 @@ it.each(["", "Known", "KNOWN", " known", "known\n", "reset-failed", "__proto__",
   (name) => assert.isUndefined(QueryState.fromWireName(name))
 )
 
-it.each(states)("$tag carries what makes sense in it, and leaves out the rest", ({ carries, tag }) => {
+it.each(states)("$tag has its own fields and leaves out others", ({ carries, tag }) => {
   assert.deepStrictEqual<object>(QueryState.make(tag, { claim, reason }), { _tag: tag, ...carries })
 })
 
-it.each(states)("$tag that is given nothing is one constant, unclaimed and without a recorded reason", (state) => {
+it.each(states)("$tag without fields is one constant, unclaimed and without a recorded reason", (state) => {
   const { carries, tag } = state
   const plain = QueryState.make(tag)
   assert.deepStrictEqual<object>(plain, { _tag: tag, ...("reason" in carries && { reason: Reason.unrecorded }) })
@@ -47,7 +47,7 @@ it("Known and Completed are constants", () => {
   assert.strictEqual(QueryState.make("Completed", { claim, reason }), QueryState.completed)
 })
 
-it.each(states)("$tag is either pending or determinate, and claimed only where it is pending", ({ isPending, tag }) => {
+it.each(states)("$tag is either pending or determinate, and claimed only when pending", ({ isPending, tag }) => {
   const state = QueryState.make(tag, { claim, reason })
   assert.strictEqual(QueryState.isPending(state), isPending)
   assert.strictEqual(QueryState.isDeterminate(state), !isPending)
@@ -55,7 +55,7 @@ it.each(states)("$tag is either pending or determinate, and claimed only where i
   assert.isUndefined(QueryState.claimOf(QueryState.make(tag)))
 })
 
-it("every state has words for people, and says why if that is known", () => {
+it("every state is shown in words, with its reason", () => {
   assert.deepStrictEqual(states.map(({ tag }) => QueryState.format(QueryState.make(tag, { claim, reason }))), [
     "is known, but has not yet been run",
     "is queued",
@@ -75,7 +75,7 @@ it("every state has words for people, and says why if that is known", () => {
 const codec = Schema.fromJsonString(Schema.toCodecJson(QueryState.QueryState))
 const isEquivalent = Schema.toEquivalence(QueryState.QueryState)
 
-it.prop("a state comes back from JSON as it was", [QueryState.QueryState], ([state]) => {
+it.prop("a state survives JSON", [QueryState.QueryState], ([state]) => {
   const back = Schema.decodeSync(codec)(Schema.encodeSync(codec)(state))
   assert.isTrue(isEquivalent(back, state))
 }, { arbitrary: { runs: 300 } })

@@ -11,11 +11,11 @@ const { maxLength } = Reason
 /** Longer than anything that is recorded; its emoji take two code units each, from an even or an odd offset on. */
 const long = (offset: string) => offset + "😀".repeat(maxLength.detail)
 
-it.prop("a reason comes back from JSON as it was", [Reason.Reason], ([reason]) => {
+it.prop("a reason survives JSON", [Reason.Reason], ([reason]) => {
   assert.isTrue(isEquivalent(Schema.decodeSync(codec)(Schema.encodeSync(codec)(reason)), reason))
 }, { arbitrary: { runs: 300 } })
 
-it("what is not given is left out", () => {
+it("missing fields are left out", () => {
   assert.deepStrictEqual<ReadonlyArray<object>>([
     Reason.failed({ error: "SqlError", message: "deadlock" }),
     Reason.failed({ error: "SqlError", message: "deadlock", detail: undefined }),
@@ -33,7 +33,7 @@ it("what is not given is left out", () => {
   ])
 })
 
-it("texts of the largest size are kept as they are", () => {
+it("texts of the largest size are unchanged", () => {
   const name = "n".repeat(maxLength.name)
   const message = "m".repeat(maxLength.message)
   const detail = "d".repeat(maxLength.detail)
@@ -47,7 +47,7 @@ it("texts of the largest size are kept as they are", () => {
 })
 
 it.each([{ offset: "" }, { offset: "x" }])(
-  "longer texts are cut to size between two characters, and end in an ellipsis (after '$offset')",
+  "longer texts are cut between two characters and end in an ellipsis (after '$offset')",
   ({ offset }) => {
     const text = long(offset)
     const texts = {
@@ -88,7 +88,7 @@ it.each<[what: string, cause: Cause.Cause<unknown>, error: string, message: stri
   assert.deepStrictEqual(Reason.fromCause(cause), Reason.failed({ error, message, detail: Cause.pretty(cause) }))
 })
 
-it("an interruption alone is no failure", () => {
+it("an interruption alone is not a failure", () => {
   assert.deepStrictEqual(Reason.fromCause(Cause.interrupt(1)), Reason.interrupted)
   assert.deepStrictEqual(
     Reason.fromCause(Cause.combine(Cause.interrupt(1), Cause.interrupt(2))),
@@ -96,7 +96,7 @@ it("an interruption alone is no failure", () => {
   )
 })
 
-it("a cause without anything in it is a failure of its own", () => {
+it("an empty cause is recorded as a failure", () => {
   assert.strictEqual(Reason.fromCause(Cause.empty)._tag, "Failed")
 })
 
@@ -144,7 +144,7 @@ it.each(strange)("nothing is thrown for %s, and the reason fits", (_what, error)
   }
 })
 
-it("every reason has words for people", () => {
+it("every reason is shown in words", () => {
   assert.deepStrictEqual(
     [
       Reason.failed({ error: "SqlError", message: "deadlock", detail: "at line 3" }),

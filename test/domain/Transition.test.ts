@@ -39,7 +39,7 @@ const reachableFrom = (start: string, edges: Iterable<{ readonly from: string; r
   return reached
 }
 
-it("the lifecycle has these steps and no others", () => {
+it("these are all edges of the lifecycle", () => {
   assert.deepStrictEqual(Transition.edges.map(({ event, from, to }) => `${from} --${event}--> ${to}`), [
     "Known --Queue--> Queued",
     "Queued --Execute--> Executing",
@@ -56,7 +56,7 @@ it("the lifecycle has these steps and no others", () => {
   ])
 })
 
-it.each(pairs)("table, edges, next state and sources say the same of $from and $event", ({ event, from }) => {
+it.each(pairs)("table, edges, next state and sources agree on $from and $event", ({ event, from }) => {
   const row: Readonly<Record<string, QueryState.Tag>> = Transition.table[from]
   const to = row[event]
   const edges = Transition.edges.filter((edge) => edge.from === from && edge.event === event)
@@ -72,7 +72,7 @@ it("every state can be reached from every other", () => {
 })
 
 it.prop(
-  "apply and the typed steps follow the table, whatever the states carry, and refuse all else",
+  "apply and the typed steps follow the table with any fields and refuse all else",
   [QueryState.QueryState, Data],
   ([state, data]) => {
     for (const event of QueryEvent.all) {
@@ -87,7 +87,7 @@ it.prop(
   { arbitrary: { runs: 300 } }
 )
 
-it.each(Object.entries(Transition.lapseEvents))("a lapse ends %s by %s, with a reason", (from, event) => {
+it.each(Object.entries(Transition.lapseEvents))("a lapse ends %s by %s with a reason", (from, event) => {
   const reason = Reason.leaseExpired("worker 1")
   const state = Result.getOrThrow(Transition.apply(QueryState.make(from as QueryState.Tag), event, { reason }))
   assert.isTrue(QueryState.isDeterminate(state))
@@ -99,7 +99,7 @@ it("a lapse ends every pending state", () => {
   assert.deepStrictEqual(Object.keys(Transition.lapseEvents), QueryState.tags.filter(isPending))
 })
 
-it("a refusal tells of the record, and of the states that take the event", () => {
+it("a refusal carries the record and the states that accept the event", () => {
   const record = QueryRecord.absent(QueryKey.makeUnsafe({ db: "warehouse", query: "daily totals" }))
   assert.deepStrictEqual(told(Transition.refusal(record, "Reset")), {
     _tag: "IllegalTransition",

@@ -12,7 +12,7 @@ const completed = QueryState.completed
 const resetting = QueryState.make("Resetting")
 const anyState: () => QueryState.QueryState = () => executing
 
-it("a step takes the states of the table, and no others", () => {
+it("a step accepts exactly the states of the table", () => {
   type Taken<Step extends (state: never) => unknown> = Parameters<Step>[0]
   expectTypeOf<Taken<typeof Transition.enqueue>>().toEqualTypeOf<QueryState.Known>()
   expectTypeOf<Taken<typeof Transition.execute>>().toEqualTypeOf<QueryState.Queued>()
@@ -25,7 +25,7 @@ it("a step takes the states of the table, and no others", () => {
   expectTypeOf<Taken<typeof Transition.finishResetting>>().toEqualTypeOf<QueryState.Resetting>()
 })
 
-it("a wrong step does not compile, and throws where it is forced", () => {
+it("a wrong step does not compile, and throws when it is forced", () => {
   const wrong = [
     // @ts-expect-error -- Known is queued first
     () => Transition.execute(known),
@@ -58,7 +58,7 @@ it("a step answers with the next state, and steps compose", () => {
   assert.strictEqual(life, known)
 })
 
-it("the table is there as types", () => {
+it("the table is available as types", () => {
   expectTypeOf<Transition.Next<"Queued", "Execute">>().toEqualTypeOf<"Executing">()
   expectTypeOf<Transition.Next<"Executing", "Error">>().toEqualTypeOf<"Errored">()
   expectTypeOf<Transition.Next<"Resetting", "Error">>().toEqualTypeOf<"ResetFailed">()
@@ -75,7 +75,7 @@ it("the table is there as types", () => {
   expectTypeOf<Transition.Next<"Known", "Pause">>().toBeNever()
 })
 
-it("a switch over the states is exhaustive, and sees what each carries", () => {
+it("a switch over the states is exhaustive and sees the fields of each", () => {
   const label = (state: QueryState.QueryState): string => {
     switch (state._tag) {
       case "Known":
@@ -113,7 +113,7 @@ it("the predicates narrow", () => {
   else expectTypeOf(state).toEqualTypeOf<QueryState.Pending>()
 })
 
-it("no plain object passes for a state, an id or a key", () => {
+it("a plain object is not a state, an id or a key", () => {
   // @ts-expect-error -- a state is made by this library
   const state: QueryState.QueryState = { _tag: "Known" }
   // @ts-expect-error -- a key is made of checked ids
@@ -129,7 +129,7 @@ it("no plain object passes for a state, an id or a key", () => {
   ])
 })
 
-it("a state shows what it carries, and nothing else", () => {
+it("a state shows its own fields only", () => {
   expectTypeOf<QueryState.Executing["claim"]>().toEqualTypeOf<QueryState.Claim | undefined>()
   // @ts-expect-error -- nobody holds what is completed
   expectTypeOf<QueryState.Completed["claim"]>().toBeUnknown()

@@ -86,7 +86,7 @@ const test = <E>(
 const run = { report: "daily-totals" }
 const executing = { status: "executing", msg: "is currently running", progress: { done: 1, total: 4 } }
 
-test("a query is accepted, is pending with its progress, and leads to its result", ({ gate, serve }) =>
+test("a query is accepted, pending with its progress, and then leads to its result", ({ gate, serve }) =>
   Effect.gen(function*() {
     const { ask } = yield* serve
     assert.deepStrictEqual(yield* ask("POST", "/run", run), { status: 202, location: "/api/0/poll/daily-totals" })
@@ -100,7 +100,7 @@ test("a query is accepted, is pending with its progress, and leads to its result
     assert.deepStrictEqual(yield* ask("GET", "/get/daily-totals"), { status: 200, body: ["rows of daily-totals"] })
   }))
 
-test("a query that was accepted is never missing, however slow the store is", ({ serve }) =>
+test("an accepted query is never missing, even with a slow store", ({ serve }) =>
   Effect.gen(function*() {
     const faults = yield* RedisStoreFaults.RedisStoreFaults
     const { ask } = yield* serve
@@ -111,7 +111,7 @@ test("a query that was accepted is never missing, however slow the store is", ({
     assert.strictEqual((yield* ask("GET", "/poll/daily-totals")).status, 202)
   }))
 
-test("a query is run once, however many clients ask however many servers", ({ computed, gate, serve }) =>
+test("a query is run once for many clients of many servers", ({ computed, gate, serve }) =>
   Effect.gen(function*() {
     const servers = yield* Effect.replicateEffect(serve, 2)
     const asked = servers.flatMap(({ ask }) => Array.from({ length: 5 }, () => ask("POST", "/run", run)))
@@ -123,7 +123,7 @@ test("a query is run once, however many clients ask however many servers", ({ co
     assert.strictEqual(yield* Ref.get(computed), 1)
   }))
 
-test("a query that nobody ran is missing, and no client can name one that there is not", ({ serve }) =>
+test("a query that was never run is missing, and an invalid id is refused", ({ serve }) =>
   Effect.gen(function*() {
     const { ask } = yield* serve
     const missing = {
@@ -147,7 +147,7 @@ test("a query that failed says why", ({ gate, serve }) =>
     assert.deepStrictEqual(yield* ask("GET", "/get/daily-totals"), noResult)
   }))
 
-test("a query is cancelled, and is run again when it is asked for again", ({ computed, gate, interrupted, serve }) =>
+test("a cancelled query is run again when it is requested again", ({ computed, gate, interrupted, serve }) =>
   Effect.gen(function*() {
     const { ask } = yield* serve
     // Two ask, and neither of them takes a cancelled query for one to be run again.
@@ -169,7 +169,7 @@ test("a query is cancelled, and is run again when it is asked for again", ({ com
     assert.deepStrictEqual(yield* ask("POST", "/cancel/daily-totals"), refused)
   }))
 
-test("a server that stops leaves nothing pending", ({ serve }) =>
+test("a server that stops leaves no pending query", ({ serve }) =>
   Effect.gen(function*() {
     const { ask, stop } = yield* serve
     yield* ask("POST", "/run", run)

@@ -26,12 +26,12 @@ const cases = files.flatMap((file) => {
 })
 
 describe("Examples", () => {
-  it("say what they print, but for two that show how long things take", () => {
+  it("the examples state their output, except two that show durations", () => {
     assert.deepStrictEqual(files.filter((file) => printedBy(file) === undefined), ["demo.ts", "flowmachine.ts"])
   })
 
   it.live.each(cases)(
-    "$file prints in $store what it says, and ends",
+    "$file prints its stated output in $store and ends",
     ({ file, prints, store }) =>
       Effect.scoped(Effect.gen(function*() {
         const env = yield* stores[store]

@@ -9,7 +9,7 @@ const storeAt = (url: string) => RedisStoreLive.layer({ url: Redacted.make(url) 
 
 suite("Redis", Layer.unwrap(Effect.map(RedisServer.acquire(), ({ url }) => RedisStoreFaults.layer(storeAt(url)))))
 
-it.live("list asks with SCAN, some at a time, and never with KEYS, and leaves out records that it cannot understand", () =>
+it.live("list uses SCAN in batches, never KEYS, and leaves out unreadable records", () =>
   Effect.gen(function*() {
     const { url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)

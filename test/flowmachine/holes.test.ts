@@ -43,9 +43,9 @@ const edges = [
   ["FINISH_RESET", "resetting", "known"]
 ] as const
 
-it.layer(SharedLayer, options)("Hole 1, a query that begins to execute between two looks", (it) => {
+it.layer(SharedLayer, options)("Hole 1, a query that begins to execute between two reads", (it) => {
   it.effect.each([{ looks: 0 }, { looks: 1 }, { looks: 2 }, { looks: 3 }])(
-    "ends no wait here before it is determinate, if the reference does that after $looks looks",
+    "ends no wait here before it is determinate, if the reference does that after $looks reads",
     ({ looks }) =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
@@ -78,7 +78,7 @@ it.layer(SharedLayer, options)("Hole 1, a query that begins to execute between t
 })
 
 it.layer(SharedLayer, options)("Hole 2, a machine that a client left half-made", (it) => {
-  it.effect("takes no event in the reference, and every event once it was moved from here", () =>
+  it.effect("accepts no event in the reference, and every event after this library moved it", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       for (let made = 0; made <= edges.length; made++) {
@@ -105,7 +105,7 @@ it.layer(SharedLayer, options)("Hole 2, a machine that a client left half-made",
       }
     }))
 
-  it.effect("is repaired in whatever state it is, and left alone by an event that is refused", () =>
+  it.effect("is repaired in every state, and left alone by a refused event", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -118,7 +118,7 @@ it.layer(SharedLayer, options)("Hole 2, a machine that a client left half-made",
 })
 
 it.layer(SharedLayer, options)("Hole 3, a state that is missing", (it) => {
-  it.effect("is Known here: waits end, a holder is told that its claim is lost, and the query can be run again", () =>
+  it.effect("is Known here: waits end, a holder gets LeaseLost, and the query can be run again", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -135,7 +135,7 @@ it.layer(SharedLayer, options)("Hole 3, a state that is missing", (it) => {
       assert.strictEqual(yield* run, "executed")
     }))
 
-  it.effect("is no hole for the reference either, once the query was moved from here", () =>
+  it.effect("is repaired for the reference once this library moves the query", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -149,7 +149,7 @@ it.layer(SharedLayer, options)("Hole 3, a state that is missing", (it) => {
       assert.deepStrictEqual(yield* machine.trigger("EXECUTE"), { state: "executing", changed: true })
     }))
 
-  it.effect("is made up for by nobody who only looks", () =>
+  it.effect("is not repaired by reads", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -162,8 +162,8 @@ it.layer(SharedLayer, options)("Hole 3, a state that is missing", (it) => {
     }))
 })
 
-it.layer(SharedLayer, options)("Hole 4, who finishes a run that was cancelled and reset", (it) => {
-  it.effect("has lost his lease, if he is one of ours, and the run of the reference stays its own", () =>
+it.layer(SharedLayer, options)("Hole 4, a late finish of a run that was cancelled and reset", (it) => {
+  it.effect("gets LeaseLost from this library, and the run of the reference is unaffected", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -178,7 +178,7 @@ it.layer(SharedLayer, options)("Hole 4, who finishes a run that was cancelled an
       assert.deepStrictEqual(yield* machine.trigger("FINISH"), { state: "completed", changed: true })
     }))
 
-  it.effect("completes our run, if he is of the reference, and we are told that we did not", () =>
+  it.effect("by the reference completes the run of this library, whose holder gets LeaseLost", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -196,8 +196,8 @@ it.layer(SharedLayer, options)("Hole 4, who finishes a run that was cancelled an
     }))
 })
 
-it.layer(SharedLayer, options)("Hole 5, a query whose owner is gone", (it) => {
-  it.effect("executes for no longer than the lease, if he was one of ours, and the reference can run it then", () =>
+it.layer(SharedLayer, options)("Hole 5, a query whose holder is gone", (it) => {
+  it.effect("executes no longer than its lease after a holder of this library, and then the reference can run it", () =>
     Effect.gen(function*() {
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)
@@ -209,7 +209,7 @@ it.layer(SharedLayer, options)("Hole 5, a query whose owner is gone", (it) => {
       assert.isTrue(answers.every(({ changed }) => changed))
     }))
 
-  it.effect("executes on, if he was of the reference: no lease ends that, nor can one be put on it, but anybody can cancel", () =>
+  it.effect("executes without a lease after a holder of the reference, until it is cancelled", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey

@@ -108,7 +108,7 @@ it.live.each<Game & { readonly seed: number }>([
   { seed: 1, stores: 3, queries: 100, steps: 300, workMillis: 4 },
   { seed: 2, stores: 1, queries: 2, steps: 150, workMillis: 40 }
 ])(
-  "each state of $queries queries is reached by a legal step that one process was told to be its own, and every wait ends",
+  "each state of $queries queries is reached by a legal edge that one process won, and every wait ends",
   ({ seed, ...game }) =>
     Effect.gen(function*() {
       const server = yield* RedisServer.acquire()
@@ -187,7 +187,7 @@ it.live.each<Game & { readonly seed: number }>([
 
 const stateOf = (name = "known") => QueryState.make(QueryState.fromWireName(name) ?? "Known")
 
-it("no two edges of the lifecycle lead from one state to the same other", () => {
+it("no two edges of the lifecycle have the same ends", () => {
   const pairs = Transition.edges.map(({ from, to }) => `${from} ${to}`)
   assert.deepStrictEqual(pairs, [...new Set(pairs)])
 })

@@ -15,7 +15,7 @@ const makeReference = Effect.fnUntraced(function*(key: QueryKey.QueryKey) {
 })
 
 it.layer(StoreLayer, { excludeTestServices: true })(
-  "Hole 1, a query that begins to execute between two looks",
+  "Hole 1, a query that begins to execute between two reads",
   (it) => {
     it.effect("ends the wait of the reference while it executes", () =>
       Effect.gen(function*() {
@@ -26,7 +26,7 @@ it.layer(StoreLayer, { excludeTestServices: true })(
       }))
 
     it.effect.each([{ looks: 0 }, { looks: 1 }, { looks: 2 }, { looks: 3 }])(
-      "ends no wait here before it is determinate, if that is after $looks looks",
+      "ends no wait here before it is determinate, if that is after $looks reads",
       ({ looks }) =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
@@ -54,57 +54,60 @@ it.layer(StoreLayer, { excludeTestServices: true })(
   }
 )
 
-it.layer(StoreLayer, { excludeTestServices: true })("Hole 4, who finishes a run that was cancelled and reset", (it) => {
-  it.effect("completes the next run in the reference, and whose run that is gets told that he did not", () =>
-    Effect.gen(function*() {
-      const key = yield* freshKey
-      const [a, b, c] = yield* Effect.all([makeReference(key), makeReference(key), makeReference(key)])
-      const steps = [
-        [a, "QUEUE"],
-        [a, "EXECUTE"],
-        [b, "CANCEL"],
-        [b, "RESET"],
-        [b, "FINISH_RESET"],
-        [c, "QUEUE"],
-        [c, "EXECUTE"],
-        [a, "FINISH"],
-        [c, "FINISH"]
-      ] as const
-      const answers = yield* Effect.forEach(steps, ([machine, event]) => machine.trigger(event))
-      assert.deepStrictEqual(answers.slice(-3), [
-        { state: "executing", changed: true },
-        { state: "completed", changed: true },
-        { state: "completed", changed: false }
-      ])
-    }))
+it.layer(StoreLayer, { excludeTestServices: true })(
+  "Hole 4, a late finish of a run that was cancelled and reset",
+  (it) => {
+    it.effect("completes the next run in the reference, and its holder is answered that it did not", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const [a, b, c] = yield* Effect.all([makeReference(key), makeReference(key), makeReference(key)])
+        const steps = [
+          [a, "QUEUE"],
+          [a, "EXECUTE"],
+          [b, "CANCEL"],
+          [b, "RESET"],
+          [b, "FINISH_RESET"],
+          [c, "QUEUE"],
+          [c, "EXECUTE"],
+          [a, "FINISH"],
+          [c, "FINISH"]
+        ] as const
+        const answers = yield* Effect.forEach(steps, ([machine, event]) => machine.trigger(event))
+        assert.deepStrictEqual(answers.slice(-3), [
+          { state: "executing", changed: true },
+          { state: "completed", changed: true },
+          { state: "completed", changed: false }
+        ])
+      }))
 
-  it.effect("has lost his lease here, and the next run is completed by whose run it is", () =>
-    Effect.gen(function*() {
-      const key = yield* freshKey
-      const query = yield* QueryStateMachine.make(key)
-      const executeAs = (holder: string) =>
-        Effect.map(
-          Effect.andThen(query.enqueue, query.trigger("Execute", { holder, lease: "1 hour" })),
-          ({ state }) => QueryState.claimOf(state) ?? assert.fail("it is not claimed")
-        )
+    it.effect("gets LeaseLost here, and the next run is completed by its own holder", () =>
+      Effect.gen(function*() {
+        const key = yield* freshKey
+        const query = yield* QueryStateMachine.make(key)
+        const executeAs = (holder: string) =>
+          Effect.map(
+            Effect.andThen(query.enqueue, query.trigger("Execute", { holder, lease: "1 hour" })),
+            ({ state }) => QueryState.claimOf(state) ?? assert.fail("it is not claimed")
+          )
 
-      const a = yield* executeAs("A")
-      yield* query.cancel
-      yield* query.reset
-      yield* query.finishResetting
-      const c = yield* executeAs("C")
-      const record = yield* query.record
-      const error = yield* Effect.flip(query.trigger("Finish", { fence: a.fence }))
-      assert.deepStrictEqual(error._tag === "LeaseLost" && told(error), { _tag: "LeaseLost", fence: a.fence, record })
-      assert.deepStrictEqual(yield* query.record, record)
-      assert.deepStrictEqual(yield* query.trigger("Finish", { fence: c.fence }), {
-        state: QueryState.completed,
-        changed: true
-      })
-    }))
-})
+        const a = yield* executeAs("A")
+        yield* query.cancel
+        yield* query.reset
+        yield* query.finishResetting
+        const c = yield* executeAs("C")
+        const record = yield* query.record
+        const error = yield* Effect.flip(query.trigger("Finish", { fence: a.fence }))
+        assert.deepStrictEqual(error._tag === "LeaseLost" && told(error), { _tag: "LeaseLost", fence: a.fence, record })
+        assert.deepStrictEqual(yield* query.record, record)
+        assert.deepStrictEqual(yield* query.trigger("Finish", { fence: c.fence }), {
+          state: QueryState.completed,
+          changed: true
+        })
+      }))
+  }
+)
 
-it.layer(StoreLayer, { excludeTestServices: true })("Hole 5, a query whose owner is killed", (it) => {
+it.layer(StoreLayer, { excludeTestServices: true })("Hole 5, a query whose holder is killed", (it) => {
   /** Has a process execute a query, and killed meanwhile; answers with what it called itself. */
   const killExecuting = Effect.fnUntraced(function*(by: "reference" | "executing", key: QueryKey.QueryKey) {
     const { holder, kill, reached, start } = yield* Fleet.spawn(inject("redisUrl"))
@@ -135,7 +138,7 @@ it.layer(StoreLayer, { excludeTestServices: true })("Hole 5, a query whose owner
       assert.strictEqual(yield* Effect.promise(() => admin.pttl(machine.stateKey)), -1)
     }))
 
-  it.effect("executes for no longer than the lease here, and then others can run it", () =>
+  it.effect("executes here no longer than the lease, and then others can run it", () =>
     Effect.gen(function*() {
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)

@@ -33,7 +33,7 @@ const acquireClient = <Client extends Redis | Cluster>(make: () => Client): Effe
     (client) => Effect.sync(() => client.disconnect())
   )
 
-it.live("a server of a cluster is refused, and told why", () =>
+it.live("a server of a cluster is refused with the reason", () =>
   Effect.gen(function*() {
     const { url } = yield* RedisServer.acquire({ args: ["--cluster-enabled", "yes"] })
     const issue =
@@ -43,7 +43,7 @@ it.live("a server of a cluster is refused, and told why", () =>
     assertInvalid(yield* refusalOf(RedisStoreFlowMachine.layerClient(client)), issue)
   }))
 
-it.live("a client of a cluster is refused, and told why, before it is asked anything", () =>
+it.live("a client of a cluster is refused with the reason before any command", () =>
   Effect.gen(function*() {
     const cluster = yield* acquireClient(() => new Cluster([{ host: "127.0.0.1", port: 1 }], { lazyConnect: true }))
     // The types refuse it, too.
@@ -52,7 +52,7 @@ it.live("a client of a cluster is refused, and told why, before it is asked anyt
     assert.strictEqual(cluster.status, "wait")
   }))
 
-it.live("a prefix on all keys of a client is refused: FlowMachine has none", () =>
+it.live("a client with a key prefix is refused: FlowMachine has none", () =>
   Effect.gen(function*() {
     const issue = "a client with a keyPrefix would keep the states where FlowMachine does not look"
     const client = yield* acquireClient(() => new Redis(inject("redisUrl"), { keyPrefix: "app:" }))
@@ -81,7 +81,7 @@ it.live("a wrong time-out is refused", () =>
 it.layer(RedisStoreFlowMachine.layer({ url }), { excludeTestServices: true })(
   "A database whose id holds a colon",
   (it) => {
-    it.effect("is refused by every operation, and nothing is written", () =>
+    it.effect("is refused by every operation and writes nothing", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const { db, query } = yield* freshKey
@@ -106,7 +106,7 @@ it.layer(RedisStoreFlowMachine.layer({ url }), { excludeTestServices: true })(
         assert.deepStrictEqual(yield* stored(key), [])
       }).pipe(Effect.scoped))
 
-    it.effect("would share its keys with another one", () =>
+    it.effect("would share its keys with another database", () =>
       Effect.sync(() => {
         assert.strictEqual(
           stateKey(QueryKey.makeUnsafe({ db: "a:b", query: "c" })),
@@ -116,7 +116,7 @@ it.layer(RedisStoreFlowMachine.layer({ url }), { excludeTestServices: true })(
   }
 )
 
-it.live("layerConfig takes all that it is told from configuration", () =>
+it.live("layerConfig takes all options from configuration", () =>
   Effect.gen(function*() {
     const key = yield* freshKey
     const layer = RedisStoreFlowMachine.layerConfig({

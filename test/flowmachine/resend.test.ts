@@ -52,7 +52,7 @@ const acquire = Effect.gen(function*() {
 })
 
 it.live.each(Transition.edges.filter(({ from, to }) => from !== "ResetFailed" && to !== "ResetFailed"))(
-  "$event on a query that is $from happens once, and is answered as it was the first time",
+  "$event on a query that is $from happens once and gives the first answer",
   ({ event, from, to }) =>
     Effect.gen(function*() {
       const { admin, direct, sendTwice } = yield* acquire
@@ -66,7 +66,7 @@ it.live.each(Transition.edges.filter(({ from, to }) => from !== "ResetFailed" &&
     })
 )
 
-it.live("what FlowMachine has moved on since may have happened or not: that is told, and nothing more is written", () =>
+it.live("a command whose query FlowMachine moved since is answered as unknown and writes nothing", () =>
   Effect.gen(function*() {
     const { admin, direct, sendTwice } = yield* acquire
     const key = yield* freshKey

@@ -39,7 +39,7 @@ const tags = QueryState.tags.filter((tag) => tag !== "ResetFailed")
 it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
   "A query that is shared with FlowMachine",
   (it) => {
-    it.effect("is found by nobody, and nothing is written, while it is only looked at, or refused an event", () =>
+    it.effect("is not listed and has no keys after reads and refused events", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -53,7 +53,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.strictEqual(yield* withAdmin((admin) => admin.exists(recordKey(key))), 0)
       }))
 
-    it.effect("has the keys that the reference would have given it, to the byte, in every state", () =>
+    it.effect("has exactly the keys of the reference, byte for byte, in every state", () =>
       Effect.gen(function*() {
         for (const tag of tags.filter((tag) => tag !== "Known")) {
           const [ours, theirs] = yield* Effect.all([freshKey, freshKey])
@@ -63,7 +63,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         }
       }))
 
-    it.effect("has exactly eight keys of FlowMachine's, and one of ours", () =>
+    it.effect("has exactly eight keys of FlowMachine and one of this library", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -83,7 +83,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.strictEqual(fields["s"], "queued")
       }))
 
-    it.effect("has a time to live that is never over while it is claimed here, and none in any other state", () =>
+    it.effect("has a time to live longer than its claim, and none in any other state", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -100,7 +100,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
       }))
 
     it.effect.each(released)(
-      "can be moved by $event from $from to $to, by either side after the other",
+      "can be moved by $event from $from to $to by either side after the other",
       ({ event, from, to }) =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
@@ -127,7 +127,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         })
     )
 
-    it.effect("has one record for each move of the reference that is looked at, the same for all who look", () =>
+    it.effect("has one record for each move of the reference that is read, the same for all readers", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -145,7 +145,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         }
       }))
 
-    it.effect("loses claim and reason as soon as the reference has moved it, even where it comes back to the same state", () =>
+    it.effect("loses claim and reason when the reference moves it, even back to the same state", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -175,7 +175,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.deepStrictEqual((yield* store.read(failed)).state, QueryState.completed)
       }))
 
-    it.effect("is announced when it is moved here, and when a move of the reference is first seen here", () =>
+    it.effect("sends a notification when it is moved here, and when a move of the reference is first read here", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -189,7 +189,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.strictEqual(yield* hints.next, version)
       }).pipe(Effect.scoped))
 
-    it.effect("can be waited for by either side, whichever of them decides it", () =>
+    it.effect("can be waited for by either side, whichever side finishes it", () =>
       Effect.gen(function*() {
         const key = yield* freshKey
         const query = yield* QueryStateMachine.make(key)
@@ -210,7 +210,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         yield* Fiber.join(theirAgain)
       }))
 
-    it.effect("that is executing here is interrupted by a cancel of the reference, with the next renewal", () =>
+    it.effect("that executes here is interrupted by a cancel of the reference at the next renewal", () =>
       Effect.gen(function*() {
         const key = yield* freshKey
         const query = yield* QueryStateMachine.make(key)
@@ -221,7 +221,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.strictEqual(error._tag, "QueryCancelled")
       }))
 
-    it.effect("is run once by run, or joined, if the reference has it", () =>
+    it.effect("is run once by run, or joined if the reference runs it", () =>
       Effect.gen(function*() {
         const key = yield* freshKey
         const query = yield* QueryStateMachine.make(key)
@@ -261,7 +261,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.strictEqual(yield* Fiber.join(run), "fetched")
       }))
 
-    it.effect("shows every move of the reference that there is time to see among its changes", () =>
+    it.effect("shows every move of the reference that it has time to read among its changes", () =>
       Effect.gen(function*() {
         const key = yield* freshKey
         const query = yield* QueryStateMachine.make(key)
@@ -281,7 +281,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.deepStrictEqual(versions, [...new Set(versions)].toSorted((left, right) => left - right))
       }))
 
-    it.effect("is listed whoever made it, and by its database alone", () =>
+    it.effect("is listed whichever side created it, and only in its database", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const { db } = yield* freshKey
@@ -295,7 +295,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.isFalse(names.some((name) => name.includes("QueryEvent")))
       }))
 
-    it.effect("in a state that nobody here knows is an UnknownState to every operation, and stays as it is", () =>
+    it.effect("in an unknown state gives UnknownState to every operation and is unchanged", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         for (const claim of [{}, { lease: "1 hour" }] as const) {
@@ -316,7 +316,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         }
       }))
 
-    it.effect("whose state is no string is a WrongType, named by its key", () =>
+    it.effect("whose state is no string gives WrongType with its key", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -341,7 +341,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })("Wit
       assert.deepStrictEqual(yield* machine.trigger("ERROR"), { state: "resetting", changed: false })
     }))
 
-  it.effect("the lease of a purge lapses to a query that is Resetting and that anybody may finish resetting", () =>
+  it.effect("a purge whose lease lapses leaves the query Resetting, and any caller may finish the reset", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -377,7 +377,7 @@ it.layer(DevelopmentLayer, {
   excludeTestServices: true,
   timeout: "30 seconds"
 })("With a FlowMachine that has ResetFailed", (it) => {
-  it.effect("the hashes have what that makes, also where a released one has made them before", () =>
+  it.effect("the hashes match that version, also when a released one made them before", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const [fresh, made] = yield* Effect.all([freshKey, freshKey])

@@ -43,7 +43,7 @@ it.effect("a claim without a lease never lapses", () =>
     assert.deepStrictEqual(yield* store.read(key), record)
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 
-it.effect("a query that was reset is forgotten when it has been Known for long enough, and its versions go on growing", () =>
+it.effect("a query that was reset is forgotten after a while, and later versions are higher", () =>
   Effect.gen(function*() {
     const store = yield* RedisStore.RedisStore
     const key = yield* freshKey
@@ -56,7 +56,7 @@ it.effect("a query that was reset is forgotten when it has been Known for long e
     assert.isAbove((yield* store.compareAndSet(key, { event: "Queue" })).record.version, record.version)
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 
-it.effect("a query that is queued again is not forgotten for having been Known before", () =>
+it.effect("a query that is queued again is not forgotten", () =>
   Effect.gen(function*() {
     const store = yield* RedisStore.RedisStore
     const key = yield* freshKey
@@ -67,7 +67,7 @@ it.effect("a query that is queued again is not forgotten for having been Known b
     assert.deepStrictEqual(yield* store.read(key), record)
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 
-it.effect("each store of memory has queries of its own", () =>
+it.effect("each memory store has its own queries", () =>
   Effect.gen(function*() {
     const key = yield* freshKey
     const queue = RedisStore.RedisStore.use((store) => store.compareAndSet(key, { event: "Queue" }))

@@ -10,4 +10,4 @@ const ReplicatedLayer = Layer.unwrap(
   )
 )
 
-suite("a Redis whose replica is waited for", ReplicatedLayer, { time: "real" })
+suite("a Redis with replication", ReplicatedLayer, { time: "real" })

@@ -26,7 +26,7 @@ const alone = <A, E>(
     return yield* Effect.provide(test(admin), RedisStoreLive.layer({ url: Redacted.make(url) }))
   })
 
-it.live("a channel is acknowledged by the server when the subscription returns, and dropped with its last reader", () =>
+it.live("a subscription returns once SUBSCRIBE is acknowledged, and its channel is dropped with its last reader", () =>
   alone((admin) =>
     Effect.gen(function*() {
       const key = yield* freshKey
@@ -47,7 +47,7 @@ it.live("a channel is acknowledged by the server when the subscription returns, 
     })
   ))
 
-it.live("there is no subscriber connection before the first subscription, and one whatever there are", () =>
+it.live("there is no subscriber connection before the first subscription, and then exactly one", () =>
   alone((admin) =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
@@ -66,7 +66,7 @@ it.live("there is no subscriber connection before the first subscription, and on
     })
   ))
 
-it.live("a query that is found determinate is waited for with no subscription", () =>
+it.live("a wait for a determinate query opens no subscription", () =>
   alone((admin) =>
     Effect.gen(function*() {
       const key = yield* freshKey

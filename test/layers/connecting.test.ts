@@ -52,14 +52,14 @@ it.live("options that ioredis refuses are invalid", () =>
 it.live.each<[which: string, database: string]>([
   ["beyond those of the server", "99"],
   ["beyond all numbers", "99999999999999999999"]
-])("a database %s is refused, and not taken for another", ([, database]) =>
+])("a database %s is refused", ([, database]) =>
   Effect.gen(function*() {
     const error = yield* refused(`${inject("redisUrl")}/${database}`)
     assert.deepStrictEqual(told(error), { _tag: "InvalidInput", ...connectError })
     assert.include(error.message, "database")
   }))
 
-it.live("where nobody listens there is no connection, and that is told at once", () =>
+it.live("connecting to a closed port fails at once", () =>
   Effect.gen(function*() {
     const address = yield* Peers.nobody
     const error = yield* refused(`redis://${address}`)
@@ -70,12 +70,12 @@ it.live("where nobody listens there is no connection, and that is told at once",
 it.live.each<[what: string, peer: Effect.Effect<Peers.Peer, never, Scope.Scope>, reason: string]>([
   ["answers HTTP", Peers.answering("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), "UnexpectedReply"],
   ["greets like a mail server", Peers.acquire((socket) => socket.write("220 mail ready\r\n")), "UnexpectedReply"],
-  ["refuses whatever it is asked", Peers.answering("-ERR what?\r\n".repeat(3)), "UnexpectedReply"],
+  ["refuses every command", Peers.answering("-ERR what?\r\n".repeat(3)), "UnexpectedReply"],
   ["answers an empty line", Peers.answering("\r\n"), "UnexpectedReply"],
   ["hangs up at once", Peers.acquire((socket) => socket.end()), "ConnectionLost"],
-  ["hangs up when it is asked", Peers.answering(""), "ConnectionLost"],
+  ["hangs up at the first command", Peers.answering(""), "ConnectionLost"],
   ["resets the connection", Peers.acquire((socket) => socket.resetAndDestroy()), "ConnectionLost"]
-])("a server that %s is not Redis, and is asked once", ([, peer, _tag]) =>
+])("a server that %s is not Redis and is asked once", ([, peer, _tag]) =>
   Effect.gen(function*() {
     const { accepted, address } = yield* peer
     const error = yield* refused(`redis://${address}`)
@@ -83,13 +83,13 @@ it.live.each<[what: string, peer: Effect.Effect<Peers.Peer, never, Scope.Scope>,
     assert.strictEqual(accepted(), 1)
   }))
 
-it.live("a server that does not speak TLS has no connection by rediss://", () =>
+it.live("connecting by rediss:// to a server without TLS fails", () =>
   Effect.gen(function*() {
     const { address } = yield* Peers.answering("HTTP/1.1 400 Bad Request\r\n\r\n")
     assert.deepStrictEqual(told(yield* refused(`rediss://${address}`)), { _tag: "ConnectionLost", ...connectError })
   }))
 
-it.live("a server that never says a word is given up when the time is over, and is not waited for", () =>
+it.live("connecting to a silent server fails after its timeout", () =>
   Effect.gen(function*() {
     const { accepted, address } = yield* Peers.frozen
     const connectTimeout = Duration.millis(250)
@@ -103,7 +103,7 @@ it.live("a server that never says a word is given up when the time is over, and 
   }))
 
 it.live.each(["layer", "layerCluster"] as const)(
-  "a %s that is given up while it connects is closed, and keeps nobody",
+  "a %s that is interrupted while it connects is closed at once",
   (kind) =>
     Effect.gen(function*() {
       // Nobody listens there, so that it connects again and again.

@@ -44,7 +44,7 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
     ["no credentials", ""],
     ["a wrong password", ":open@"],
     ["an unknown user", "ada:sesame@"]
-  ])("denies %s access, and is asked once", ([, credentials]) =>
+  ])("denies %s access and is asked once", ([, credentials]) =>
     Effect.gen(function*() {
       const { admin, layerOf } = yield* Server
       const connections = Effect.promise(async () =>
@@ -57,7 +57,7 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
       assert.strictEqual(yield* connections, before + 1)
     }))
 
-  it.effect("gives access by the right password, percent-encoded", () =>
+  it.effect("accepts the right password, percent-encoded", () =>
     Effect.gen(function*() {
       const { admin, layerOf } = yield* Server
       const password = "p@ss:w/rd %é"
@@ -68,13 +68,13 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
       assert.deepStrictEqual(state, QueryState.make("Executing"))
     }))
 
-  it.effect("denies access to the layer of a user who may not run scripts", () =>
+  it.effect("denies the layer to a user without permission for scripts", () =>
     Effect.gen(function*() {
       const error = yield* Layer.build(asUserWith(...everything, "-@scripting")).pipe(Effect.scoped, Effect.flip)
       assert.deepStrictEqual(told(error), { _tag: "AccessDenied", operation: "prepare the store", key: undefined })
     }))
 
-  it.effect("denies a user the queries of others, and no more than those", () =>
+  it.effect("denies a user only the queries of others", () =>
     Effect.gen(function*() {
       const own = QueryKey.makeUnsafe({ db: "own", query: "totals" })
       const other = QueryKey.makeUnsafe({ db: "other", query: "totals" })
@@ -95,7 +95,7 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
       }).pipe(Effect.provide(asUserWith("+@all", "~query-state:{own:*", "&*")))
     }))
 
-  it.effect("denies a user who may only read to move a query, and lets them see it", () =>
+  it.effect("denies a read-only user transitions, and allows reads", () =>
     Effect.gen(function*() {
       const key = yield* freshKey
       const record = yield* Effect.provide(driveTo(key, "Executing"), asAdmin)
@@ -107,7 +107,7 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
       }).pipe(Effect.provide(asUserWith(...everything, "-@write")))
     }))
 
-  it.effect("denies a user the notifications of others at once, and their waits look for themselves", () =>
+  it.effect("denies a user the notifications of others at once, and their waits poll", () =>
     Effect.gen(function*() {
       const own = QueryKey.makeUnsafe({ db: "own channels", query: "totals" })
       const other = QueryKey.makeUnsafe({ db: "other channels", query: "totals" })

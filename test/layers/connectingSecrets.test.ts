@@ -38,27 +38,27 @@ it.live.each<[what: string, url: string]>([
   ["names a database", `redis://localhost/${secret}`],
   ["is not percent-encoded", `redis://${secret}:${secret}%@localhost`],
   ["has a query", `redis://localhost?password=${secret}`]
-])("a URL that %s shows nothing of it", ([, url]) => keepsSecret(connect(url)))
+])("a URL that %s is never shown", ([, url]) => keepsSecret(connect(url)))
 
 it.live.each<[what: string, address: Effect.Effect<string, never, Scope.Scope>]>([
   ["is not there", Peers.nobody],
   ["never says a word", Effect.map(Peers.frozen, ({ address }) => address)],
   ["is not Redis", Effect.map(Peers.answering("HTTP/1.1 400 Bad Request\r\n\r\n"), ({ address }) => address)]
 ])(
-  "a server that %s makes no credentials known",
+  "no error shows credentials when a server %s",
   ([, server]) => Effect.flatMap(server, (address) => keepsSecret(connect(`redis://${secret}:${secret}@${address}`)))
 )
 
 it.live.each<[what: string, args: ReadonlyArray<string>]>([
   ["other passwords", ["--requirepass", "sesame"]],
   ["no command to present a password", ["--rename-command", "AUTH", "", "--rename-command", "HELLO", ""]]
-])("a server that has %s makes no credentials known", ([, args]) =>
+])("no error shows credentials when a server has %s", ([, args]) =>
   Effect.flatMap(
     RedisServer.acquire({ args }),
     ({ host, port }) => keepsSecret(connect(`redis://${secret}:${secret}@${host}:${port}`))
   ))
 
-it.live("the failures of a connection that was made with credentials do not make them known", () =>
+it.live("no error of a connection shows its credentials", () =>
   Effect.gen(function*() {
     const { host, port, stop, url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)
@@ -83,7 +83,7 @@ it.live("the failures of a connection that was made with credentials do not make
     })))
   }))
 
-it.live("what is wrong with the options of ioredis does not make them known", () =>
+it.live("no error on options of ioredis shows their credentials", () =>
   keepsSecret(
     Layer.build(RedisStoreLive.layer({ redis: { password: secret, sentinels: [], name: "primary" } })).pipe(
       Effect.scoped

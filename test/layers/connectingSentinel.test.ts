@@ -38,7 +38,7 @@ const noneLeft = Effect.gen(function*() {
 })
 
 it.layer(Sentinel.layer, { excludeTestServices: true, timeout: "30 seconds" })("Sentinels", (it) => {
-  it.effect("tell where the primary is, and have no connection when the layer is closed", () =>
+  it.effect("give the address of the primary, and have no connection after the layer is closed", () =>
     Effect.gen(function*() {
       const { primary, sentinels } = yield* Sentinel
       const { query, db } = yield* freshKey
@@ -68,7 +68,7 @@ it.layer(Sentinel.layer, { excludeTestServices: true, timeout: "30 seconds" })("
       "InvalidInput",
       "the sentinels know no primary of that name"
     ]
-  ])("refuse %s at once, and that leaves no connection", ([, redis, _tag, says]) =>
+  ])("refuse %s at once and leave no connection", ([, redis, _tag, says]) =>
     Effect.gen(function*() {
       const error = yield* refused(redis)
       assert.deepStrictEqual(told(error), { _tag, operation: "connect", key: undefined })
@@ -77,7 +77,7 @@ it.layer(Sentinel.layer, { excludeTestServices: true, timeout: "30 seconds" })("
       yield* noneLeft
     }))
 
-  it.effect("need not all be there: one that is frozen is passed over", () =>
+  it.effect("need not all be up: a frozen one is skipped", () =>
     Effect.gen(function*() {
       const { addresses, sentinels: [first] } = yield* Sentinel
       if (first === undefined) return
@@ -90,7 +90,7 @@ it.layer(Sentinel.layer, { excludeTestServices: true, timeout: "30 seconds" })("
       assert.strictEqual(state._tag, "Queued")
     }).pipe(Effect.scoped))
 
-  it.effect("that are all frozen are given up when the time is over", () =>
+  it.effect("that are all frozen give an error after the timeout", () =>
     Effect.gen(function*() {
       const { sentinels } = yield* Sentinel
       yield* Effect.forEach(sentinels, Replicated.frozen)
@@ -99,7 +99,7 @@ it.layer(Sentinel.layer, { excludeTestServices: true, timeout: "30 seconds" })("
       assert.deepStrictEqual(told(error), { _tag: "ConnectionLost", operation: "connect", key: undefined })
     }).pipe(Effect.scoped))
 
-  it.effect("that nobody runs are no connection", () =>
+  it.effect("that do not run give an error", () =>
     Effect.gen(function*() {
       const error = yield* refused({ sentinels: [{ host: "127.0.0.1", port: 1 }, { host: "127.0.0.1", port: 2 }] })
       assert.deepStrictEqual(told(error), { _tag: "ConnectionLost", operation: "connect", key: undefined })

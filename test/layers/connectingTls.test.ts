@@ -13,7 +13,7 @@ const refusing = Peers.acquire((socket) => {
 it.live.each<[scheme: string, why: string]>([
   ["rediss", "a server that refuses the handshake"],
   ["redis", "a server that speaks nothing but TLS"]
-])("%s:// to %s is no connection, and is tried once", ([scheme]) =>
+])("%s:// to %s fails after one attempt", ([scheme]) =>
   Effect.gen(function*() {
     const { accepted, address } = yield* refusing
     const url = Redacted.make(`${scheme}://ada:s3cret@${address}`)

@@ -253,7 +253,7 @@ const withoutClaim = (state: QueryState.QueryState) =>
 
 it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisStore", (it) => {
   it.effect.prop(
-    "memory, Redis and FlowMachine's Redis give the same answers to the same commands, and all follow the table",
+    "memory, Redis and FlowMachine's Redis give the same answers to the same commands and follow the table",
     [Arbitrary.array(Arbitrary.schema(Step), { maxLength: 100 })],
     ([steps]) =>
       Effect.gen(function*() {

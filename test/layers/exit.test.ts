@@ -50,7 +50,7 @@ it.live.each<[what: string, body: string, output: string]>([
     console.log(await Effect.runPromise(Effect.flip(Effect.scoped(Layer.build(layer)))).then((error) => error.reason._tag))`,
     "ConnectionLost"
   ]
-])("a process that %s ends by itself once its store is closed", ([, body, output]) =>
+])("a process that %s exits once its store is closed", ([, body, output]) =>
   Effect.gen(function*() {
     assert.deepStrictEqual(yield* run(program(body)), { code: 0, output })
   }))

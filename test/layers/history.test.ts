@@ -33,7 +33,7 @@ const off: ReadonlyArray<readonly [name: string, layer: Layer.Layer<RedisStore.R
 ]
 
 for (const [name, layer] of off) {
-  it.live(`${name}: where no history was asked for, there is none`, () =>
+  it.live(`${name}: there is no history unless it is enabled`, () =>
     Effect.gen(function*() {
       const key = yield* freshKey
       yield* driveTo(key, "Completed")
@@ -41,7 +41,7 @@ for (const [name, layer] of off) {
     }).pipe(Effect.provide(layer)))
 }
 
-it.effect("memory: a history is kept for so long after the last transition", () =>
+it.effect("memory: a history expires after the last transition", () =>
   Effect.gen(function*() {
     const store = yield* RedisStore.RedisStore
     const key = yield* freshKey
@@ -54,7 +54,7 @@ it.effect("memory: a history is kept for so long after the last transition", () 
     assert.deepStrictEqual(yield* store.history(key), [])
   }).pipe(Effect.provide(RedisStoreMemory.layerWith({ history: { length, retention: "1 hour" } }))))
 
-it.live("Redis: a history is kept for so long after the last transition, whatever becomes of the record", () =>
+it.live("Redis: a history expires after the last transition, even when the record is gone", () =>
   Effect.gen(function*() {
     const key = yield* freshKey
     yield* driveTo(key, "Completed")
@@ -66,7 +66,7 @@ it.live("Redis: a history is kept for so long after the last transition, whateve
     Effect.scoped
   ))
 
-it.live("Redis: a key of another type where the history should be does not fail a transition", () =>
+it.live("Redis: a key of another type in place of the history does not fail a transition", () =>
   Effect.gen(function*() {
     const key = yield* freshKey
     const admin = yield* RedisAdmin.connect(inject("redisUrl"))

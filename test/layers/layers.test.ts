@@ -77,7 +77,7 @@ const configuration = {
 const configuredWith = (configuration: Record<string, string>) =>
   Layer.provide(configured, ConfigProvider.layer(ConfigProvider.fromUnknown(configuration)))
 
-it.live("layerConfig takes all that it is told from configuration", () =>
+it.live("layerConfig takes all options from configuration", () =>
   Effect.gen(function*() {
     const key = yield* freshKey
     yield* Effect.provide(driveTo(key, "Queued"), configuredWith(configuration))
@@ -94,7 +94,7 @@ it.live("layerConfig needs no more than a URL", () =>
     assert.strictEqual(yield* stateIn(`query-state:${idIn(key)}`), "queued")
   }))
 
-it.live.each(Object.keys(configuration))("layerConfig fails where %s is missing", (name) =>
+it.live.each(Object.keys(configuration))("layerConfig fails when %s is missing", (name) =>
   Effect.gen(function*() {
     const { [name]: _missing, ...rest } = { ...configuration } as Record<string, string>
     const error = yield* Layer.build(configuredWith(rest)).pipe(Effect.scoped, Effect.flip)
@@ -102,7 +102,7 @@ it.live.each(Object.keys(configuration))("layerConfig fails where %s is missing"
     assert.include(error.message, name)
   }))
 
-it.live("layerConfig checks what it reads", () =>
+it.live("layerConfig validates what it reads", () =>
   Effect.gen(function*() {
     const soon = yield* Layer.build(configuredWith({ ...configuration, COMMAND_TIMEOUT: "soon" })).pipe(
       Effect.scoped,
@@ -179,7 +179,7 @@ it.live.each<ClientOptions>([
     })
 )
 
-it.live("layerClient keeps to its client's prefix, and puts its own behind it", () =>
+it.live("layerClient puts its own prefix after that of its client", () =>
   Effect.gen(function*() {
     const client = yield* ownClient({ keyPrefix: "app:" })
     const key = yield* freshKey
@@ -187,7 +187,7 @@ it.live("layerClient keeps to its client's prefix, and puts its own behind it", 
     assert.strictEqual(yield* stateIn(`app:reports:${idIn(key)}`), "queued")
   }))
 
-it.live("layerClient closes what it opened itself, and neither the client nor its listeners are the worse for it", () =>
+it.live("layerClient closes only what it opened, and leaves the client and its listeners unchanged", () =>
   Effect.gen(function*() {
     const { url } = yield* RedisServer.acquire()
     const client = yield* ownClient({}, url)
@@ -204,7 +204,7 @@ it.live("layerClient closes what it opened itself, and neither the client nor it
     assert.deepStrictEqual(listeners(), before)
   }))
 
-it.live("layerClient fails by a client that is closed", () =>
+it.live("layerClient fails with a closed client", () =>
   Effect.gen(function*() {
     const client = yield* ownClient({})
     client.disconnect()

@@ -230,7 +230,7 @@ const askingHidden = Effect.acquireRelease(
 const denialOf = (rule: string) => rule.startsWith("~") ? "key" : rule.startsWith("&") ? "channel" : rule
 
 it.live.each(deployments)(
-  "in $where the permissions that are named are enough, and none of them is one too many",
+  "in $where the listed permissions are enough, and each is needed",
   ({ acquire, rules }) =>
     Effect.gen(function*() {
       const servers = yield* acquire
@@ -252,7 +252,7 @@ it.live.each(deployments)(
   120_000
 )
 
-it("the page about FlowMachine names the same permissions", () => {
+it("the page about FlowMachine lists the same permissions", () => {
   const page = readFileSync("docs/flowmachine.md", "utf8")
   const named = page.split("The user of Redis for the TypeScript process needs")[1]?.split("\n4.")[0] ?? ""
   const rules = Array.from(named.matchAll(/`([^`]*)`/g), ([, rules = ""]) => rules.split(/\s+/)).flat().filter(isRule)

@@ -55,7 +55,7 @@ const inRounds = <E, R>(run: (key: QueryKey.QueryKey) => Effect.Effect<unknown, 
 
 it.layer(Stores.layer, { excludeTestServices: true, timeout: "30 seconds" })("RedisStoreLive", (it) => {
   it.effect.each(Transition.edges)(
-    "of 64 who race for $event on a query that is $from, one wins",
+    "one of 64 callers that race for $event on a query that is $from wins",
     ({ event, from, to }) =>
       inRounds((key) =>
         Effect.gen(function*() {
@@ -66,7 +66,7 @@ it.layer(Stores.layer, { excludeTestServices: true, timeout: "30 seconds" })("Re
       )
   )
 
-  it.effect("of those who finish, fail and cancel one run, one wins, and all agree on what became of it", () =>
+  it.effect("one of many callers that finish, fail and cancel a run wins, and all get the same record", () =>
     inRounds((key) =>
       Effect.gen(function*() {
         yield* throughFirst(driveTo(key, "Executing"))
@@ -79,7 +79,7 @@ it.layer(Stores.layer, { excludeTestServices: true, timeout: "30 seconds" })("Re
       })
     ))
 
-  it.effect("of 64 who race for a claim, the one that holds it is the one that won", () =>
+  it.effect("the winner of 64 callers that race for a claim is its holder", () =>
     inRounds((key) =>
       Effect.gen(function*() {
         yield* throughFirst(driveTo(key, "Queued"))
@@ -90,7 +90,7 @@ it.layer(Stores.layer, { excludeTestServices: true, timeout: "30 seconds" })("Re
       })
     ))
 
-  it.effect("of 64 who present the same fence, one moves the query on, and the others have lost it", () =>
+  it.effect("one of 64 callers with the same fence moves the query, and the others get LeaseLost", () =>
     inRounds((key) =>
       Effect.gen(function*() {
         const { version: fence } = yield* throughFirst(driveTo(key, "Executing", { lease }))

@@ -88,10 +88,10 @@ const operations: ReadonlyArray<
 ]
 
 it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
-  "A record that something else wrote",
+  "A record that another program wrote",
   (it) => {
     it.effect.each(unknown)(
-      "in the state '%s' is an UnknownState to every operation, and stays as it is",
+      "in the state '%s' gives UnknownState to every operation and is unchanged",
       ([raw, fields]) =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
@@ -108,7 +108,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
     )
 
     it.effect.each(broken)(
-      "with %s cannot be read, and no operation that fails changes it",
+      "with %s cannot be read, and failed operations do not change it",
       ([, field, fields]) =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
@@ -135,7 +135,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
     )
 
     it.effect.each(["string", "list", "set", "zset", "stream"])(
-      "as a %s is a WrongType to every operation, and stays as it is",
+      "as a %s gives WrongType to every operation and is unchanged",
       (type) =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
@@ -167,7 +167,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         })
     )
 
-    it.effect("with more than is known here is read, moved on and kept", () =>
+    it.effect("with unknown fields is read and moved, and keeps them", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -184,7 +184,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.deepStrictEqual(fields, { s: "completed", v: `${record.version}`, ...news })
       }))
 
-    it.effect("with more in its reason than is known here is read", () =>
+    it.effect("with unknown fields in its reason is read", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -199,7 +199,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         })
       }))
 
-    it.effect("without a state and a version is no record, and becomes one", () =>
+    it.effect("without a state and a version counts as no record, and becomes one", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
@@ -223,7 +223,7 @@ const poisons: ReadonlyArray<{
 
 it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A poisoned record", (it) => {
   it.effect.each(poisons)(
-    "of $_tag disturbs none of the queries that are asked for with it",
+    "of $_tag does not affect other queries of its batch",
     ({ _tag, poison }) =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
@@ -260,7 +260,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A po
   )
 
   it.effect.each(poisons)(
-    "of $_tag ends waits, changes and runs with that error, and runs nothing",
+    "of $_tag ends waits, changes and runs with that error and executes nothing",
     ({ _tag, poison }) =>
       Effect.gen(function*() {
         const key = yield* freshKey
@@ -282,7 +282,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A po
   )
 
   it.effect.each(poisons)(
-    "of $_tag ends a wait that was there before it",
+    "of $_tag ends a wait that began before it",
     ({ _tag, poison }) =>
       Effect.gen(function*() {
         const key = yield* freshKey

@@ -35,7 +35,7 @@ const statesOn = ({ admin }: Replicated.Node, keys: ReadonlyArray<{ readonly db:
 const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
 
 it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A primary with two replicas", (it) => {
-  it.effect("is not told to wait for them unless that is asked for", () =>
+  it.effect("is not asked for replication by default", () =>
     Effect.gen(function*() {
       const sent = yield* waitsFor(
         Effect.gen(function*() {
@@ -47,7 +47,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       assert.strictEqual(sent, 0)
     }))
 
-  it.effect("has given them what it answers, when it is told to wait", () =>
+  it.effect("has replicated what it answers, when asked for replication", () =>
     Effect.gen(function*() {
       const { replicas } = yield* Servers
       const store = yield* RedisStore.RedisStore
@@ -61,7 +61,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       }
     }).pipe(Effect.provide(storeWith({ count: 2 }))))
 
-  it.effect("is told to wait once a transition, and neither for reads nor for renewals", () =>
+  it.effect("gets one WAIT for each transition, and none for reads and renewals", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -74,7 +74,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       assert.strictEqual(yield* waitsFor(store.renew(key, version, "1 hour")), 0)
     }).pipe(Effect.provide(storeWith({ count: 1 }))))
 
-  it.effect("is told to wait once for many transitions at the same time", () =>
+  it.effect("gets one WAIT for many concurrent transitions", () =>
     Effect.gen(function*() {
       const { replicas } = yield* Servers
       const store = yield* RedisStore.RedisStore
@@ -86,7 +86,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       }
     }).pipe(Effect.provide(storeWith({ count: 2 }))))
 
-  it.effect("answers a failure where one of them is silent, and has recorded the transition", () =>
+  it.effect("fails when one replica is silent, although the transition is recorded", () =>
     Effect.gen(function*() {
       const { primary, replicas: [first] } = yield* Servers
       const store = yield* RedisStore.RedisStore
@@ -103,14 +103,14 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       assert.deepStrictEqual([changed, record.state], [true, QueryState.make("Cancelled")])
     }).pipe(Effect.provide(storeWith({ count: 2, timeout: "200 millis" }))))
 
-  it.effect("is content with as many as were asked for", () =>
+  it.effect("succeeds with as many replicas as configured", () =>
     Effect.gen(function*() {
       const { replicas: [first] } = yield* Servers
       yield* Effect.forEach(first === undefined ? [] : [first], Replicated.frozen)
       assert.strictEqual((yield* driveTo(yield* freshKey, "Completed")).state._tag, "Completed")
     }).pipe(Effect.scoped, Effect.provide(storeWith({ count: 1 }))))
 
-  it.effect("answers what changes nothing without them", () =>
+  it.effect("answers commands that change nothing without its replicas", () =>
     Effect.gen(function*() {
       const { replicas } = yield* Servers
       const store = yield* RedisStore.RedisStore
@@ -126,7 +126,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       assert.strictEqual((yield* store.renew(key, version, "1 hour")).version, version)
     }).pipe(Effect.scoped, Effect.provide(storeWith({ count: 1, timeout: "200 millis" }))))
 
-  it.effect("with all of them silent keeps nobody longer than two of its waits, however many there are", () =>
+  it.effect("with all replicas silent answers many callers within two of its WAITs", () =>
     Effect.gen(function*() {
       const { replicas } = yield* Servers
       const store = yield* RedisStore.RedisStore
@@ -145,7 +145,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       assert.isBelow((yield* waits) - before, 10)
     }).pipe(Effect.scoped, Effect.provide(storeWith({ count: 1, timeout: "500 millis" }))))
 
-  it.effect("refuses a user who may not tell it to wait", () =>
+  it.effect("refuses a user without permission for WAIT", () =>
     Effect.gen(function*() {
       const { primary: { admin, server: { host, port } } } = yield* Servers
       yield* Effect.promise(() => admin.acl("SETUSER", "app", "on", ">secret", "+@all", "-wait", "~*", "&*"))
@@ -158,7 +158,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       yield* Effect.scoped(Layer.build(RedisStoreLive.layer({ url })))
     }))
 
-  it.effect("is told from a replica, which has none of its own", () =>
+  it.effect("is distinguished from a replica, which has no replicas", () =>
     Effect.gen(function*() {
       const { replicas: [first] } = yield* Servers
       const url = Redacted.make(first?.server.url ?? "")
@@ -169,7 +169,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       assert.deepStrictEqual(told(error), { _tag: "ReadOnly", operation: "prepare the store", key: undefined })
     }))
 
-  it.effect("is waited for through a client of the program's own, and as configured", () =>
+  it.effect("replicates through a client of the program, and as configured", () =>
     Effect.gen(function*() {
       const { primary: { server } } = yield* Servers
       const client = yield* Effect.acquireRelease(
@@ -219,7 +219,7 @@ it.live.each([
   { maxRetriesPerRequest: 20 },
   { maxRetriesPerRequest: null }
 ])(
-  "the options of a client that sends commands again by itself are refused: %j",
+  "a client that resends commands by itself is refused with replication: %j",
   (redis) =>
     Effect.gen(function*() {
       const { hostname: host, port } = new URL(inject("redisUrl"))

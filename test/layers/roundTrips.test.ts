@@ -73,7 +73,7 @@ const lease = Duration.hours(1)
 const calls = (count: number) => Array.from({ length: count }, () => "evalsha")
 
 it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisStoreLive", (it) => {
-  it.effect("each transition is one EVALSHA and nothing else, whether it happens or not", () =>
+  it.effect("each transition is exactly one EVALSHA, also when it is refused", () =>
     Effect.gen(function*() {
       const { record } = yield* Server
       const store = yield* RedisStore.RedisStore
@@ -89,7 +89,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisSto
       assert.deepStrictEqual(sent, calls(10 * 5 + QueryEvent.all.length))
     }))
 
-  it.effect("each renewal and each read is one EVALSHA and nothing else", () =>
+  it.effect("each renewal and each read is exactly one EVALSHA", () =>
     Effect.gen(function*() {
       const { record } = yield* Server
       const store = yield* RedisStore.RedisStore
@@ -101,7 +101,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisSto
       assert.deepStrictEqual(reads.sent, calls(10))
     }))
 
-  it.effect("many commands and many reads are one EVALSHA each and nothing else", () =>
+  it.effect("many commands and many reads are exactly one EVALSHA each", () =>
     Effect.gen(function*() {
       const { record } = yield* Server
       const store = yield* RedisStore.RedisStore
@@ -125,7 +125,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisSto
     ["a transition", (store, key) => store.compareAndSet(key, { event: "Queue" })],
     ["a renewal", (store, key) => store.renew(key, 1, lease)],
     ["a read", (store, key) => store.read(key)]
-  ])("after SCRIPT FLUSH %s costs one command more, once", ([, run]) =>
+  ])("after SCRIPT FLUSH %s costs one more command, once", ([, run]) =>
     Effect.gen(function*() {
       const { admin, record } = yield* Server
       const store = yield* RedisStore.RedisStore
@@ -135,7 +135,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisSto
       assert.deepStrictEqual(sent, ["evalsha", "eval", "evalsha", "evalsha"])
     }))
 
-  it.effect("looking at a query and being refused writes nothing, even where there is no record", () =>
+  it.effect("reads and refused commands write nothing, even without a record", () =>
     Effect.gen(function*() {
       const { admin, record } = yield* Server
       const store = yield* RedisStore.RedisStore
@@ -172,7 +172,7 @@ const stored = Effect.fnUntraced(function*(key: QueryKey.QueryKey) {
 const operationId = /^\d{19}$/
 
 it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Representation in Redis", (it) => {
-  it.effect("a query has no key before its first transition, and one from then on", () =>
+  it.effect("a query has no key before its first transition, and one key afterwards", () =>
     Effect.gen(function*() {
       const { admin } = yield* Server
       const key = QueryKey.makeUnsafe({ db: "ware:house", query: "{daily} totals/100%" })
@@ -183,7 +183,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       assert.deepStrictEqual(yield* Effect.promise(() => admin.keys("query-state:{ware*")), expected)
     }))
 
-  it.effect("another prefix is another set of queries", () =>
+  it.effect("another prefix has its own queries", () =>
     Effect.gen(function*() {
       const { admin, url } = yield* Server
       const key = yield* freshKey
@@ -201,7 +201,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
     }))
 
   it.effect.each(QueryState.tags.filter((tag) => tag !== "Known").map((tag) => ({ tag })))(
-    "a plain record is a state and a version, and stays: $tag",
+    "a plain record is a state and a version, without expiry: $tag",
     ({ tag }) =>
       Effect.gen(function*() {
         const key = yield* freshKey
@@ -216,7 +216,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       })
   )
 
-  it.effect("a record that was reset is kept for a minute at most, and for good once it is queued again", () =>
+  it.effect("a record that was reset expires within a minute, and no more once it is queued again", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -234,7 +234,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       assert.strictEqual(timeToLiveWhenQueued, -1)
     }))
 
-  it.effect("a claim adds its holder and its end, which go with it", () =>
+  it.effect("a claim adds its holder and its end until the next transition", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -250,7 +250,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       assert.deepStrictEqual((yield* stored(key)).fields, { s: "completed", v: `${record.version}` })
     }))
 
-  it.effect("a reason is JSON, and goes with its state", () =>
+  it.effect("a reason is JSON, until the next transition", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -266,7 +266,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       assert.deepStrictEqual((yield* stored(key)).fields, { s: "resetting", v: `${resetting.record.version}` })
     }))
 
-  it.effect("a lapse is recorded as a transition of nobody", () =>
+  it.effect("a lapse is recorded as a transition without a holder", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -281,7 +281,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       })
     }))
 
-  it.effect("a version is never smaller than the one before, whatever the clock says, and the time is kept beside it", () =>
+  it.effect("versions grow with any clock, and the time is stored beside them", () =>
     Effect.gen(function*() {
       const { admin } = yield* Server
       const store = yield* RedisStore.RedisStore

@@ -64,7 +64,7 @@ it.layer(Projects.layer, { excludeTestServices: true, timeout: "3 minutes" })("T
   compiles("without ioredis and the types of Node.js", "withoutIoredis", ownCompiler, ...nodenext, "joinedByPath.ts")
   compiles("with TypeScript 5.9", "npm", olderCompiler, ...nodenext, ...programs)
 
-  it.effect("brings what its README links to, and says what is new", () =>
+  it.effect("contains what its README links to, and its changelog", () =>
     Effect.gen(function*() {
       const folder = Path.join((yield* Projects).npm, "node_modules", manifest.name)
       const links = Fs.readFileSync(Path.join(folder, "README.md"), "utf8").matchAll(/\]\(([\w./-]+)\)/g)

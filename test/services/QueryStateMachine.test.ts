@@ -94,7 +94,7 @@ for (const [name, store] of stores) {
       )
 
       it.effect.each(refused)(
-        "$step leaves a query that is $from as it is",
+        "$step leaves a query that is $from unchanged",
         ({ event, from, step }) =>
           Effect.gen(function*() {
             const key = yield* freshKey
@@ -108,7 +108,7 @@ for (const [name, store] of stores) {
       )
 
       it.effect.each(cases(QueryState.tags))(
-        "the predicates tell that a query is $tag",
+        "the predicates hold for a query that is $tag",
         ({ tag }) =>
           Effect.gen(function*() {
             const key = yield* freshKey
@@ -132,7 +132,7 @@ for (const [name, store] of stores) {
           })
       )
 
-      it.effect("making a machine touches no store, and changes nothing", () =>
+      it.effect("making a machine sends nothing to the store", () =>
         Effect.gen(function*() {
           const key = yield* freshKey
           const first = yield* QueryStateMachine.make(key)
@@ -143,7 +143,7 @@ for (const [name, store] of stores) {
           assert.deepStrictEqual(yield* second.record, record)
         }))
 
-      it.effect("a member is a value that asks again whenever it is run", () =>
+      it.effect("a member is an effect that asks again on each run", () =>
         Effect.gen(function*() {
           const query = yield* QueryStateMachine.make(yield* freshKey)
           const { currentState, enqueue } = query
@@ -157,7 +157,7 @@ for (const [name, store] of stores) {
           ])
         }))
 
-      it.effect("of two machines that do the same, one changes the query, and both learn its state", () =>
+      it.effect("one of two machines that do the same changes the query, and both get its state", () =>
         Effect.gen(function*() {
           const key = yield* freshKey
           const machines = yield* Effect.all([QueryStateMachine.make(key), QueryStateMachine.make(key)])
@@ -166,7 +166,7 @@ for (const [name, store] of stores) {
           assert.sameDeepMembers(answers, [{ state, changed: true }, { state, changed: false }])
         }))
 
-      it.effect("an event is triggered with all that belongs to it", () =>
+      it.effect("an event is triggered with all its options", () =>
         Effect.gen(function*() {
           const query = yield* QueryStateMachine.make(yield* freshKey)
           const lease = Duration.hours(1)
@@ -197,7 +197,7 @@ for (const [name, store] of stores) {
         }))
 
       it.effect.each(cases(determinate))(
-        "a wait for a query that is $tag ends at once, after one look",
+        "a wait for a query that is $tag ends after one read",
         ({ tag }) =>
           Effect.gen(function*() {
             const key = yield* freshKey

@@ -33,7 +33,7 @@ const rise = (records: ReadonlyArray<QueryRecord.QueryRecord>) => {
 }
 
 inMemory(
-  "changes begin with the record as it is, and go on with each that is told of, at once",
+  "changes begin with the current record and continue with each notification at once",
   () =>
     Effect.gen(function*() {
       const { query, queued, records, states, timeline } = yield* observed()
@@ -50,7 +50,7 @@ inMemory(
     })
 )
 
-inMemory("of many changes at once some are skipped, and the last is not", () =>
+inMemory("many changes at once may be skipped, except the last", () =>
   Effect.gen(function*() {
     const { query, records, states, timeline } = yield* observed()
     yield* timeline.at("1 second", Effect.all([query.execute, query.finish, query.reset, query.finishResetting]))
@@ -75,7 +75,7 @@ inMemory("a slow consumer gets the newest record, not all that it missed", () =>
     assert.deepStrictEqual(timeline.only(...QueryState.tags), [[0, "Queued"], [5_000, "Resetting"]])
   }))
 
-inMemory("versions only go up, however notifications come: late, doubled or shuffled", () =>
+inMemory("versions only go up with late, doubled or shuffled notifications", () =>
   Effect.gen(function*() {
     const { query, records, states, timeline } = yield* observed()
     const faults = yield* RedisStoreFaults.RedisStoreFaults
@@ -91,7 +91,7 @@ inMemory("versions only go up, however notifications come: late, doubled or shuf
     rise(records)
   }))
 
-inMemory("a record older than what was seen is not shown, should the store go back", () =>
+inMemory("a record older than the last one is not shown when the store goes back", () =>
   Effect.gen(function*() {
     const { key, query: { execute, finish }, record: queued, timeline } = yield* queryThatIs("Queued")
     let isBack = false
@@ -117,7 +117,7 @@ inMemory("a record older than what was seen is not shown, should the store go ba
     ]])
   }))
 
-inMemory("a change that nobody tells of is seen by the schedule", () =>
+inMemory("a change without notification is seen by the schedule", () =>
   Effect.gen(function*() {
     const { query, states, timeline } = yield* observed()
     const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
@@ -128,7 +128,7 @@ inMemory("a change that nobody tells of is seen by the schedule", () =>
   }))
 
 inMemory(
-  "progress that nobody tells of is seen by the schedule, though others in this process look meanwhile",
+  "progress without notification is seen by the schedule, although other fibers read meanwhile",
   () =>
     Effect.gen(function*() {
       const { key, timeline } = yield* queryThatIs("Queued")
@@ -174,7 +174,7 @@ inMemory(
     })
 )
 
-inMemory("where nobody can be told, a change is seen by polling", () =>
+inMemory("without subscriptions, a change is seen by polling", () =>
   Effect.gen(function*() {
     const { query, states, timeline } = yield* observed(({ operation }) =>
       operation === "changes" ? { _tag: "Fail", reason: new RedisStoreError.ConnectionLost({}) } : undefined
@@ -184,7 +184,7 @@ inMemory("where nobody can be told, a change is seen by polling", () =>
     assert.deepStrictEqual(states(), [[0, "Queued"], [25, "Executing"]])
   }))
 
-inMemory("a lease that lapses shows when it does, though nobody else looks", () =>
+inMemory("a lapsed lease is seen when it lapses, although nobody else reads", () =>
   Effect.gen(function*() {
     const store = yield* RedisStore.RedisStore
     const { key, records, states, timeline } = yield* observed()
@@ -198,7 +198,7 @@ inMemory("a lease that lapses shows when it does, though nobody else looks", () 
   }))
 
 inMemory(
-  "a record that is gone shows as Known with version 0, and those after it have higher versions than before",
+  "a deleted record shows as Known with version 0, and later ones have higher versions than before",
   () =>
     Effect.gen(function*() {
       const { key, query, records, states, timeline } = yield* observed()
@@ -237,7 +237,7 @@ inMemory("a store that cannot be read ends the stream with its error", () =>
   }))
 
 inMemory(
-  "a stream whose consumer ends leaves nothing behind, be it interrupted or have enough",
+  "a stream whose consumer stops or is interrupted leaves no subscription",
   () =>
     countingSubscriptions((open) =>
       Effect.gen(function*() {

@@ -24,7 +24,7 @@ const endless = (timeline: Timeline.Timeline) =>
 
 const shown = (timeline: Timeline.Timeline) => timeline.only("Execute", "Cancel", "renew", "cleaned up", "Finish")
 
-inMemory("a run that anybody cancels is interrupted at once, and fails with who asked", () =>
+inMemory("a cancelled run is interrupted at once and fails with its reason", () =>
   Effect.gen(function*() {
     const { key, query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
@@ -42,7 +42,7 @@ inMemory("a run that anybody cancels is interrupted at once, and fails with who 
   }))
 
 inMemory(
-  "a run that is cancelled without anybody telling is interrupted at its next heartbeat",
+  "a run cancelled without notification is interrupted at its next heartbeat",
   () =>
     Effect.gen(function*() {
       const { key, query, timeline } = yield* queryThatIs("Queued")
@@ -61,7 +61,7 @@ inMemory(
     })
 )
 
-inMemory("a run that is cancelled before it is watched is interrupted when it is", () =>
+inMemory("a run cancelled before its subscription is open is interrupted once it is", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued", {
       choose: ({ operation }) => operation === "changes" ? { _tag: "Delay", duration: "5 seconds" } : undefined
@@ -79,7 +79,7 @@ const endings = [
 
 for (const [how, end, told] of endings) {
   inMemory(
-    `work that ${how} when the query has been cancelled changes nothing, and is told who asked`,
+    `work that ${how} after a cancel changes nothing and fails with its reason`,
     () =>
       Effect.gen(function*() {
         const { key, query, timeline } = yield* queryThatIs("Queued")
@@ -98,7 +98,7 @@ for (const [how, end, told] of endings) {
 }
 
 inMemory(
-  "a caller who is interrupted when the query has been cancelled is just interrupted, and the first reason stays",
+  "a caller interrupted after a cancel is only interrupted, and the first reason stays",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Queued")
@@ -114,7 +114,7 @@ inMemory(
 )
 
 inMemory(
-  "a run whose query has gone on when it is noticed has lost its claim, to what is there now",
+  "a run whose query has moved on fails with LeaseLost and the current record",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Queued")
@@ -150,7 +150,7 @@ inMemory("a query that is queued under a claim is run with the fence of that cla
     assert.deepStrictEqual(yield* query.currentState, QueryState.completed)
   }))
 
-inMemory("a query that is queued under a claim is not run without", () =>
+inMemory("a query that is queued under a claim is not run without its fence", () =>
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queuedUnderClaim
     const { exit } = yield* timeline.run(query.withExecution(() => Effect.void))
@@ -162,7 +162,7 @@ inMemory("a query that is queued under a claim is not run without", () =>
     )
   }))
 
-inMemory("with the fence of a claim that is not held any more no work is done", () =>
+inMemory("a stale fence does no work", () =>
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queuedUnderClaim
     const fence = record.version - 1
@@ -173,7 +173,7 @@ inMemory("with the fence of a claim that is not held any more no work is done", 
   }))
 
 inMemory(
-  "with the fence of a claim that was cancelled no work is done, and the caller is told who asked",
+  "the fence of a cancelled claim does no work, and the caller gets the reason",
   () =>
     Effect.gen(function*() {
       const { key, query, record, timeline } = yield* queuedUnderClaim
@@ -186,7 +186,7 @@ inMemory(
     })
 )
 
-inMemory("a fence that cannot be one is told before anything happens", () =>
+inMemory("an invalid fence fails before anything is sent", () =>
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queryThatIs("Queued")
     for (const fence of [1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
@@ -198,7 +198,7 @@ inMemory("a fence that cannot be one is told before anything happens", () =>
   }))
 
 inMemory(
-  "where a claim was answered by an error, no work is done, and what was claimed lapses",
+  "a claim answered by an error does no work and lapses",
   () =>
     Effect.gen(function*() {
       const reason = new RedisStoreError.TimedOut({ after: 5_000 })
@@ -219,7 +219,7 @@ inMemory(
     })
 )
 
-inMemory("of many who would run a query, one does, and the others are told of its claim", () =>
+inMemory("one of many callers runs a query, and the others get its claim", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued")
     const store = yield* RedisStore.RedisStore

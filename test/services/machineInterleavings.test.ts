@@ -202,7 +202,7 @@ explores("one who owns the run and is interrupted, and one who cancels", {
   ]
 })
 
-it("orders that are left out come to nothing else", patience, () => {
+it("skipped orders lead to no other outcomes", patience, () => {
   const program = {
     key,
     before: driveTo(key, "Queued"),

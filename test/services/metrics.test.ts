@@ -37,7 +37,7 @@ const stores = [
 ] as const
 
 for (const [name, layer] of stores) {
-  it.live(`${name}: transitions are counted by what became of them`, () =>
+  it.live(`${name}: transitions are counted by their result`, () =>
     counted(Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -54,7 +54,7 @@ for (const [name, layer] of stores) {
       assert.strictEqual(yield* count(QueryMetrics.storeErrors.InvalidInput), 1)
     })).pipe(Effect.provide(layer)))
 
-  it.live(`${name}: a lease that lapsed is counted once, and the time until then is that of its state`, () =>
+  it.live(`${name}: a lapsed lease is counted once, with the time in its state`, () =>
     counted(Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
@@ -72,7 +72,7 @@ for (const [name, layer] of stores) {
 
 const Faults = RedisStoreFaults.layer(RedisStoreMemory.layer)
 
-it.effect("waits are counted by how they ended, and by what woke them", () =>
+it.effect("waits are counted by their outcome and by their wake-up", () =>
   counted(Effect.gen(function*() {
     const hints = yield* RedisStoreFaults.RedisStoreFaults
     const pendingFor = Effect.fnUntraced(function*(options?: { readonly lease: "1 minute" }) {
@@ -122,7 +122,7 @@ it.effect("waits are counted by how they ended, and by what woke them", () =>
     assert.strictEqual((yield* Metric.value(still_pending)).max, 1)
   })).pipe(Effect.provide(Faults)))
 
-it.effect("a wait takes no negative time, though the clock of the machine is set back", () =>
+it.effect("a wait takes no negative time when the clock is set back", () =>
   counted(Effect.gen(function*() {
     const clock = yield* Clock.Clock
     let setBackMillis = 0
@@ -148,7 +148,7 @@ it.effect("a wait takes no negative time, though the clock of the machine is set
     assert.strictEqual((yield* Metric.value(QueryMetrics.waitDuration.still_pending)).sum, 1)
   })).pipe(Effect.provide(RedisStoreMemory.layer)))
 
-it.effect("a claim is counted while it is held, however the work ends", () =>
+it.effect("a claim is counted while it is held, for every way in which work ends", () =>
   counted(Effect.gen(function*() {
     const held = count(QueryMetrics.claimsHeld)
     const works = [Effect.void, Effect.fail("no"), Effect.die("bug"), Effect.interrupt]
@@ -167,7 +167,7 @@ it.effect("a claim is counted while it is held, however the work ends", () =>
     }
   })).pipe(Effect.provide(RedisStoreMemory.layer)))
 
-it.effect("no series is labelled by a query, a holder or a reason that somebody gave", () =>
+it.effect("no series is labelled by a query, a holder or the text of a reason", () =>
   counted(Effect.gen(function*() {
     for (let i = 0; i < 100; i++) {
       const query = yield* QueryStateMachine.make(yield* freshKey)
@@ -181,7 +181,7 @@ it.effect("no series is labelled by a query, a holder or a reason that somebody 
     assert.isEmpty([...labels].filter((label) => !/^(query_state\.(event|outcome|state|source)|unit)$/.test(label)))
   })).pipe(Effect.provide(RedisStoreMemory.layer)))
 
-it.live("what an outage fails is counted by its reason", () =>
+it.live("failures in an outage are counted by their reason", () =>
   counted(Effect.gen(function*() {
     const outage = yield* Scope.make()
     const server = yield* Scope.provide(RedisServer.acquire(), outage)

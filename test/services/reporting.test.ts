@@ -34,7 +34,7 @@ const observed = Effect.fnUntraced(function*(choose?: Parameters<typeof queryTha
   return { query, timeline, seen }
 })
 
-inMemory("what is reported is seen by others at once, and moves nothing", () =>
+inMemory("reported progress is seen by others at once and changes no state", () =>
   Effect.gen(function*() {
     const { query, seen, timeline } = yield* observed()
     const { exit } = yield* timeline.run(
@@ -63,7 +63,7 @@ inMemory("what is reported is seen by others at once, and moves nothing", () =>
   }))
 
 inMemory(
-  "however often progress is reported, it is sent once each interval, and the latest is what is seen",
+  "frequent progress is sent once each interval, with the latest value",
   () =>
     Effect.gen(function*() {
       const { query, seen, timeline } = yield* observed()
@@ -85,7 +85,7 @@ inMemory(
 )
 
 inMemory(
-  "a report does not wait for a store that hangs, and the work goes on when it cannot be sent",
+  "a report does not wait for a hanging store, and the work continues when it cannot be sent",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Queued", {
@@ -107,7 +107,7 @@ inMemory(
 /** Lets other fibers go on after every few steps. */
 const stepwise = (steps: number) => Effect.provideService(References.MaxOpsBeforeYield, steps)
 
-inMemory("fibers that report at the same time share the bound", () =>
+inMemory("concurrent reports share the interval", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.run(
@@ -165,7 +165,7 @@ inMemory("a report after the end of the work does nothing", () =>
     }
   }))
 
-inMemory("a report of what cannot be is a typed error, and is not sent", () =>
+inMemory("an invalid report is a typed error and is not sent", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued")
     const { exit } = yield* timeline.run(
@@ -177,7 +177,7 @@ inMemory("a report of what cannot be is a typed error, and is not sent", () =>
     assert.deepStrictEqual(timeline.only("renew"), [])
   }))
 
-inMemory("a purge reports its progress, too", () =>
+inMemory("a purge can report progress", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Completed")
     const { exit } = yield* timeline.run(
@@ -193,7 +193,7 @@ inMemory("a purge reports its progress, too", () =>
     assert.deepStrictEqual(exit._tag === "Success" && exit.value, { done: 1 })
   }))
 
-inMemory("what is reported when the claim is lost reaches nobody", () =>
+inMemory("a report after the claim is lost is not seen", () =>
   Effect.gen(function*() {
     const { key, query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.at("1 second", query.cancel)

@@ -13,7 +13,7 @@ OwningOutcomes.suite(Owning.resetting)
 OwningClaim.suite(Owning.resetting)
 
 for (const tag of Owning.resetting.from) {
-  inMemory(`a query that is ${tag} is reset, and Known when the purge has ended`, () =>
+  inMemory(`a query that is ${tag} is reset, and is Known after the purge`, () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs(tag)
       const reset = yield* timeline.at(0, query.withReset(() => Effect.as(Effect.sleep("5 seconds"), "purged")))
@@ -25,7 +25,7 @@ for (const tag of Owning.resetting.from) {
     }))
 }
 
-inMemory("a reset cannot be cancelled, and takes no harm from the attempt", () =>
+inMemory("a reset cannot be cancelled, and the attempt does no harm", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Completed")
     const reset = yield* timeline.at(0, query.withReset(() => Effect.sleep("5 seconds")))
@@ -38,7 +38,7 @@ inMemory("a reset cannot be cancelled, and takes no harm from the attempt", () =
   }))
 
 inMemory(
-  "a purge that failed is tried again with the next reset, and the query can be run again",
+  "a failed purge is repeated by the next reset, and the query can be run again",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Completed")
@@ -49,7 +49,7 @@ inMemory(
     })
 )
 
-inMemory("a query that has moved on since it was looked at is not purged", () =>
+inMemory("a query that moved on after it was read is not purged", () =>
   Effect.gen(function*() {
     const { query, record: { version: fence }, timeline } = yield* queryThatIs("Completed")
     yield* query.withReset(() => Effect.void, { fence })

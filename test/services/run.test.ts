@@ -53,7 +53,7 @@ const failWith = (tag: "Errored" | "Cancelled" | "ResetFailed", key: QueryKey.Qu
 const failedTags = ["Errored", "Cancelled", "ResetFailed"] as const
 
 inMemory(
-  "the first to come queues and executes the query, under its claim, and gets its own value",
+  "the first caller queues and executes the query under its claim and gets its value",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Known")
@@ -72,7 +72,7 @@ inMemory(
     })
 )
 
-inMemory("the result of a query that is Completed is fetched, after one look", () =>
+inMemory("the result of a Completed query is fetched after one read", () =>
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queryThatIs("Completed")
     const { exit } = yield* timeline.run(runOf(query, timeline)())
@@ -81,7 +81,7 @@ inMemory("the result of a query that is Completed is fetched, after one look", (
     assert.deepStrictEqual(yield* query.record, record)
   }))
 
-inMemory("a result that cannot be fetched is told, and the query stays Completed", () =>
+inMemory("a result that cannot be fetched is an error, and the query stays Completed", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Completed")
     const { exit } = yield* timeline.run(runOf(query, timeline)({ onCompleted: Effect.fail(new FetchFailed()) }))
@@ -89,7 +89,7 @@ inMemory("a result that cannot be fetched is told, and the query stays Completed
     assert.isTrue(yield* query.isCompleted)
   }))
 
-inMemory("who comes while the query runs waits, and fetches the result when it is there", () =>
+inMemory("a caller that joins a run waits and then fetches the result", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Known")
     const run = runOf(query, timeline)
@@ -101,7 +101,7 @@ inMemory("who comes while the query runs waits, and fetches the result when it i
   }))
 
 inMemory(
-  "who finds the query queued or executed by others, in whatever way, waits for them",
+  "a caller waits for a query that others queued or execute, claimed or not",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Queued")
@@ -114,7 +114,7 @@ inMemory(
     })
 )
 
-inMemory("of many who come at once, one executes, and all get the result", () =>
+inMemory("one of many concurrent callers executes, and all get the result", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Known")
     const runs = Array.from({ length: 50 }, () => runOf(query, timeline)())
@@ -126,7 +126,7 @@ inMemory("of many who come at once, one executes, and all get the result", () =>
   }))
 
 inMemory(
-  "who loses the race to a query waits for it at once, from the record that says so",
+  "a caller that loses the race waits at once from the answered record",
   () =>
     Effect.gen(function*() {
       const { key, query, timeline } = yield* queryThatIs("Known")
@@ -160,7 +160,7 @@ inMemory(
 )
 
 inMemory(
-  "who executes gets the error of the work, and who joined is told that the query failed, and why",
+  "the executing caller gets the error of the work, and joiners get QueryErrored with its reason",
   () =>
     Effect.gen(function*() {
       const { key, query, timeline } = yield* queryThatIs("Known")
@@ -180,7 +180,7 @@ inMemory(
 )
 
 inMemory(
-  "a run that is cancelled fails for all with who asked, and so does one that was cancelled in the queue",
+  "a cancelled run fails for all callers with its reason, also when cancelled in the queue",
   () =>
     Effect.gen(function*() {
       const reason = Reason.requested({ by: "ada" })
@@ -204,7 +204,7 @@ inMemory(
 for (const tag of failedTags) {
   const reason = Reason.failed({ error: "SqlError", message: "deadlock" })
 
-  inMemory(`a query that somebody left ${tag} fails at once, and is not run again`, () =>
+  inMemory(`a query that was left ${tag} fails at once and is not run again`, () =>
     Effect.gen(function*() {
       const { key, query, record, timeline } = yield* queryThatIs(tag, { lastStep: { reason } })
       const { exit } = yield* timeline.run(runOf(query, timeline)())
@@ -214,7 +214,7 @@ for (const tag of failedTags) {
     }))
 
   inMemory(
-    `a query that somebody left ${tag} is reset and run again where the caller recovers from that`,
+    `a query that was left ${tag} is reset and run again when the caller recovers from it`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(tag, { lastStep: { reason } })
@@ -246,7 +246,7 @@ for (const tag of failedTags) {
   )
 
   inMemory(
-    `a query that is ${tag} because a lease lapsed is reset and run again, unless the caller will not have it`,
+    `a query that is ${tag} after a lapse is reset and run again, unless the caller declines`,
     () =>
       Effect.gen(function*() {
         const reason = Reason.leaseExpired("worker 1")
@@ -265,7 +265,7 @@ for (const tag of failedTags) {
 }
 
 inMemory(
-  "a run whose holder died is run again by one of those who wait for it, when its lease is over",
+  "a run whose holder died is run again by one of its waiters after its lease",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Executing", { lastStep: { holder: "A", lease: "10 seconds" } })
@@ -283,7 +283,7 @@ inMemory(
 )
 
 inMemory(
-  "who would start over what others have started over meanwhile takes their result, and purges nothing",
+  "a caller that restarts a query others have restarted takes their result and purges nothing",
   () =>
     Effect.gen(function*() {
       const reason = Reason.leaseExpired("worker 1")
@@ -303,7 +303,7 @@ inMemory(
 )
 
 inMemory(
-  "a purge that fails is told, leaves the query ResetFailed, and nothing is executed",
+  "a failed purge is an error, leaves the query ResetFailed, and nothing is executed",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Errored", { lastStep: { reason: Reason.leaseExpired() } })
@@ -319,7 +319,7 @@ inMemory(
 )
 
 inMemory(
-  "interrupting one who joined disturbs nobody, and one who executes cancels the query for all",
+  "interrupting a joiner affects nobody, and interrupting the executing caller cancels the query for all",
   () =>
     countingSubscriptions((open) =>
       Effect.gen(function*() {
@@ -343,7 +343,7 @@ inMemory(
 )
 
 inMemory(
-  "a joiner whose time or whose schedule is over is told of the run that is still pending",
+  "a joiner whose timeout or schedule ends gets StillPending with the run",
   () =>
     Effect.gen(function*() {
       const { query, record, timeline } = yield* queryThatIs("Executing")
@@ -360,7 +360,7 @@ inMemory(
 )
 
 inMemory(
-  "who loses every race tries again at once, and then ever less often, down to once a second",
+  "a caller that loses every race tries again at once, then less often, down to once a second",
   () =>
     Effect.gen(function*() {
       const { key, timeline } = yield* queryThatIs("Known")
@@ -380,7 +380,7 @@ inMemory(
     })
 )
 
-inMemory("an invalid lease or holder is told before the query is queued", () =>
+inMemory("an invalid lease or holder fails before the query is queued", () =>
   Effect.gen(function*() {
     for (const options of [{ lease: 0 }, { lease: Number.POSITIVE_INFINITY }, { holder: "" }]) {
       const { query, record, timeline } = yield* queryThatIs("Known")
@@ -394,7 +394,7 @@ inMemory("an invalid lease or holder is told before the query is queued", () =>
 
 for (const [event, tag] of [["Queue", "Queued"], ["Execute", "Executing"], ["Finish", "Executing"]] as const) {
   inMemory(
-    `a run that the store left alone at ${event} is told of that, and is run again when its lease is over`,
+    `a run whose store fails at ${event} gets that error, and is run again after its lease`,
     () =>
       Effect.gen(function*() {
         const reason = new RedisStoreError.TimedOut({ after: 5_000 })

@@ -21,7 +21,7 @@ const stores: ReadonlyArray<readonly [name: string, layer: Layer.Layer<RedisStor
 ]
 
 for (const [name, layer] of stores) {
-  it.live(`${name}: the span of a wait is linked to that of the run that was waited for`, () =>
+  it.live(`${name}: the span of a wait is linked to that of its run`, () =>
     Effect.gen(function*() {
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)
@@ -49,7 +49,7 @@ for (const [name, layer] of stores) {
     }).pipe(Effect.provide(layer)))
 }
 
-it.effect("a run is one span, and what it does are spans below it", () =>
+it.effect("a run is one span with its operations as child spans", () =>
   Effect.gen(function*() {
     const key = yield* freshKey
     const query = yield* QueryStateMachine.make(key)
@@ -80,7 +80,7 @@ it.effect("a run is one span, and what it does are spans below it", () =>
     )
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 
-it.effect("a wait that ends before the query does is linked to the run as well", () =>
+it.effect("a wait that ends before the query is linked to the run as well", () =>
   Effect.gen(function*() {
     const query = yield* QueryStateMachine.make(yield* freshKey)
     const { layer, one } = make()
@@ -111,7 +111,7 @@ it.effect("many transitions at once are one span, and their claims carry the spa
     }
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 
-it.effect("a tracer whose ids are not those of W3C Trace Context fails no transition", () =>
+it.effect("a tracer with ids outside W3C Trace Context fails no transition", () =>
   Effect.gen(function*() {
     const query = yield* QueryStateMachine.make(yield* freshKey)
     const fleet = yield* QueryFleet.make
@@ -137,7 +137,7 @@ it.effect("a tracer whose ids are not those of W3C Trace Context fails no transi
     }
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 
-it.effect("where nobody traces, nothing of it is recorded", () =>
+it.effect("without a tracer no span is recorded", () =>
   Effect.gen(function*() {
     const key = yield* freshKey
     const record = yield* Effect.withSpan(driveTo(key, "Executing", { lease: "1 hour" }), "caller")
@@ -147,7 +147,7 @@ it.effect("where nobody traces, nothing of it is recorded", () =>
     assert.isUndefined((yield* query.record).traceparent)
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 
-it.effect("a span that failed says with what kind of error, and one that was interrupted says none", () =>
+it.effect("a failed span names the kind of its error, and an interrupted one none", () =>
   Effect.gen(function*() {
     const typesOf = Effect.fnUntraced(function*<E>(
       use: (query: QueryStateMachine.QueryStateMachine) => Effect.Effect<unknown, E>
@@ -199,7 +199,7 @@ it.effect("many transitions at once say how many of them failed", () =>
     assert.strictEqual(one("QueryFleet.triggerMany").attributes.get("query_state.failed"), 2)
   }).pipe(Effect.provide(RedisStoreFaults.layer(RedisStoreMemory.layer))))
 
-it.effect("spans of the client of Redis are below the transition that it makes", () =>
+it.effect("spans of the Redis client are children of its transition", () =>
   Effect.gen(function*() {
     const { layer, one } = make()
     const store = yield* RedisStore.RedisStore

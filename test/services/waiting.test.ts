@@ -26,7 +26,7 @@ const dropHints = RedisStoreFaults.RedisStoreFaults.use(({ injectHints }) => inj
 
 const reads = (...times: ReadonlyArray<number>): ReadonlyArray<Timeline.Entry> => times.map((time) => [time, "read"])
 
-inMemory("a wait that is told of all changes looks every 30 seconds all the same", () =>
+inMemory("a wait with all notifications still reads every 30 seconds", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Executing")
     yield* dropHints
@@ -37,7 +37,7 @@ inMemory("a wait that is told of all changes looks every 30 seconds all the same
     assert.strictEqual(atMillis, 90_000)
   }))
 
-inMemory("jitter moves that by a fifth at most, either way", () =>
+inMemory("jitter moves that by at most a fifth either way", () =>
   Effect.gen(function*() {
     for (const [chance, millis] of [[0, 24_000], [1, 36_000]] as const) {
       const { query, timeline } = yield* queryThatIs("Executing")
@@ -67,7 +67,7 @@ const assertPolls = (times: ReadonlyArray<Timeline.Entry>) => {
   assert.lengthOf(rest, pollingGaps.length)
 }
 
-inMemory("a wait that cannot subscribe polls, ever less often", () =>
+inMemory("a wait that cannot subscribe polls less and less often", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued", {
       choose: ({ operation }) => operation === "changes" ? { _tag: "Fail", reason: timedOut } : undefined
@@ -79,7 +79,7 @@ inMemory("a wait that cannot subscribe polls, ever less often", () =>
   }))
 
 inMemory(
-  "a wait polls where others change queries without telling, and is woken by what it is told",
+  "a wait polls a store with other writers, and is still woken by notifications",
   () =>
     Effect.gen(function*() {
       const { key, timeline } = yield* queryThatIs("Queued")
@@ -98,7 +98,7 @@ inMemory(
 )
 
 inMemory(
-  "a schedule of the caller's own says when to look; with its end the wait ends, and tells what it saw last",
+  "the schedule of the caller sets the reads, and its end ends the wait with the last record",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Queued")
@@ -114,7 +114,7 @@ inMemory(
     })
 )
 
-inMemory("a schedule that allows one look more ends with a wait that needs none", () =>
+inMemory("the last read of a schedule can still end a wait", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Executing")
     yield* dropHints
@@ -125,7 +125,7 @@ inMemory("a schedule that allows one look more ends with a wait that needs none"
     assert.strictEqual(atMillis, 1_000)
   }))
 
-inMemory("when the time is over the wait ends, and tells what it saw last", () =>
+inMemory("after its timeout the wait ends with the last record", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.at("5 seconds", query.execute)
@@ -138,7 +138,7 @@ inMemory("when the time is over the wait ends, and tells what it saw last", () =
     )
   }))
 
-inMemory("a wait of no time looks once, or twice, and ends", () =>
+inMemory("a wait with a timeout of zero reads once or twice and ends", () =>
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queryThatIs("Queued")
     const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete({ timeout: 0 }))
@@ -146,7 +146,7 @@ inMemory("a wait of no time looks once, or twice, and ends", () =>
     assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.StillPending({ record })))
   }))
 
-inMemory("the time runs from when the query was found pending, whatever hangs then", () =>
+inMemory("the timeout runs from the first pending read, even when the store hangs", () =>
   Effect.gen(function*() {
     for (const operation of ["changes", "read"]) {
       const { query, record, timeline } = yield* queryThatIs("Executing", {
@@ -169,7 +169,7 @@ const lapses = [
 
 for (const [tag, lapsed] of lapses) {
   inMemory(
-    `a wait looks when the lease of a query that is ${tag} is over, though nobody tells`,
+    `a wait reads when the lease of a query that is ${tag} ends, without notification`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(tag, { lastStep: { lease: "8 seconds" } })
@@ -185,7 +185,7 @@ for (const [tag, lapsed] of lapses) {
 }
 
 inMemory(
-  "a wait looks at the end of a lease, and again at its new end where it was renewed",
+  "a wait reads at the end of a lease, and again at its renewed end",
   () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
@@ -198,7 +198,7 @@ inMemory(
 )
 
 inMemory(
-  "a wait that thinks a lease over before the store does looks every 10 milliseconds, not more often",
+  "a wait whose clock is ahead of the store reads every 10 milliseconds at the end of a lease",
   () =>
     Effect.gen(function*() {
       const { key, timeline } = yield* queryThatIs("Executing", { lastStep: { lease: "1050 millis" } })
@@ -209,7 +209,7 @@ inMemory(
     })
 )
 
-inMemory("a wait that thinks a lease far from over looks when its schedule says so", () =>
+inMemory("a wait whose clock is behind the store reads by its schedule", () =>
   Effect.gen(function*() {
     const { key, timeline } = yield* queryThatIs("Executing", { lastStep: { lease: "8 seconds" } })
     const query = yield* withClockAhead(key, Duration.minutes(-10))
@@ -245,12 +245,12 @@ const disturbances: ReadonlyArray<readonly [how: string, hints: Disturbance, loo
   ["late and shuffled", (version, seen) => seen.length === 1 ? [] : [version, ...seen], [0, 0, 2_000]],
   ["followed by older ones", (version, seen) => [version, ...seen.toReversed(), 0], [0, 0, 1_000, 2_000]],
   ["preceded by older ones", (version, seen) => [0, ...seen, version], [0, 0, 1_000, 2_000]],
-  ["replaced by one that tells no version", () => [Number.POSITIVE_INFINITY], [0, 0, 1_000, 2_000]]
+  ["replaced by one without a version", () => [Number.POSITIVE_INFINITY], [0, 0, 1_000, 2_000]]
 ]
 
 for (const [how, hints, looks] of disturbances) {
   inMemory(
-    `notifications that are ${how} wake a wait, and never end it on what was before`,
+    `notifications that are ${how} wake a wait and never end it with an earlier record`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs("Queued")
@@ -270,7 +270,7 @@ for (const [how, hints, looks] of disturbances) {
   )
 }
 
-inMemory("a notification of what was seen already makes nobody look", () =>
+inMemory("a notification of a known version causes no read", () =>
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queryThatIs("Queued")
     const faults = yield* RedisStoreFaults.RedisStoreFaults
@@ -280,7 +280,7 @@ inMemory("a notification of what was seen already makes nobody look", () =>
     assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 30_000))
   }))
 
-inMemory("a change between the first look and the subscription is seen", () =>
+inMemory("a change between the first read and the subscription is seen", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Executing", {
       choose: ({ operation }) => operation === "changes" ? { _tag: "Delay", duration: "5 seconds" } : undefined
@@ -292,7 +292,7 @@ inMemory("a change between the first look and the subscription is seen", () =>
   }))
 
 inMemory(
-  "a wait goes on through a reset, and ends with what is determinate when it looks",
+  "a wait continues through a reset and ends with the determinate state that it reads",
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Executing")
@@ -310,7 +310,7 @@ inMemory(
 )
 
 for (const nth of [1, 2, 3, 4]) {
-  inMemory(`a store that fails at look ${nth} ends the wait with its error`, () =>
+  inMemory(`a store that fails at read ${nth} ends the wait with its error`, () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Executing", {
         choose: ({ operation }, count) =>
@@ -345,25 +345,28 @@ const endings: ReadonlyArray<
 ]
 
 for (const [how, options, end] of endings) {
-  inMemory(`a wait that ${how} leaves nothing behind`, () =>
-    countingSubscriptions((open) =>
-      Effect.gen(function*() {
-        const { query, timeline } = yield* queryThatIs("Executing")
-        const wait = yield* timeline.at(0, query.waitUntilComplete(options))
-        yield* timeline.at("10 seconds", end(query, wait))
-        yield* timeline.until("9 seconds")
-        assert.strictEqual(yield* open, 1)
-        yield* timeline.until("10 seconds")
-        assert.isDefined(wait.pollUnsafe())
-        assert.strictEqual(yield* open, 0)
-        const calls = timeline.entries.length
-        yield* timeline.until("1 day")
-        assert.strictEqual(timeline.entries.length, calls)
-      })
-    ))
+  inMemory(
+    `a wait that ${how} leaves no fibers and subscriptions`,
+    () =>
+      countingSubscriptions((open) =>
+        Effect.gen(function*() {
+          const { query, timeline } = yield* queryThatIs("Executing")
+          const wait = yield* timeline.at(0, query.waitUntilComplete(options))
+          yield* timeline.at("10 seconds", end(query, wait))
+          yield* timeline.until("9 seconds")
+          assert.strictEqual(yield* open, 1)
+          yield* timeline.until("10 seconds")
+          assert.isDefined(wait.pollUnsafe())
+          assert.strictEqual(yield* open, 0)
+          const calls = timeline.entries.length
+          yield* timeline.until("1 day")
+          assert.strictEqual(timeline.entries.length, calls)
+        })
+      )
+  )
 }
 
-it.effect("a clock by which all time is over at once ends a wait with its schedule", () =>
+it.effect("a wait ends with its schedule when all sleeps end at once", () =>
   Effect.gen(function*() {
     const clock = yield* Clock.Clock
     const query = yield* QueryStateMachine.make(yield* freshKey)

@@ -71,7 +71,7 @@ const printTable = () => {
   const rows = [
     ["operations", total.operations],
     ["changes", total.changes],
-    ["runs told to processes", total.runs],
+    ["runs given to processes", total.runs],
     ["waits", total.waits],
     ["wakes", total.wakes],
     ["faults", byKind.reduce((sum, [, count]) => sum + count, 0)],

@@ -34,7 +34,7 @@ const subscribed = (keys: ReadonlyArray<QueryKey.QueryKey>) =>
   })
 
 it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A cluster whose slots move", (it) => {
-  it.effect("goes on telling waits of changes", () =>
+  it.effect("still notifies waits of changes", () =>
     Effect.gen(function*() {
       const cluster = yield* Cluster
       const fleet = yield* QueryFleet.make
@@ -53,7 +53,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A cluste
 })
 
 it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
-  "A cluster with a slot that is on its way",
+  "A cluster with a migrating slot",
   (it) => {
     it.effect.each([
       { history: undefined, isServed: true },
@@ -84,9 +84,9 @@ it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
 )
 
 it.layer(Layer.fresh(Stores), { excludeTestServices: true, timeout: "30 seconds" })(
-  "A cluster of which a primary dies",
+  "A cluster whose primary dies",
   (it) => {
-    it.effect("goes on with owned work and with waits when its replica has taken over", () =>
+    it.effect("continues claimed work and waits after its replica has taken over", () =>
       Effect.gen(function*() {
         const cluster = yield* Cluster
         const key = yield* freshKey

@@ -36,9 +36,9 @@ const stateOnReplica = (key: QueryKey.QueryKey) =>
   })
 
 it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
-  "A cluster whose replicas are waited for",
+  "A cluster whose writes are replicated",
   (it) => {
-    it.effect("has given each replica what its primary answers", () =>
+    it.effect("has replicated to each replica what its primary answers", () =>
       Effect.gen(function*() {
         for (const key of yield* keys) {
           yield* driveTo(key, "Executing")
@@ -46,7 +46,7 @@ it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
         }
       }).pipe(Effect.provide(storeWith("1 second"))))
 
-    it.effect("answers failures for the queries of a primary whose replica is silent, and for no others", () =>
+    it.effect("fails only for the queries of a primary whose replica is silent", () =>
       Effect.gen(function*() {
         const cluster = yield* Cluster
         const store = yield* RedisStore.RedisStore
@@ -68,7 +68,7 @@ it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
         )
       }).pipe(Effect.scoped, Effect.provide(storeWith("300 millis"))))
 
-    it.effect("goes on where the slot of a query has moved, with the replica that has it then", () =>
+    it.effect("continues with the new replica when the slot of a query has moved", () =>
       Effect.gen(function*() {
         const cluster = yield* Cluster
         const store = yield* RedisStore.RedisStore
@@ -81,7 +81,7 @@ it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
         }
       }).pipe(Effect.provide(storeWith("1 second"))))
 
-    it.effect("cannot serve a query that is on its way to another server, and does again when it is there", () =>
+    it.effect("cannot serve a query while its slot migrates, and serves it afterwards", () =>
       Effect.gen(function*() {
         const cluster = yield* Cluster
         const store = yield* RedisStore.RedisStore
@@ -96,7 +96,7 @@ it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.strictEqual(yield* stateOnReplica(key), "completed")
       }).pipe(Effect.provide(storeWith("500 millis", "1 second"))))
 
-    it.effect("goes on with owned work when a primary has died and its replica has taken over", () =>
+    it.effect("continues claimed work after a primary has died and its replica has taken over", () =>
       Effect.gen(function*() {
         const cluster = yield* Cluster
         const key = yield* freshKey

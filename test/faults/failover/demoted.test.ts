@@ -7,7 +7,7 @@ import * as RedisServer from "../../support/RedisServer.ts"
 
 const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
 
-it.live("a primary that is demoted for a moment, under load, costs time and no transition", () =>
+it.live("a primary demoted briefly under load delays transitions and loses none", () =>
   Effect.gen(function*() {
     const { url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)
@@ -39,7 +39,7 @@ it.live("a primary that is demoted for a moment, under load, costs time and no t
     }).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
   }))
 
-it.live("a primary that stays demoted is a typed error, and nobody is told of a change", () =>
+it.live("a primary that stays demoted gives a typed error and reports no change", () =>
   Effect.gen(function*() {
     const { url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)

@@ -54,7 +54,7 @@ const inWorld = <A, E>(
 
 const schedule = Schedule.spaced("1 hour")
 
-it.live("a claim that a failover loses is told to its holder, and the query can be run by another", () =>
+it.live("the holder of a claim lost in a failover gets LeaseLost, and another can run the query", () =>
   inWorld({}, ({ cutOff, failOver, query, replicaHas }) =>
     Effect.gen(function*() {
       yield* query.enqueue
@@ -74,7 +74,7 @@ it.live("a claim that a failover loses is told to its holder, and the query can 
       assert.strictEqual((yield* Fiber.join(waiter)).state._tag, "Completed")
     })))
 
-it.live("a record that a failover loses leaves no waiter behind, and its holder has lost its lease", () =>
+it.live("a record lost in a failover ends its waits, and its holder gets LeaseLost", () =>
   inWorld({}, ({ cutOff, failOver, key, query }) =>
     Effect.gen(function*() {
       yield* cutOff
@@ -100,7 +100,7 @@ it.live("a record that a failover loses leaves no waiter behind, and its holder 
       )
     })))
 
-it.live("an outcome that a failover loses is undecided again, until the lease of its holder lapses", () =>
+it.live("an outcome lost in a failover is pending again until the lease lapses", () =>
   inWorld({}, ({ cutOff, failOver, key, query, replicaHas }) =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
@@ -119,7 +119,7 @@ it.live("an outcome that a failover loses is undecided again, until the lease of
       assert.strictEqual(error._tag, "LeaseLost")
     })))
 
-it.live("a claim that a failover would lose is not answered as one, where replicas are waited for", () =>
+it.live("with replication, a claim that a failover would lose is not confirmed", () =>
   inWorld({ replicas: { count: 1, timeout: "300 millis" } }, ({ cutOff, failOver, query }) =>
     Effect.gen(function*() {
       yield* query.enqueue
@@ -136,7 +136,7 @@ it.live("a claim that a failover would lose is not answered as one, where replic
       assert.deepStrictEqual(yield* query.currentState, QueryState.make("Queued"))
     })))
 
-it.live("a wait for replicas that breaks off is begun anew, and the transition happened once", () =>
+it.live("an interrupted wait for replication is repeated, and the transition happens once", () =>
   Effect.gen(function*() {
     const { primary, replicas } = yield* Replicated.acquire()
     const { admin } = primary

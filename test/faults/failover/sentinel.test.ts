@@ -53,13 +53,13 @@ const survives = (sentinel: RedisSentinel.RedisSentinel, disturb: (primary: Repl
     )
   )
 
-it.live("a primary dies and its sentinels promote a replica: owned work and waits go on there", () =>
+it.live("claimed work and waits continue on the replica that sentinels promote after a primary dies", () =>
   Effect.gen(function*() {
     const sentinel = yield* RedisSentinel.acquire()
     yield* survives(sentinel, (primary) => primary.server.stop)
   }))
 
-it.live("a primary that is frozen, and not dead, is left for the replica that its sentinels promote", () =>
+it.live("a frozen primary is abandoned for the replica that its sentinels promote", () =>
   Effect.gen(function*() {
     const sentinel = yield* RedisSentinel.acquire()
     const scope = yield* Effect.scope

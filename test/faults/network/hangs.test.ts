@@ -51,8 +51,8 @@ interface Silence {
 
 /** What silences the connections that there are. New ones are none the worse. */
 const silentConnections: ReadonlyArray<Silence> = [
-  { how: "the other side is gone and has not said so", begin: ({ proxy }) => proxy.halfOpen("all") },
-  { how: "answers stay on the way", begin: ({ proxy }) => proxy.pause("all") }
+  { how: "the other side is gone without a close", begin: ({ proxy }) => proxy.halfOpen("all") },
+  { how: "answers are held back", begin: ({ proxy }) => proxy.pause("all") }
 ]
 
 const silentNetworks: ReadonlyArray<Silence> = [
@@ -63,7 +63,7 @@ const silentNetworks: ReadonlyArray<Silence> = [
 const lease = Duration.seconds(2)
 
 it.live.each([...silentConnections, ...silentNetworks])(
-  "owned work is interrupted before its lease can have lapsed, where $how",
+  "claimed work is interrupted before its lease can lapse, where $how",
   ({ begin }) =>
     inWorld("5 seconds", (world) =>
       Effect.gen(function*() {
@@ -121,7 +121,7 @@ it.live.each([...silentConnections, ...silentNetworks])(
 )
 
 it.live.each(silentConnections)(
-  "owned work keeps its claim, where $how, by another connection, if commands are given less time than the lease",
+  "claimed work renews its claim by another connection, where $how, if commandTimeout is shorter than the lease",
   ({ begin }) =>
     inWorld("300 millis", (world) =>
       Effect.gen(function*() {
@@ -145,7 +145,7 @@ it.live.each(silentConnections)(
 const outages: ReadonlyArray<Silence> = [
   ...silentNetworks,
   { how: "the server stands still", begin: ({ server }) => freeze(server) },
-  { how: "nobody is there any more", begin: ({ proxy }) => Effect.andThen(proxy.refuse, proxy.cut("all")) }
+  { how: "nothing listens any more", begin: ({ proxy }) => Effect.andThen(proxy.refuse, proxy.cut("all")) }
 ]
 
 /** Everything that asks the store. */
@@ -206,7 +206,7 @@ const worksAgain = Effect.gen(function*() {
 })
 
 it.live.each(outages)(
-  "every call ends with a typed error in bounded time, where $how, and the same store works when that is over",
+  "every call ends with a typed error in bounded time, where $how, and the same store works afterwards",
   ({ begin }) =>
     inWorld("300 millis", (world) =>
       Effect.gen(function*() {
@@ -236,7 +236,7 @@ it.live.each(outages)(
 )
 
 it.live.each(silentConnections)(
-  "a connection is given up and made anew, where $how, and the same store works",
+  "a connection is replaced, where $how, and the same store works",
   ({ begin }) =>
     inWorld("300 millis", (world) =>
       Effect.gen(function*() {

@@ -39,7 +39,7 @@ class Overlaps {
 
 const works = 200
 
-it.live("work that ends while a renewal is on its way is recorded as it ended, and never told that its lease is lost", () =>
+it.live("work that ends while a renewal is in flight is recorded, and never gets LeaseLost", () =>
   Effect.gen(function*() {
     const proxy = yield* Proxy.acquire(yield* RedisServer.acquire())
     const overlaps = new Overlaps()

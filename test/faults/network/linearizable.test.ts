@@ -6,7 +6,7 @@ import { type Change, type Entry, violations } from "../../support/chaos/lineari
 
 const seed = Number(process.env["SEED"] ?? Date.now())
 
-it.live(`what many clients are told while connections break can all be true (SEED=${seed})`, () =>
+it.live(`all answers to many clients whose connections break fit one history (SEED=${seed})`, () =>
   Effect.gen(function*() {
     const { violations } = yield* runChaos({ seed, duration: "4 seconds" })
     assert.deepStrictEqual(violations, [])
@@ -39,24 +39,24 @@ const unanswered = (event: "Queue" | "Execute", began: number): Entry => ({
   ended: began + 1
 })
 
-it("a history that can be true is let pass", () => {
+it("the checker accepts a possible history", () => {
   assert.deepStrictEqual(violations(log, [queued, executing, told("Queue", "Executing", 20, false, 4)]), [])
   assert.deepStrictEqual(violations(log, [queued, unanswered("Execute", 2)]), [])
 })
 
 it.each<[what: string, log: ReadonlyArray<Change>, entries: ReadonlyArray<Entry>]>([
-  ["a change that nobody was told of", log, [queued]],
-  ["a change that was known before the one who does not know asked for it", log, [
+  ["a change that no answer reports", log, [queued]],
+  ["a change known before its only possible cause was sent", log, [
     queued,
     told("Queue", "Executing", 20, false, 2),
     unanswered("Execute", 4)
   ]],
-  ["a change that two were told they had made", log, [queued, executing, told("Execute", "Executing", 20, true, 4)]],
+  ["a change that two clients won", log, [queued, executing, told("Execute", "Executing", 20, true, 4)]],
   ["a change that was never made", log, [queued, executing, told("Execute", "Executing", 30, true, 4)]],
-  ["a refusal of what is accepted", log, [queued, executing, told("Execute", "Queued", 10, false, 1)]],
-  ["an answer older than one that was known", log, [queued, executing, told("Queue", "Queued", 10, false, 4)]],
+  ["a refusal of a legal event", log, [queued, executing, told("Execute", "Queued", 10, false, 1)]],
+  ["an answer older than an earlier answer", log, [queued, executing, told("Queue", "Queued", 10, false, 4)]],
   ["a version that comes twice", [...log, { version: 20, tag: "Completed" }], [queued, executing]],
-  ["a step that the lifecycle does not have", [...log, { version: 30, tag: "Known" }], [queued, executing]]
-])("%s is found", (_, log, entries) => {
+  ["an edge that the lifecycle does not have", [...log, { version: 30, tag: "Known" }], [queued, executing]]
+])("the checker finds %s", (_, log, entries) => {
   assert.isNotEmpty(violations(log, entries))
 })

@@ -40,13 +40,13 @@ const onOwnServer = <A, E, R>(test: Effect.Effect<A, E, R>) =>
   )
 
 it.live(
-  "of 10,000 waits that only a notification can end, none hangs, whenever their query is completed",
+  "none of 10,000 waits that only a notification can end hangs",
   () => onOwnServer(completeAll(Schedule.spaced("1 hour"))),
   { timeout: 90_000 }
 )
 
 it.live(
-  "of 10,000 waits of which no notification arrives, all end by their schedule",
+  "all of 10,000 waits without notifications end by their schedule",
   () =>
     onOwnServer(Effect.gen(function*() {
       const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults

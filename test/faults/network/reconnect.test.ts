@@ -69,7 +69,7 @@ it.live.each(
     ["commands", "notifications"]
   ] as const
 )(
-  "waits whose connection for %s breaks, and then that for %s, end with what happened meanwhile",
+  "waits whose connection for %s breaks, and then that for %s, end with the current outcome",
   ([first, second]) =>
     inWorld(({ direct, proxy }) =>
       Effect.gen(function*() {
@@ -92,7 +92,7 @@ it.live.each(
     ["NORMAL", "PUBSUB"]
   ] as const
 )(
-  "waits whose clients the server kills, first %s, then %s, again and again, end as their queries do",
+  "waits whose connections the server kills repeatedly, first %s, then %s, end with their outcomes",
   (types) =>
     inWorld(({ admin, direct, proxy }) =>
       Effect.gen(function*() {
@@ -108,7 +108,7 @@ it.live.each(
     )
 )
 
-it.live("a wait reads again once its channel is subscribed to again, and not before", () =>
+it.live("a wait reads again only after its channel is subscribed again", () =>
   inWorld(({ admin, direct, proxy }) =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
@@ -125,7 +125,7 @@ it.live("a wait reads again once its channel is subscribed to again, and not bef
     })
   ))
 
-it.live("waits whose notifications silently stop end by their schedule", () =>
+it.live("waits without further notifications end by their schedule", () =>
   inWorld(({ direct, proxy }) =>
     Effect.gen(function*() {
       const { keys, waits } = yield* openWaits(10, Schedule.spaced("50 millis"))
@@ -136,7 +136,7 @@ it.live("waits whose notifications silently stop end by their schedule", () =>
     })
   ))
 
-it.live("changes that are observed while connections break go up to the last, whatever is told twice", () =>
+it.live("changes observed while connections break reach the last change", () =>
   inWorld(({ direct, proxy }) =>
     Effect.gen(function*() {
       const key = yield* freshKey

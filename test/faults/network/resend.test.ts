@@ -60,9 +60,9 @@ const fenceOf = ({ state, version }: { readonly state: QueryState.QueryState; re
 
 const pendingTags = (["Queued", "Executing", "Resetting"] as const).map((tag) => ({ tag }))
 
-it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script whose answer is lost", (it) => {
+it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script whose reply is lost", (it) => {
   it.effect.each(Transition.edges)(
-    "moves a query from $from to $to by $event once, tells of it once, and answers as it did first",
+    "moves a query from $from to $to by $event once, notifies once, and gives the first answer",
     ({ event, from, to }) =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
@@ -79,7 +79,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
   )
 
   it.effect.each(pendingTags)(
-    "is refused, or has lost its lease, as it was first: $tag",
+    "gives the first refusal or LeaseLost again: $tag",
     ({ tag }) =>
       Effect.gen(function*() {
         const { cutOff } = yield* World
@@ -104,7 +104,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
   )
 
   it.effect.each(pendingTags)(
-    "renews a lease on a query that is $tag, and moves nothing",
+    "renews a lease on a query that is $tag and changes no state",
     ({ tag }) =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
@@ -122,7 +122,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
   )
 
   it.effect.each(pendingTags)(
-    "settles a lease that lapsed on a query that is $tag once, and reads",
+    "settles a lapsed lease on a query that is $tag once and reads",
     ({ tag }) =>
       Effect.gen(function*() {
         const { admin } = yield* World
@@ -139,7 +139,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
       })
   )
 
-  it.effect("is one of many, of which each runs once and is answered in its place", () =>
+  it.effect("in a batch runs once and is answered in its place", () =>
     Effect.gen(function*() {
       const { announcements, cutOff, proxy } = yield* World
       const store = yield* RedisStore.RedisStore
@@ -162,7 +162,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
     ["moved the query on", ["Cancel"]],
     ["moved the query on and back to where it was", ["Cancel", "Reset", "FinishReset"]]
   ])(
-    "is not run again where others %s meanwhile, and nobody is told what is not known",
+    "is not run again when others %s meanwhile, and an unknown outcome is reported as unknown",
     ([, others]) =>
       Effect.gen(function*() {
         const { announcements, cutOff, proxy } = yield* World
@@ -180,7 +180,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
       })
   )
 
-  it.effect("is not taken for run where it never reached the server, though others moved the query just before", () =>
+  it.effect("is not taken as executed when it never reached the server, although others just moved the query", () =>
     Effect.gen(function*() {
       const { cutOff, proxy } = yield* World
       yield* Effect.replicateEffect(

@@ -51,7 +51,7 @@ const ofThose = (made: ReadonlyArray<QueryRecord.QueryRecord>, seen: ReadonlyArr
   made.filter(({ version }) => seen.some((record) => record.version === version))
 
 it.layer(Stores, { excludeTestServices: true })("Notifications", (it) => {
-  it.effect("that are lost, late, doubled and shuffled show changes as they were, in their order, and the last", () =>
+  it.effect("that are lost, late, doubled and shuffled show real changes in order, and the last one", () =>
     Effect.gen(function*() {
       yield* disturb
       const { heal } = yield* RedisStoreFaults.RedisStoreFaults
@@ -73,7 +73,7 @@ it.layer(Stores, { excludeTestServices: true })("Notifications", (it) => {
       }
     }))
 
-  it.effect("that are lost, late, doubled and shuffled end a wait with the outcome it waits for, and no earlier one", () =>
+  it.effect("that are lost, late, doubled and shuffled end a wait with its own outcome, not an earlier one", () =>
     Effect.gen(function*() {
       yield* disturb
       const key = yield* freshKey
@@ -94,7 +94,7 @@ it.layer(Stores, { excludeTestServices: true })("Notifications", (it) => {
       }
     }))
 
-  it.effect("that somebody else sends, whatever they say, end no wait and show no change", () =>
+  it.effect("from other programs end no wait and show no change", () =>
     Effect.gen(function*() {
       const { heal } = yield* RedisStoreFaults.RedisStoreFaults
       yield* heal

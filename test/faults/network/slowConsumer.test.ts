@@ -12,7 +12,7 @@ import * as Subscribed from "../../support/ServerStats.ts"
 const channelOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
 
 it.live(
-  "a subscriber that the server drops for its backlog subscribes again, and what it missed is read",
+  "a subscriber dropped for its backlog subscribes again and reads what it missed",
   () =>
     Effect.gen(function*() {
       const server = yield* RedisServer.acquire({ args: ["--client-output-buffer-limit", "pubsub 32kb 16kb 5"] })
@@ -44,7 +44,7 @@ it.live(
   { timeout: 60_000 }
 )
 
-it.live("to whoever is slow, many changes are one record", () =>
+it.live("a slow consumer gets one record for many changes", () =>
   Effect.gen(function*() {
     const { url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)

@@ -116,7 +116,7 @@ it.layer(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }), { exc
   "A process",
   (it) => {
     it.effect.each(standstills)(
-      "that is $how past its leases writes nothing when it goes on, and knows that it lost them",
+      "that is $how past its leases writes nothing when it resumes, and gets LeaseLost",
       ({ begin, end, zombies }) =>
         Effect.gen(function*() {
           const redis = yield* RedisAdmin.connect(inject("redisUrl"))

@@ -10,7 +10,7 @@ import * as Subscribed from "../../support/ServerStats.ts"
 const waiters = 10_000
 
 it.live(
-  "10,000 waiters of one query share one subscription and at most two reads, and one wins what comes next",
+  "10,000 waiters of one query share one subscription and at most two reads, and one wins the next transition",
   () =>
     Effect.gen(function*() {
       const { url } = yield* RedisServer.acquire()

@@ -11,7 +11,7 @@ const waiters = 1_000
 /** The backstop, ten times as often. */
 const schedule = Schedule.jittered(Schedule.spaced("3 seconds"))
 
-it.live("1,000 waiters of one query that nobody notifies look for it together, and not each for itself", () =>
+it.live("1,000 waiters of one query without notifications share their backstop reads", () =>
   Effect.gen(function*() {
     const { url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)
@@ -33,7 +33,7 @@ it.live("1,000 waiters of one query that nobody notifies look for it together, a
     }).pipe(Effect.provide(RedisStoreFaults.layer(RedisStoreLive.layer({ url: Redacted.make(url) }))))
   }))
 
-it.live("1,000 waiters of one query that stays pending count the look of one as a look of all", () =>
+it.live("1,000 waiters of one pending query count a read by one as a read by all", () =>
   Effect.gen(function*() {
     const { url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)

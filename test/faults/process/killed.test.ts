@@ -128,7 +128,7 @@ const settled = ({ left }: Death, holder: string): QueryState.QueryState => {
 
 it.layer(Layer.provideMerge(Killed.layer, StoreLayer), { excludeTestServices: true })("A process", (it) => {
   it.effect.each(deaths)(
-    "that is killed $killed, by $by of a query found $found, leaves it $left, for no longer than its lease",
+    "that is killed $killed, by $by of a query found $found, leaves it $left no longer than its lease",
     (death) =>
       Effect.gen(function*() {
         const { diedAtMillis, holder, query, raw, waiter } = yield* remainsOf(death)

@@ -58,13 +58,13 @@ const leavesNothing = Effect.fnUntraced(function*(cycles: number) {
 }, Effect.provide(Metric.enableRuntimeMetricsLayer))
 
 it.live(
-  "20,000 waits in memory that are interrupted leave neither fibers nor memory behind",
+  "20,000 interrupted waits in memory leak neither fibers nor memory",
   () => Effect.provide(leavesNothing(20_000), RedisStoreMemory.layer),
   { timeout: 90_000 }
 )
 
 it.live(
-  "100,000 waits in Redis that are interrupted leave neither channels, nor fibers, nor memory behind",
+  "100,000 interrupted waits in Redis leak no channels, fibers or memory",
   () =>
     Effect.gen(function*() {
       const { url } = yield* RedisServer.acquire()

@@ -57,7 +57,7 @@ const assertLawful = (announced: ReadonlyArray<Announcements.Announcement>) => {
 }
 
 it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that ten processes run at once", (it) => {
-  it.effect("are executed once each, and every process gets their values", () =>
+  it.effect("are executed once each, and every process gets the values", () =>
     Effect.gen(function*() {
       const workers = yield* Workers
       const { announcements, keys, redis } = yield* prepare
@@ -76,7 +76,7 @@ it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that t
         }))
     }), 60_000)
 
-  it.effect("complete once each, though a fourth of the processes are killed meanwhile", () =>
+  it.effect("complete once each, although a quarter of the processes are killed", () =>
     Effect.gen(function*() {
       const workers = yield* Workers
       const [victims, survivors] = Arr.splitAt(workers, Math.ceil(workers.length / 4))
@@ -120,7 +120,7 @@ it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that t
       assert.deepStrictEqual(executions.slice(0, held.length).filter((times) => times < 2), [])
     }).pipe(Random.withSeed("a fourth")), 60_000)
 
-  it.effect("are not run again by a process that saw a lease lapse, and resets too late", () =>
+  it.effect("are not run again by a process that saw a lease lapse but resets too late", () =>
     Effect.gen(function*() {
       const [first = assert.fail(), second = assert.fail()] = Arr.takeRight(yield* Workers, 2)
       const { announcements, keys: [key = assert.fail()], redis } = yield* prepare

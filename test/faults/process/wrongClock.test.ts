@@ -21,7 +21,7 @@ const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl"))
 suite("Redis, from a process with a wrong clock", StoreLayer, { time: "real" })
 
 it.layer(StoreLayer, { excludeTestServices: true })("A process with a wrong clock", (it) => {
-  it.effect("keeps its claim for longer than a lease, and a wait ends when the lease of another lapses", () =>
+  it.effect("renews its claim beyond a lease, and its wait ends when another lease lapses", () =>
     Effect.gen(function*() {
       const kept = yield* QueryStateMachine.make(yield* freshKey)
       yield* kept.enqueue

@@ -9,7 +9,7 @@ import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 import * as Subscribed from "../../support/ServerStats.ts"
 
-it.live("a server that is away for a while and comes back is used by the same store again, notifications and all", () =>
+it.live("a server that returns after an outage is used by the same store again, with notifications", () =>
   Effect.gen(function*() {
     const first = yield* RedisServer.acquire()
     yield* Effect.gen(function*() {
@@ -35,7 +35,7 @@ it.live("a server that is away for a while and comes back is used by the same st
     )
   }))
 
-it.live("waits that are open while the server is out of reach for longer than a command may take end as their queries do", () =>
+it.live("waits survive an outage longer than commandTimeout and end with their outcomes", () =>
   Effect.gen(function*() {
     const server = yield* RedisServer.acquire()
     const proxy = yield* Proxy.acquire(server)
@@ -76,7 +76,7 @@ it.live("waits that are open while the server is out of reach for longer than a 
     )
   }))
 
-it.live("when the server that comes back is empty, waits end with that, and holders have lost their lease", () =>
+it.live("when a server returns empty, waits end and holders get LeaseLost", () =>
   Effect.gen(function*() {
     const first = yield* RedisServer.acquire()
     yield* Effect.gen(function*() {

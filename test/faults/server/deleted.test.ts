@@ -13,9 +13,9 @@ const remove = Effect.fnUntraced(function*(key: QueryRecord.QueryRecord["key"]) 
   yield* Effect.promise(() => admin.del(`query-state:{${key.db}:${key.query}}`))
 }, Effect.scoped)
 
-it.layer(StoreLayer, { excludeTestServices: true })("A record that somebody deletes", (it) => {
+it.layer(StoreLayer, { excludeTestServices: true })("A deleted record", (it) => {
   it.effect.each(QueryState.tags.map((tag) => ({ tag })))(
-    "$tag is Known, and its versions go on growing",
+    "in state $tag reads as Known, and later versions are higher",
     ({ tag }) =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
@@ -28,7 +28,7 @@ it.layer(StoreLayer, { excludeTestServices: true })("A record that somebody dele
   )
 
   it.effect.each(pendingTags)(
-    "$tag ends the waits for it, at their next look",
+    "in state $tag ends its waits at their next read",
     ({ tag }) =>
       Effect.gen(function*() {
         const key = yield* freshKey
@@ -41,7 +41,7 @@ it.layer(StoreLayer, { excludeTestServices: true })("A record that somebody dele
       })
   )
 
-  it.effect("ends the waits for it, though others in the same process look all the time", () =>
+  it.effect("ends its waits although other fibers read it all the time", () =>
     Effect.gen(function*() {
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)
@@ -53,7 +53,7 @@ it.layer(StoreLayer, { excludeTestServices: true })("A record that somebody dele
       assert.deepStrictEqual(yield* Fiber.join(waiter), QueryRecord.absent(key))
     }))
 
-  it.effect("under its holder interrupts the work, which has lost its lease", () =>
+  it.effect("interrupts the work of its holder with LeaseLost", () =>
     Effect.gen(function*() {
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)
@@ -71,7 +71,7 @@ it.layer(StoreLayer, { excludeTestServices: true })("A record that somebody dele
       assert.deepStrictEqual(yield* query.currentState, QueryState.known)
     }))
 
-  it.effect("and is made anew is nobody's that held it before", () =>
+  it.effect("that is created again accepts no earlier fence", () =>
     Effect.gen(function*() {
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)

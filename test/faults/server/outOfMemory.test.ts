@@ -25,7 +25,7 @@ const stores = [
 ]
 
 it.live.each(stores)(
-  "at maxmemory nothing is claimed in $name, while what is held can be renewed, concluded and settled",
+  "at maxmemory in $name, claims fail, while held claims can be renewed, finished and settled",
   ({ storeAt }) =>
     Effect.gen(function*() {
       const { url } = yield* RedisServer.acquire()

@@ -22,7 +22,7 @@ const snapshotOf = ({ dir, url }: RedisServer.RedisServer) =>
     return folder
   })
 
-it.live("a claim that is rolled back is told to its holder, an outcome is decided anew, and a reset is undone", () =>
+it.live("after a rollback a holder gets LeaseLost, an outcome is pending again, and a reset is undone", () =>
   Effect.gen(function*() {
     const first = yield* RedisServer.acquire()
     yield* Effect.gen(function*() {

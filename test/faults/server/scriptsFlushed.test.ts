@@ -7,7 +7,7 @@ import * as RedisServer from "../../support/RedisServer.ts"
 
 const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
 
-it.live("a server that forgets its scripts, again and again, loses no transition", () =>
+it.live("a server that repeatedly forgets its scripts loses no transition", () =>
   Effect.gen(function*() {
     const { url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)
@@ -33,7 +33,7 @@ it.live("a server that forgets its scripts, again and again, loses no transition
     }).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
   }))
 
-it.live("a new, empty server in the place of the old one is used as if nothing had happened", () =>
+it.live("a new empty server in place of the old one works without errors", () =>
   Effect.gen(function*() {
     const first = yield* RedisServer.acquire()
     yield* Effect.gen(function*() {

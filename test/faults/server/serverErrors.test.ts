@@ -66,7 +66,7 @@ const final = [
 
 it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A server that answers", (it) => {
   it.effect.each(transient)(
-    "$code is asked again, and every operation does what it was to do, once",
+    "$code is asked again, and every operation happens once",
     ({ line }) =>
       Effect.gen(function*() {
         const { admin, proxy } = yield* World
@@ -129,7 +129,7 @@ const refusals: ReadonlyArray<{
 ]
 
 it.live.each(refusals)(
-  "a server that answers $code for a while, under load, costs time and no transition",
+  "a server that answers $code for a while under load delays transitions and loses none",
   ({ code, refuseForAWhile }) =>
     Effect.gen(function*() {
       // So many keys, each so many microseconds, that loading takes some tenths of a second.

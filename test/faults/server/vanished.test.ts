@@ -60,7 +60,7 @@ const holders: ReadonlyArray<{
 const redisKeyOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
 
 it.live.each(ways)(
-  "when records are $how, waiters learn that they are gone, and holders that their lease is lost",
+  "when records are $how, waits end and holders get LeaseLost",
   ({ remove }) =>
     Effect.gen(function*() {
       const { url } = yield* RedisServer.acquire()

@@ -5,7 +5,7 @@ import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 
-it.live("credentials that are withdrawn from a store at work are a typed error, and no storm of connections", () =>
+it.live("revoked credentials give a typed error and no storm of connections", () =>
   Effect.gen(function*() {
     const { host, port, url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)
