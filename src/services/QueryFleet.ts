@@ -66,7 +66,7 @@ export interface QueryFleet {
     options?: { readonly states?: ReadonlyArray<QueryState.Tag> | undefined }
   ) => Stream.Stream<QueryRecord.QueryRecord, RedisStoreError>
 
-  /** Triggers one event, or one path of events, on many queries. There is one result for each key, in the order of the keys. */
+  /** Triggers an event, or a path of events, on many queries. There is one result for each key, in their order. */
   readonly triggerMany: (
     event: Path,
     keys: Iterable<QueryKey>,

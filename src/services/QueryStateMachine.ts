@@ -9,7 +9,6 @@ import * as Effectable from "effect/Effectable"
 import type * as Stream from "effect/Stream"
 import type { HistoryEntry } from "../domain/HistoryEntry.ts"
 import type { IllegalTransition, LeaseLost, QueryCancelled, StillPending } from "../domain/QueryError.ts"
-import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { QueryKey } from "../domain/QueryKey.ts"
 import type * as QueryRecord from "../domain/QueryRecord.ts"
 import type * as QueryState from "../domain/QueryState.ts"
@@ -76,8 +75,8 @@ export interface QueryStateMachine {
   readonly finishResetting: Effect.Effect<Answer, RedisStoreError>
 
   /**
-   * Triggers any event, or a path of events in one step, with its options. With a `fence` it fails with `LeaseLost` where
-   * that claim is no longer held.
+   * Triggers an event, or a path of events in one step, with its options. With a `fence` it fails with `LeaseLost` where that
+   * claim is no longer held.
    */
   readonly trigger: {
     (
@@ -213,7 +212,7 @@ const member = <A, E>(effectOf: (query: Query) => Effect.Effect<A, E>) =>
 
 const toAnswer = ({ changed, record }: CommandResult): Answer => ({ state: record.state, changed })
 
-const step = (event: QueryEvent, reason?: Reason.Reason) =>
+const step = (event: Path, reason?: Reason.Reason) =>
   member(({ key, store }) => Effect.map(store.compareAndSet(key, { event, reason }), toAnswer))
 const Enqueue = step("Queue")
 const Execute = step("Execute")

@@ -25,11 +25,11 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  *
  * **Details**
  *
- * - `event`: what happened: one event, or a path of several that follow each other. All of them are applied in one step, or
- *   none. Each is a transition of its own, with a version and an entry in the history. The lifecycle says in which states a
- *   path is valid.
- * - `fence`: the claim under which it happened. The command fails with `LeaseLost` if the record has changed since.
- * - `ifVersion`: the version that the record must have. On any other, the command is refused. It proves no claim. Default: any.
+ * - `event`: what happened: one event, or several in a row. They are applied in one step, all or none. Each is a transition
+ *   of its own, with a version and an entry in the history. The lifecycle says in which states a path is valid.
+ * - `fence`: the claim under which it happened. The command fails with `LeaseLost` if that claim is no longer held.
+ * - `ifVersion`: the version that the record must have; with another version the command writes nothing. It proves no claim.
+ *   Default: any version.
  * - `lease`: for how long the new state is claimed, longer than zero and finite. Default: it never lapses.
  * - `holder`: who claims it, 1 to 256 characters. Default: nobody.
  * - `reason`: why, for states with a reason. Default: `Unrecorded`.
@@ -122,8 +122,8 @@ export interface Changes {
  *
  * **Details**
  *
- * - `compareAndSet` moves a query along a path atomically, where the path is valid in its current state. An invalid path
- *   writes nothing and returns `changed: false`. A query under a lease is changed only by a command with the fence of
+ * - `compareAndSet` moves a query along a path of events atomically, where the path is valid in its current state. An
+ *   invalid path writes nothing and returns `changed: false`. A query under a lease is changed only by a command with the fence of
  *   that claim, except that `Cancel` needs no fence.
  * - `compareAndSetMany` does the same for many queries, each atomically, and returns the results in the order of the commands.
  * - `read` and `readMany` return the record. A query without a record is Known, and a read creates none.

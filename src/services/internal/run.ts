@@ -66,12 +66,10 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(
   })
 
   // Resets only the version that was read: another process may have run the query again, and have its result by now.
-  const startOver = (fence: number) =>
+  const startOver = (ifVersion: number) =>
     ClaimedWork.claimed(store, key, {
       kind: ClaimedWork.reset,
-      claim: store.compareAndSet(key, { event: "Reset", fence, ...claiming }).pipe(
-        Effect.catchTag("LeaseLost", ({ record }) => Effect.succeed({ record, changed: false }))
-      ),
+      claim: store.compareAndSet(key, { event: "Reset", ifVersion, ...claiming }),
       lease: claiming.lease,
       refused: lostRace<unknown>,
       work: (claim) => Effect.map(purge?.(claim) ?? Effect.void, won)

@@ -57,9 +57,12 @@ const assertTold = ({ before, command, fence, result }: Told, { history }: Play<
   }
 }
 
-const isRefused = ({ state }: QueryRecord.QueryRecord, { event, fence }: RedisStore.Command) => {
+const isRefused = (
+  { state, version }: QueryRecord.QueryRecord,
+  { event, fence, ifVersion = version }: RedisStore.Command
+) => {
   const isOthers = QueryState.claimOf(state)?.expiresAt !== undefined && fence === undefined && event !== "Cancel"
-  return isOthers || Transition.next(state._tag, event) === undefined
+  return isOthers || ifVersion !== version || Transition.next(state._tag, event) === undefined
 }
 
 /** Nobody gets a version that somebody else got, and nobody does anything with a fence that somebody else got. */
