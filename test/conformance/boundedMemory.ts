@@ -5,8 +5,8 @@ import { assert, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, Latch, type Layer } from "effect"
 import { type Progress, type QueryKey, QueryRecord, QueryState, Reason, RedisStore } from "effect-query-state"
 import { TestClock } from "effect/testing"
-import { deaf } from "../support/Hints.ts"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { noListener } from "../support/Hints.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import type { Time } from "./store.ts"
 
 /** How many transitions the layer that is given to the suite has to keep. */
@@ -135,7 +135,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
           onRead: () => {},
           onProgress: () => heard.openUnsafe()
         })
-        yield* store.changes(key, { ...deaf })
+        yield* store.changes(key, { ...noListener })
         yield* store.renew(key, version, lease, halfDone)
         yield* heard.await
         assert.deepStrictEqual(hints, [])
@@ -157,7 +157,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
           const before = yield* driveTo(key, "Executing", { lease })
-          const error = told(yield* Effect.flip(store.renew(key, before.version, lease, progress)))
+          const error = errorFields(yield* Effect.flip(store.renew(key, before.version, lease, progress)))
           assert.strictEqual(error["_tag"], "InvalidInput")
           assert.deepStrictEqual(yield* store.read(key), before)
         }))
@@ -186,7 +186,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
-        const error = told(yield* Effect.flip(store.compareAndSet(key, { event: "Queue", traceparent: "b3" })))
+        const error = errorFields(yield* Effect.flip(store.compareAndSet(key, { event: "Queue", traceparent: "b3" })))
         assert.strictEqual(error["_tag"], "InvalidInput")
         assert.deepStrictEqual(yield* store.read(key), QueryRecord.absent(key))
       }))

@@ -14,7 +14,7 @@ import {
   Transition
 } from "effect-query-state"
 import { TestClock } from "effect/testing"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 
 /** What drives the leases of a store: the clock of the test, or time itself. */
 export type Time = "TestClock" | "real"
@@ -532,7 +532,9 @@ export const suite = (
           ])
           const record = yield* store.read(won)
           assert.deepStrictEqual(
-            results.map((result): Result.Result<RedisStore.CommandResult, unknown> => Result.mapError(result, told)),
+            results.map((result): Result.Result<RedisStore.CommandResult, unknown> =>
+              Result.mapError(result, errorFields)
+            ),
             [
               Result.fail({ _tag: "LeaseLost", fence, record: claimed }),
               Result.fail({ _tag: "InvalidInput", operation: "Queue", key: invalid }),
@@ -590,14 +592,14 @@ export const suite = (
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
           const error = yield* Effect.flip(store.compareAndSet(key, { event: "Queue", ...options }))
-          assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "Queue", key })
+          assert.deepStrictEqual(errorFields(error), { _tag: "InvalidInput", operation: "Queue", key })
           assert.deepStrictEqual(yield* store.read(key), QueryRecord.absent(key))
 
           const before = yield* driveTo(key, "Executing", { lease: longLease })
           const { fence = before.version, lease } = options
           if (lease === undefined && fence === before.version) return
           const renewal = yield* Effect.flip(store.renew(key, fence, lease ?? longLease))
-          assert.deepStrictEqual(told(renewal), { _tag: "InvalidInput", operation: "renew the lease on", key })
+          assert.deepStrictEqual(errorFields(renewal), { _tag: "InvalidInput", operation: "renew the lease on", key })
           assert.deepStrictEqual(yield* store.read(key), before)
         }))
 

@@ -14,7 +14,7 @@ import { randomUUID } from "node:crypto"
 import { members } from "../support/flowMachine.ts"
 import { freshKey } from "../support/queries.ts"
 import * as RedisServer from "../support/RedisServer.ts"
-import * as Reference from "../support/ReferenceProcess.ts"
+import * as ReferenceProcess from "../support/ReferenceProcess.ts"
 import * as StateLog from "./StateLog.ts"
 
 type Store = RedisStore.RedisStore["Service"]
@@ -113,7 +113,7 @@ it.live.each<Game & { readonly seed: number }>([
       const log = yield* StateLog.watch(server, db)
       const ours: Array<Won> = []
       const stores = (yield* storesAt(server.url, game.stores)).map((store) => noting(store, ours))
-      const references = yield* Effect.all([Reference.spawn(server.url), Reference.spawn(server.url)], {
+      const references = yield* Effect.all([ReferenceProcess.spawn(server.url), ReferenceProcess.spawn(server.url)], {
         concurrency: "unbounded"
       })
 
@@ -126,7 +126,7 @@ it.live.each<Game & { readonly seed: number }>([
       const players = stores.map((store) =>
         Effect.as(
           Effect.provideService(play(keys, game), RedisStore.RedisStore, store),
-          [] as ReadonlyArray<Reference.Won>
+          [] as ReadonlyArray<ReferenceProcess.Won>
         )
       )
       const opponents = references.map(({ play }, index) =>
@@ -138,7 +138,7 @@ it.live.each<Game & { readonly seed: number }>([
       const closing = yield* Effect.forEach(keys, (key) =>
         Effect.gen(function*() {
           const machine = yield* (references[0] ?? assert.fail()).make(key)
-          const answers = [] as Array<Reference.Won>
+          const answers = [] as Array<ReferenceProcess.Won>
           for (const event of ["CANCEL", "FINISH_RESET"] as const) {
             if ((yield* machine.trigger(event)).changed) answers.push({ query: key.query, event })
           }

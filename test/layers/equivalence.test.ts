@@ -16,7 +16,7 @@ import {
   Transition
 } from "effect-query-state"
 import { inject } from "vitest"
-import { freshKey, told } from "../support/queries.ts"
+import { errorFields, freshKey } from "../support/queries.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 
@@ -227,7 +227,7 @@ const recordOf = (error: QueryError.LeaseLost | RedisStoreError.RedisStoreError)
 }
 
 const claimIsLost = (outcome: Outcome, fence: number | undefined, record: QueryRecord.QueryRecord) =>
-  assert.deepStrictEqual(Result.mapError(outcome, told), Result.fail({ _tag: "LeaseLost", fence, record }))
+  assert.deepStrictEqual(Result.mapError(outcome, errorFields), Result.fail({ _tag: "LeaseLost", fence, record }))
 
 const claimOf = ({ state }: QueryRecord.QueryRecord) => "claim" in state ? state.claim : undefined
 

@@ -2,7 +2,7 @@ import { assert, it } from "@effect/vitest"
 import { Context, Duration, Effect, Layer, Redacted, Result } from "effect"
 import { type QueryEvent, type QueryKey, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
 import { inject } from "vitest"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 
@@ -99,7 +99,7 @@ it.layer(Stores.layer, { excludeTestServices: true, timeout: "30 seconds" })("Re
         assert.deepStrictEqual(more, [])
         const record = won?.success.record ?? assert.fail("nobody won")
         assert.deepStrictEqual(
-          results.filter(Result.isFailure).map(({ failure }) => told(failure)),
+          results.filter(Result.isFailure).map(({ failure }) => errorFields(failure)),
           racers.slice(1).map(() => ({ _tag: "LeaseLost", fence, record }))
         )
       })

@@ -3,7 +3,7 @@ import { Config, ConfigProvider, Context, Effect, Fiber, Layer, Redacted } from 
 import { QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import { Redis } from "ioredis"
 import { inject } from "vitest"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as Replicated from "../support/Replicated.ts"
 
 class Servers extends Context.Service<Servers, Replicated.Replicated>()("test/replicas/Servers") {
@@ -94,7 +94,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       yield* Effect.gen(function*() {
         yield* Effect.forEach(first === undefined ? [] : [first], Replicated.frozen)
         const error = yield* Effect.flip(store.compareAndSet(key, { event: "Queue" }))
-        assert.deepStrictEqual(told(error), { _tag: "NotReplicated", operation: "Queue", key })
+        assert.deepStrictEqual(errorFields(error), { _tag: "NotReplicated", operation: "Queue", key })
         assert.deepInclude(error.reason, { wanted: 2, acknowledged: 1 })
         assert.include(error.message, "it is recorded on the primary, but only 1 of the 2 replicas asked for")
         assert.deepStrictEqual(yield* statesOn(primary, [key]), ["queued"])
@@ -154,7 +154,11 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
         Effect.scoped,
         Effect.flip
       )
-      assert.deepStrictEqual(told(error), { _tag: "AccessDenied", operation: "prepare the store", key: undefined })
+      assert.deepStrictEqual(errorFields(error), {
+        _tag: "AccessDenied",
+        operation: "prepare the store",
+        key: undefined
+      })
       yield* Effect.scoped(Layer.build(RedisStoreLive.layer({ url })))
     }))
 
@@ -166,7 +170,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
         Effect.scoped,
         Effect.flip
       )
-      assert.deepStrictEqual(told(error), { _tag: "ReadOnly", operation: "prepare the store", key: undefined })
+      assert.deepStrictEqual(errorFields(error), { _tag: "ReadOnly", operation: "prepare the store", key: undefined })
     }))
 
   it.effect("replicates through a client of the program, and as configured", () =>
@@ -210,7 +214,11 @@ it.live.each<[what: string, options: RedisStoreLive.StoreOptions, issue: string]
 ])("%s is invalid", ([, options, issue]) =>
   Effect.gen(function*() {
     const error = yield* Layer.build(RedisStoreLive.layer({ url, ...options })).pipe(Effect.scoped, Effect.flip)
-    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
+    assert.deepStrictEqual(errorFields(error), {
+      _tag: "InvalidInput",
+      operation: "configure the store",
+      key: undefined
+    })
     assert.include(error.message, issue)
   }))
 
@@ -226,7 +234,11 @@ it.live.each([
       const error = yield* Layer.build(
         RedisStoreLive.layer({ redis: { host, port: Number(port), ...redis }, replicas: { count: 1 } })
       ).pipe(Effect.scoped, Effect.flip)
-      assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
+      assert.deepStrictEqual(errorFields(error), {
+        _tag: "InvalidInput",
+        operation: "configure the store",
+        key: undefined
+      })
       assert.include(error.message, "autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
     })
 )

@@ -12,7 +12,7 @@ import {
   RedisStoreMemory
 } from "effect-query-state"
 import { inject } from "vitest"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 
 type Step = "enqueue" | "execute" | "finish" | "raiseError" | "cancel" | "reset" | "finishResetting"
 
@@ -182,7 +182,7 @@ for (const [name, store] of stores) {
             changed: true
           })
           const lost = yield* Effect.flip(query.trigger("Reset", { fence: version }))
-          assert.deepStrictEqual(told(lost), { _tag: "LeaseLost", fence: version, record: yield* query.record })
+          assert.deepStrictEqual(errorFields(lost), { _tag: "LeaseLost", fence: version, record: yield* query.record })
         }))
 
       it.effect.each(cases(pending))("a wait blocks while the query is $tag", ({ tag }) =>

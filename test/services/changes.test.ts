@@ -12,7 +12,7 @@ import {
   RedisStoreFaults
 } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
-import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
 import { failedWith, outcomeOf } from "../support/outcome.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 import type * as Timeline from "../support/Timeline.ts"
@@ -239,7 +239,7 @@ inMemory("a store that cannot be read ends the stream with its error", () =>
 inMemory(
   "a stream whose consumer stops or is interrupted leaves no subscription",
   () =>
-    countingSubscriptions((open) =>
+    withOpenSubscriptions((open) =>
       Effect.gen(function*() {
         const { fiber, query, timeline } = yield* observed()
         const enough = yield* timeline.at(0, Stream.runDrain(Stream.take(query.changes, 2)))

@@ -3,7 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Result } from "effect"
 import { QueryKey, type QueryRecord, QueryState, Reason, RedisStore } from "effect-query-state"
 import * as Explorer from "../support/explorer/Explorer.ts"
-import { assertTruthful } from "../support/explorer/invariants.ts"
+import { assertInvariants } from "../support/explorer/invariants.ts"
 import { driveTo } from "../support/queries.ts"
 
 const key = QueryKey.makeUnsafe({ db: "warehouse", query: "daily-totals" })
@@ -60,7 +60,7 @@ const explores = (name: string, program: {
     const ends = new Set<string>()
     const actors = program.actors.map(([, actor]) => actor)
     const explored = Explorer.explore({ key, before: program.before, actors }, (play) => {
-      assertTruthful(play)
+      assertInvariants(play)
       program.look?.(play)
       ends.add(program.end?.(play) ?? how(last(play)))
     })
@@ -151,7 +151,7 @@ for (
     ],
     look: (play) => {
       isDecidedOnce(play)
-      for (const { result } of play.told) {
+      for (const { result } of play.calls) {
         const answer = Result.merge(result)
         assert.deepStrictEqual("record" in answer && answer.record, last(play), "everybody agrees")
       }
@@ -161,7 +161,7 @@ for (
 
 /** Whether the zombie wrote, whether there was no record for a while, and how the query ended. */
 const endWithZombie = (play: Explorer.Play<unknown, never>) => {
-  const result = play.told.find(({ actor }) => actor === 0)?.result
+  const result = play.calls.find(({ actor }) => actor === 0)?.result
   return [
     result !== undefined && Result.isSuccess(result) ? "in time" : "late",
     ...(play.history.some(({ version }) => version === 0) ? ["gone"] : []),

@@ -6,7 +6,7 @@ import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Option } from "effect"
 import { QueryKey, type QueryRecord, QueryState, QueryStateMachine, Reason, RedisStore } from "effect-query-state"
 import * as Explorer from "../support/explorer/Explorer.ts"
-import { assertTruthful, assertTruthfulFailure, type Failure } from "../support/explorer/invariants.ts"
+import { assertFailureHolds, assertInvariants, type Failure } from "../support/explorer/invariants.ts"
 import { driveTo } from "../support/queries.ts"
 
 const key = QueryKey.makeUnsafe({ db: "warehouse", query: "daily-totals" })
@@ -75,10 +75,10 @@ const explores = (name: string, { actors, before, ends, look }: Program) =>
   it(name, patience, () => {
     const seen = new Set<string>()
     Explorer.exploreThriftily({ key, before, actors }, (play) => {
-      assertTruthful(play)
+      assertInvariants(play)
       for (const exit of play.exits) {
         if (exit !== undefined) {
-          Option.map(Exit.findErrorOption(exit), (error) => assertTruthfulFailure(error, play, lease))
+          Option.map(Exit.findErrorOption(exit), (error) => assertFailureHolds(error, play, lease))
         }
       }
       // Nobody is left for ever in a state that makes others wait.

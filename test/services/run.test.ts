@@ -11,7 +11,7 @@ import {
   RedisStoreError
 } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
-import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
 import { failedWith, type Outcome, outcomeOf } from "../support/outcome.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 import type * as Timeline from "../support/Timeline.ts"
@@ -320,7 +320,7 @@ inMemory(
 inMemory(
   "interrupting a joiner affects nobody, and interrupting the executing caller cancels the query for all",
   () =>
-    countingSubscriptions((open) =>
+    withOpenSubscriptions((open) =>
       Effect.gen(function*() {
         const { key, query, timeline } = yield* queryThatIs("Known")
         const run = runOf(query, timeline)

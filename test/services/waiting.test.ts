@@ -13,7 +13,7 @@ import {
   RedisStoreMemory
 } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
-import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
 import { failedWith, outcomeOf } from "../support/outcome.ts"
 import { freshKey } from "../support/queries.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
@@ -347,7 +347,7 @@ for (const [how, options, end] of endings) {
   inMemory(
     `a wait that ${how} leaves no fibers and subscriptions`,
     () =>
-      countingSubscriptions((open) =>
+      withOpenSubscriptions((open) =>
         Effect.gen(function*() {
           const { query, timeline } = yield* queryThatIs("Executing")
           const wait = yield* timeline.at(0, query.waitUntilComplete(options))

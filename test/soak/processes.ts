@@ -6,7 +6,7 @@ import { type Outcome, type Task, valueOf } from "../fixtures/workerProtocol.ts"
 import type { World } from "../support/chaos/Chaos.ts"
 import { aWhile, choose } from "../support/chaos/faults.ts"
 import { type Change, unlawful } from "../support/chaos/linearizability.ts"
-import * as Fleet from "../support/WorkerProcess.ts"
+import * as WorkerProcess from "../support/WorkerProcess.ts"
 
 export interface Report {
   /** How many times a process was told how a run ended. */
@@ -22,17 +22,17 @@ const leaseMillis = 1_000
 
 /** The processes there are, for as long as the scope is open in which they were spawned. */
 export interface Crew {
-  readonly workers: ReadonlyArray<Fleet.Worker>
+  readonly workers: ReadonlyArray<WorkerProcess.Worker>
   /** Kills a process, and puts a new one in its place. */
-  readonly replace: (worker: Fleet.Worker) => Effect.Effect<Fleet.Worker>
+  readonly replace: (worker: WorkerProcess.Worker) => Effect.Effect<WorkerProcess.Worker>
 }
 
 export const spawn = ({ proxy, server }: World): Effect.Effect<Crew, never, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const spawnOne = Scope.provide(Fleet.spawn(proxy.url, server.url), scope)
+    const spawnOne = Scope.provide(WorkerProcess.spawn(proxy.url, server.url), scope)
     const workers = yield* Effect.replicateEffect(spawnOne, size, { concurrency: "unbounded" })
-    const replace = Effect.fnUntraced(function*(worker: Fleet.Worker) {
+    const replace = Effect.fnUntraced(function*(worker: WorkerProcess.Worker) {
       yield* worker.kill
       const replacement = yield* spawnOne
       workers[workers.indexOf(worker)] = replacement
@@ -91,7 +91,7 @@ export const play = Effect.fnUntraced(
     yield* Fiber.interrupt(disturbing)
 
     const outcomesOf = (key: QueryKey.QueryKey) =>
-      Effect.forEach(crew.workers, ({ told }) => Effect.map(told(key, "ended"), ({ outcome }) => outcome))
+      Effect.forEach(crew.workers, ({ news }) => Effect.map(news(key, "ended"), ({ outcome }) => outcome))
     // What is broken may not have been put right everywhere yet.
     const store = yield* choose(world.stores)
     const becomesDeterminate = (key: QueryKey.QueryKey) =>
@@ -109,7 +109,7 @@ export const play = Effect.fnUntraced(
       })
       runs += outcomes.length
       if (!(yield* becomesDeterminate(key))) violations.push(`${key.query}: it stays pending`)
-      yield* world.heard
+      yield* world.delivered
       violations.push(...untrue(key, logs.get(key.query) ?? [], outcomes).map((what) => `${key.query}: ${what}`))
     }
     return { runs, faults, violations }

@@ -2,7 +2,7 @@
 import { Effect, type Scope } from "effect"
 import * as Net from "node:net"
 
-export interface Peer {
+export interface FakeServer {
   /** Host and port, as they stand in a URL. */
   readonly address: string
   /** How many connections there have been. */
@@ -12,7 +12,7 @@ export interface Peer {
 const host = "127.0.0.1"
 
 /** Listens on a free port, and deals with each connection as it is told. */
-export const acquire = (serve: (socket: Net.Socket) => void): Effect.Effect<Peer, never, Scope.Scope> =>
+export const acquire = (serve: (socket: Net.Socket) => void): Effect.Effect<FakeServer, never, Scope.Scope> =>
   Effect.gen(function*() {
     const sockets = new Set<Net.Socket>()
     const server = yield* Effect.acquireRelease(

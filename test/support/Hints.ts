@@ -21,7 +21,8 @@ export const subscribe = (
   })
 
 /** Hears nothing. */
-export const deaf: RedisStore.Listener = { onHint: () => {}, onRead: () => {} }
+export const noListener: RedisStore.Listener = { onHint: () => {}, onRead: () => {} }
 
 /** Subscribes, for all but what is hinted at. */
-export const ignored = (key: QueryKey.QueryKey) => RedisStore.RedisStore.use((store) => store.changes(key, { ...deaf }))
+export const ignored = (key: QueryKey.QueryKey) =>
+  RedisStore.RedisStore.use((store) => store.changes(key, { ...noListener }))

@@ -12,7 +12,7 @@ import type { Writable } from "node:stream"
 import { fileURLToPath } from "node:url"
 import { type Command, type News, type Report, type Step, type Task, unblockingFd } from "../fixtures/workerProtocol.ts"
 
-type Telling<T extends News["tells"]> = Extract<News, { readonly tells: T }>
+type NewsOf<T extends News["kind"]> = Extract<News, { readonly kind: T }>
 
 export interface Worker {
   /** What the worker calls itself as a holder. */
@@ -30,7 +30,7 @@ export interface Worker {
   /** Waits until it has told enough for `find` to find something. */
   readonly until: <A>(find: (reports: ReadonlyArray<Report>) => A | undefined) => Effect.Effect<A>
   /** Waits for news of one kind of a query. */
-  readonly told: <T extends News["tells"]>(key: QueryKey.QueryKey, tells: T) => Effect.Effect<Telling<T>>
+  readonly news: <T extends News["kind"]>(key: QueryKey.QueryKey, kind: T) => Effect.Effect<NewsOf<T>>
   readonly freeze: Effect.Effect<void>
   readonly thaw: Effect.Effect<void>
   /** Kills it, and waits until it is gone. */
@@ -45,7 +45,7 @@ export const spawn = (redisUrl: string, storageUrl = redisUrl): Effect.Effect<Wo
       Effect.sync(() => launch(program, redisUrl, storageUrl)),
       ({ kill }) => kill
     )
-    yield* worker.until((reports) => reports.find(({ tells }) => tells === "ready"))
+    yield* worker.until((reports) => reports.find(({ kind }) => kind === "ready"))
     return worker
   })
 
@@ -98,14 +98,14 @@ const launch = (program: string, redisUrl: string, storageUrl: string): Worker =
 
   const newsOf: Worker["newsOf"] = (key) =>
     reports.filter((report): report is News =>
-      report.tells !== "ready" && report.key.db === key.db && report.key.query === key.query
+      report.kind !== "ready" && report.key.db === key.db && report.key.query === key.query
     )
 
-  const told: Worker["told"] = <T extends News["tells"]>(key: QueryKey.QueryKey, tells: T) =>
-    until(() => newsOf(key).find((news): news is Telling<T> => news.tells === tells))
+  const news: Worker["news"] = <T extends News["kind"]>(key: QueryKey.QueryKey, kind: T) =>
+    until(() => newsOf(key).find((news): news is NewsOf<T> => news.kind === kind))
 
   const reached: Worker["reached"] = (key, step) =>
-    until(() => newsOf(key).find((news) => news.tells === "reached" && news.step === step))
+    until(() => newsOf(key).find((news) => news.kind === "reached" && news.step === step))
 
   const signal = (name: NodeJS.Signals) => Effect.sync(() => child.kill(name))
   const send = (command: Command) => Effect.sync(() => child.send(command))
@@ -118,7 +118,7 @@ const launch = (program: string, redisUrl: string, storageUrl: string): Worker =
     unblock: Effect.sync(() => unblocking.write("\n")),
     newsOf,
     until,
-    told,
+    news,
     reached,
     freeze: signal("SIGSTOP"),
     thaw: signal("SIGCONT"),

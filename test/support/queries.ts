@@ -52,7 +52,7 @@ export const driveTo = Effect.fnUntraced(function*(
 })
 
 /** What an error of a store tells, as plain data: compared as errors, two of them differ by their message alone. */
-export const told = (error: QueryError.LeaseLost | RedisStoreError.RedisStoreError): Record<string, unknown> =>
+export const errorFields = (error: QueryError.LeaseLost | RedisStoreError.RedisStoreError): Record<string, unknown> =>
   error._tag === "LeaseLost"
     ? { _tag: error._tag, fence: error.fence, record: error.record }
     : { _tag: error.reason._tag, operation: error.operation, key: error.key }

@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { Context, type Duration, Effect, Layer, Result } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
-import { driveTo, freshKey, told } from "../../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
 import * as RedisCluster from "../../support/RedisCluster.ts"
 import * as Replicated from "../../support/Replicated.ts"
 
@@ -89,7 +89,7 @@ it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
         yield* driveTo(key, "Executing")
         const { handOver } = yield* RedisCluster.beginToMoveSlotOf(cluster, redisKeyOf(key))
         const error = yield* Effect.flip(store.compareAndSet(key, { event: "Finish" }))
-        assert.deepStrictEqual(told(error), { _tag: "Unavailable", operation: "Finish", key })
+        assert.deepStrictEqual(errorFields(error), { _tag: "Unavailable", operation: "Finish", key })
         assert.strictEqual((yield* store.read(key)).state._tag, "Executing")
         yield* handOver
         assert.isTrue((yield* store.compareAndSet(key, { event: "Finish" })).changed)

@@ -11,7 +11,7 @@ import {
 } from "effect-query-state"
 import type { Redis } from "ioredis"
 import * as Hints from "../../support/Hints.ts"
-import { deaf } from "../../support/Hints.ts"
+import { noListener } from "../../support/Hints.ts"
 import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
@@ -165,7 +165,7 @@ const calls = Effect.fnUntraced(
       read: store.read(idle),
       readMany: firstOf(store.readMany([queued])),
       renew: store.renew(queued, 1, "1 minute"),
-      changes: Effect.scoped(store.changes(idle, { ...deaf })),
+      changes: Effect.scoped(store.changes(idle, { ...noListener })),
       keys: Stream.runDrain(store.keys(idle.db)),
       trigger: onQueued.trigger("Cancel"),
       waitUntilComplete: onQueued.waitUntilComplete(),
@@ -215,7 +215,7 @@ it.live.each(outages)(
         yield* driveTo(queued, "Queued")
         yield* driveTo(completed, "Completed")
         // So that there is a connection for notifications too.
-        yield* Effect.scoped(store.changes(queued, { ...deaf }))
+        yield* Effect.scoped(store.changes(queued, { ...noListener }))
         const all = yield* calls(idle, queued, completed)
 
         yield* Effect.scoped(Effect.gen(function*() {
@@ -245,7 +245,7 @@ it.live.each(silentConnections)(
         yield* begin(world)
         const exit = yield* Effect.exit(store.read(yield* freshKey))
         assertOutage("read", exit)
-        yield* Effect.exit(Effect.scoped(store.changes(yield* freshKey, { ...deaf })))
+        yield* Effect.exit(Effect.scoped(store.changes(yield* freshKey, { ...noListener })))
         // Who had subscribed before is told to look.
         assert.strictEqual(yield* hints.next, Number.POSITIVE_INFINITY)
         yield* worksAgain

@@ -14,7 +14,7 @@ import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 type Stores = RedisStore.RedisStore | RedisStoreFaults.RedisStoreFaults
 
@@ -118,7 +118,7 @@ it.live("a wait reads again only after its channel is subscribed again", () =>
       yield* until(() => proxy.open("notifications") === 1)
       // By the time that this is answered, whoever reads too early has been answered.
       yield* store.readMany(keys)
-      assert.strictEqual((yield* Subscribed.channels(admin)).size, 0)
+      assert.strictEqual((yield* ServerStats.channels(admin)).size, 0)
       const finished = yield* finish(direct, keys)
       yield* proxy.pass
       assert.deepStrictEqual(yield* Fiber.joinAll(waits), finished)

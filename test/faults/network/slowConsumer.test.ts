@@ -7,7 +7,7 @@ import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 const channelOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
 
@@ -27,7 +27,7 @@ it.live(
             Effect.flatMap((query) => query.waitUntilComplete({ schedule: Schedule.spaced("1 day") })),
             Effect.forkChild
           ))
-        yield* Effect.repeat(Subscribed.channels(admin), { until: ({ size }) => size === keys.length })
+        yield* Effect.repeat(ServerStats.channels(admin), { until: ({ size }) => size === keys.length })
 
         yield* proxy.pause("notifications")
         // The sockets in between take some megabytes before anything stays with the server.

@@ -7,7 +7,7 @@ import type { Step, Task } from "../../fixtures/workerProtocol.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
-import * as Fleet from "../../support/WorkerProcess.ts"
+import * as WorkerProcess from "../../support/WorkerProcess.ts"
 
 interface Death {
   readonly by: Task["by"]
@@ -93,7 +93,7 @@ class Killed extends Context.Service<Killed, ReadonlyMap<Death, Remains>>()("tes
     Killed,
     Effect.gen(function*() {
       const redis = yield* RedisAdmin.connect(inject("redisUrl"))
-      const { holder, kill, reached, start } = yield* Fleet.spawn(inject("redisUrl"))
+      const { holder, kill, reached, start } = yield* WorkerProcess.spawn(inject("redisUrl"))
       const tasks = yield* Effect.forEach(deaths, (death) => prepare(death, holder), { concurrency: "unbounded" })
       yield* start(tasks)
       yield* Effect.forEach(Arr.zip(deaths, tasks), ([{ killed }, { key }]) => reached(key, killed))

@@ -7,7 +7,7 @@ import { runInNewContext } from "node:vm"
 import { freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 const atOnce = 500
 
@@ -71,8 +71,8 @@ it.live(
       const admin = yield* RedisAdmin.connect(url)
       yield* Effect.gen(function*() {
         yield* leavesNothing(100_000)
-        yield* Subscribed.none(admin)
-        assert.isAtMost(yield* Subscribed.connections(admin), 1)
+        yield* ServerStats.none(admin)
+        assert.isAtMost(yield* ServerStats.connections(admin), 1)
       }).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
     }),
   { timeout: 90_000 }

@@ -3,7 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted, Result, Schedule } from "effect"
 import { type QueryKey, QueryRecord, QueryState, QueryStateMachine, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
-import { driveTo, freshKey, told } from "../../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 
@@ -82,7 +82,7 @@ it.live.each(ways)(
           assert.deepStrictEqual(yield* Fiber.join(waiter), QueryRecord.absent(key))
           const end = yield* Fiber.join(holder)
           assert.deepStrictEqual<unknown>(
-            Result.mapError(end, (error) => told(error as Parameters<typeof told>[0])),
+            Result.mapError(end, (error) => errorFields(error as Parameters<typeof errorFields>[0])),
             Result.fail({ _tag: "LeaseLost", fence: record.version, record: QueryRecord.absent(key) })
           )
         }

@@ -16,7 +16,7 @@ type Store = RedisStore.RedisStore["Service"]
 type Failure = QueryError.LeaseLost | RedisStoreError.RedisStoreError
 
 /** A command and what its sender was told; `before` is the record that it found. */
-export interface Told {
+export interface Call {
   readonly actor: number
   readonly command: RedisStore.Command | "renew"
   readonly fence: number | undefined
@@ -30,7 +30,7 @@ export type Turn = (actor: number, name: string, touch: Touch) => Effect.Effect<
 export class SteppedStore {
   /** Every record there was, oldest first. */
   readonly history: Array<QueryRecord.QueryRecord> = []
-  readonly told: Array<Told> = []
+  readonly calls: Array<Call> = []
   subscriptions = 0
 
   private readonly store: Store
@@ -86,11 +86,11 @@ export class SteppedStore {
   private command<E extends Failure>(
     actor: number,
     name: string,
-    sent: Pick<Told, "command" | "fence">,
+    sent: Pick<Call, "command" | "fence">,
     effect: Effect.Effect<RedisStore.CommandResult, E>
   ) {
     return this.operation(actor, name, effect).pipe(
-      Effect.tap(({ before, result }) => Effect.sync(() => this.told.push({ actor, ...sent, before, result }))),
+      Effect.tap(({ before, result }) => Effect.sync(() => this.calls.push({ actor, ...sent, before, result }))),
       Effect.flatMap(({ result }) => Effect.fromResult(result))
     )
   }

@@ -13,12 +13,12 @@ import {
   Transition
 } from "effect-query-state"
 import type { Play } from "./Explorer.ts"
-import type { Told } from "./SteppedStore.ts"
+import type { Call } from "./SteppedStore.ts"
 
-export const assertTruthful = (play: Play<unknown, unknown>): void => {
+export const assertInvariants = (play: Play<unknown, unknown>): void => {
   assertLawful(play.history)
-  for (const told of play.told) assertTold(told, play)
-  assertOneOwnerAFence(play.told)
+  for (const call of play.calls) assertResult(call, play)
+  assertOneHolderPerFence(play.calls)
 }
 
 /** Versions only go up, and one edge of the lifecycle leads from each record to the next. */
@@ -35,7 +35,7 @@ const assertLawful = (history: Play<unknown, unknown>["history"]) => {
 }
 
 /** What one command was answered is what it found and did. */
-const assertTold = ({ before, command, fence, result }: Told, { history }: Play<unknown, unknown>) => {
+const assertResult = ({ before, command, fence, result }: Call, { history }: Play<unknown, unknown>) => {
   if (Result.isFailure(result)) {
     const { failure } = result
     if (failure._tag !== "LeaseLost") throw failure
@@ -63,15 +63,15 @@ const isRefused = ({ state }: QueryRecord.QueryRecord, { event, fence }: RedisSt
 }
 
 /** Nobody gets a version that somebody else got, and nobody does anything with a fence that somebody else got. */
-const assertOneOwnerAFence = (told: ReadonlyArray<Told>) => {
-  const owners = new Map<number, number>()
-  for (const { actor, fence, result } of told) {
+const assertOneHolderPerFence = (calls: ReadonlyArray<Call>) => {
+  const holders = new Map<number, number>()
+  for (const { actor, fence, result } of calls) {
     if (Result.isFailure(result)) continue
     const { changed, record: { version } } = result.success
-    if (fence !== undefined) assert.strictEqual(owners.get(fence) ?? actor, actor, `fence ${fence} has one owner`)
+    if (fence !== undefined) assert.strictEqual(holders.get(fence) ?? actor, actor, `fence ${fence} has one holder`)
     if (!changed) continue
-    assert.isFalse(owners.has(version), `version ${version} was written once`)
-    owners.set(version, actor)
+    assert.isFalse(holders.has(version), `version ${version} was written once`)
+    holders.set(version, actor)
   }
 }
 
@@ -79,7 +79,7 @@ const assertOneOwnerAFence = (told: ReadonlyArray<Told>) => {
 export type Failure = QueryStateMachine.RunError | QueryError.IllegalTransition
 
 /** What was failed with is true: it happened, and for that reason; a claim is given up no sooner than it has to be. */
-export const assertTruthfulFailure = (error: Failure, play: Play<unknown, unknown>, lease: Duration.Input): void => {
+export const assertFailureHolds = (error: Failure, play: Play<unknown, unknown>, lease: Duration.Input): void => {
   const assertHappened = (state: QueryState.QueryState) =>
     assert.deepInclude(play.history.map(({ state }) => state), state)
   switch (error._tag) {
@@ -90,7 +90,7 @@ export const assertTruthfulFailure = (error: Failure, play: Play<unknown, unknow
     case "QueryResetFailed":
       return assertHappened(QueryState.make("ResetFailed", { reason: error.reason }))
     case "IllegalTransition":
-      return assert.deepInclude(play.told.map(({ before }) => before), error.record)
+      return assert.deepInclude(play.calls.map(({ before }) => before), error.record)
     case "LeaseLost": {
       const hasMovedOn = error.record.version !== error.fence
       return assert.isTrue(hasMovedOn || play.passedMillis >= 0.9 * Duration.toMillis(lease), "the claim could be kept")
