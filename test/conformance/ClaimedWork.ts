@@ -1,5 +1,5 @@
 /**
- * The two ways to own a query while work is done for it: to run it, and to reset it.
+ * The two kinds of work under a claim: a run and a reset.
  */
 import { type QueryEvent, QueryState, type QueryStateMachine } from "effect-query-state"
 

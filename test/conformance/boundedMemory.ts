@@ -9,7 +9,7 @@ import { noListener } from "../support/Hints.ts"
 import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import type { Time } from "./store.ts"
 
-/** How many transitions the layer that is given to the suite has to keep. */
+/** The history length that the layer of the suite must be configured with. */
 export const length = 4
 
 const lease = Duration.hours(1)
@@ -23,7 +23,7 @@ const invalid: ReadonlyArray<readonly [what: string, progress: Progress.Progress
   ["without end", { done: 1, total: Number.POSITIVE_INFINITY }]
 ]
 
-/** Runs the suite against a store that keeps the last `length` transitions, and whose leases are driven by `time`. */
+/** Runs the suite against a store with a history of `length` transitions. `time` says what drives its leases. */
 export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, unknown>, time: Time) => {
   const waitUntilLapsed = (key: QueryKey.QueryKey) =>
     Effect.gen(function*() {
@@ -45,7 +45,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         const executing = yield* store.compareAndSet(key, { event: "Execute", holder: "worker 1", lease })
         const cancelled = yield* store.compareAndSet(key, { event: "Cancel", reason })
         const entryOf = ({ record }: RedisStore.CommandResult) => ({
-          at: record.changedAt ?? assert.fail("a record that was changed tells when"),
+          at: record.changedAt ?? assert.fail("a changed record has a time"),
           version: record.version
         })
         assert.deepStrictEqual(yield* store.history(key), [
@@ -116,7 +116,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         const reported = yield* store.renew(key, claimed.version, lease, halfDone)
         assert.deepStrictEqual(reported, { ...claimed, state: reported.state, progress: halfDone })
         assert.deepStrictEqual(yield* store.read(key), reported)
-        // A renewal that has nothing to tell leaves what was told.
+        // A renewal without progress leaves the progress unchanged.
         assert.deepStrictEqual((yield* store.renew(key, claimed.version, lease)).progress, halfDone)
         const { record } = yield* store.compareAndSet(key, { event: "Finish", fence: claimed.version })
         assert.isFalse("progress" in record)

@@ -1,5 +1,5 @@
 /**
- * How the claim on owned work is kept, and given up before anybody else can have it.
+ * How the claim of work is renewed, and given up before another process can claim the query.
  */
 import { assert } from "@effect/vitest"
 import { type Duration, Effect } from "effect"

@@ -36,7 +36,7 @@ const thousands = 2_300
 
 const freshKeys = (count: number) => Effect.replicateEffect(freshKey, count)
 
-/** Queries of a database that nobody else uses. */
+/** Queries of a fresh database. */
 const keysOf = (db: string, count: number) =>
   Array.from({ length: count }, (_, index) => QueryKey.makeUnsafe({ db, query: `query ${index}` }))
 

@@ -1,5 +1,5 @@
 /**
- * What owned work comes to: what is recorded, what the caller is told, and in which order.
+ * The outcomes of claimed work: what is recorded, what the caller gets, and in which order.
  */
 import { assert } from "@effect/vitest"
 import { DateTime, Duration, Effect, Exit, Fiber, Schema } from "effect"

@@ -169,7 +169,7 @@ it.layer(SharedLayer, options)("Hole 4, a late finish of a run that was cancelle
       const key = yield* freshKey
       const machine = yield* makeReference(key)
       const { version: fence } = yield* driveTo(key, "Executing", { holder: "A", lease: "1 hour" })
-      // Nobody looks meanwhile.
+      // There is no read in between.
       for (const event of ["CANCEL", "RESET", "FINISH_RESET", "QUEUE", "EXECUTE"] as const) {
         yield* machine.trigger(event)
       }

@@ -19,7 +19,7 @@ import * as StateLog from "./StateLog.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 
-/** A step that a store was told to be its own. */
+/** A transition that a store was answered to have made. */
 interface Won {
   readonly query: string
   readonly event: QueryEvent.QueryEvent
@@ -27,7 +27,7 @@ interface Won {
   readonly version: number
 }
 
-/** Notes what a store is told that it changed. */
+/** Records the transitions that a store was answered to have made. */
 const noting = (store: Store, won: Array<Won>): Store => {
   const compareAndSet = (key: QueryKey.QueryKey, command: RedisStore.Command) =>
     Effect.tap(store.compareAndSet(key, command), ({ changed, record: { version } }) =>
@@ -45,7 +45,7 @@ interface Game {
   readonly workMillis: number
 }
 
-/** Moves random queries in random ways: by a plain step, by owning a run or a reset, or by `run`. */
+/** Moves random queries in random ways: by a plain step, by claimed work, or by `run`. */
 const play = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey.QueryKey>, { steps, workMillis }: Game) {
   const store = yield* RedisStore.RedisStore
   const [first = yield* freshKey] = keys
@@ -164,7 +164,7 @@ it.live.each<Game & { readonly seed: number }>([
       for (const [query, states] of entries) {
         const versions = states.flatMap(({ version }) => version ?? [])
         assert.deepStrictEqual(versions, [...new Set(versions)].toSorted((left, right) => left - right))
-        // Nobody got in between a claim and what was done under it.
+        // There is no other transition between a claim and the outcome of its work.
         for (const { fence, version } of ours.filter((step) => step.query === query && step.fence !== undefined)) {
           const at = states.findIndex((entry) => entry.version === version)
           assert.isAtLeast(at, 0)

@@ -1,4 +1,4 @@
-/** Commands whose answer is lost, and which are sent again, on queries that FlowMachine moves as well. */
+/** Commands that are sent again after a lost reply, on queries that FlowMachine moves as well. */
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted } from "effect"
 import {

@@ -16,7 +16,7 @@ suite(
   { excludeTestServices: true }
 )
 
-/** A server of the test's own, with one store on it. */
+/** A separate server with one store. */
 const alone = <A, E>(
   test: (admin: Redis) => Effect.Effect<A, E, RedisStore.RedisStore | Scope.Scope>
 ) =>
@@ -38,7 +38,7 @@ it.live("a subscription returns once SUBSCRIBE is acknowledged, and its channel 
         assert.deepStrictEqual(yield* ServerStats.channels(admin), new Map([[channelOf(key), 1]]))
       }
       for (const scope of scopes) {
-        // By the same connection, so that all that was said before has been heard.
+        // By the same connection, so that all earlier messages have arrived.
         yield* Effect.scoped(Effect.flatMap(freshKey, Hints.ignored))
         assert.strictEqual((yield* ServerStats.channels(admin)).get(channelOf(key)), 1)
         yield* Scope.close(scope, Exit.void)

@@ -109,7 +109,7 @@ it.live.each(["layer", "layerCluster"] as const)(
   "a %s that is interrupted while it connects is closed at once",
   (kind) =>
     Effect.gen(function*() {
-      // Nobody listens there, so that it connects again and again.
+      // Nothing listens there, so the client reconnects repeatedly.
       const address = { host: "127.0.0.1", port: 1 }
       const StoreLayer = kind === "layer"
         ? RedisStoreLive.layer({ redis: address })

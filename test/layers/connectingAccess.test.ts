@@ -7,7 +7,7 @@ import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
-/** A server that asks everybody for a password but for the user `guest`, who may do nothing. */
+/** A server that requires a password, except from the user `guest`, who has no permissions. */
 class Server extends Context.Service<Server, {
   readonly admin: Redis
   readonly layerOf: (credentials: string) => ReturnType<typeof RedisStoreLive.layer>
@@ -25,7 +25,7 @@ class Server extends Context.Service<Server, {
   )
 }
 
-/** Makes a user who may do what the rules say, and provides the store as they see it. */
+/** Makes a user with the given ACL rules, and provides a store with that user's access. */
 const asUserWith = (...rules: ReadonlyArray<string>) =>
   Layer.unwrap(Effect.gen(function*() {
     const { admin, layerOf } = yield* Server

@@ -18,7 +18,7 @@ const renderings = (cause: Cause.Cause<unknown>): ReadonlyArray<string> =>
     inspect(what, { depth: Infinity, getters: true, showHidden: true })
   ]).concat(Cause.pretty(cause))
 
-/** Lets an effect fail with a typed error, and looks for the secret in all that can be told of it. */
+/** Expects an effect to fail with a typed error, and searches all of its texts for the secret. */
 const keepsSecret = Effect.fnUntraced(function*<A, E extends QueryError.LeaseLost | RedisStoreError.RedisStoreError>(
   self: Effect.Effect<A, E>
 ) {

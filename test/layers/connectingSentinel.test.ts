@@ -44,7 +44,7 @@ it.layer(Sentinel.layer, { excludeTestServices: true, timeout: "30 seconds" })("
       const { query, db } = yield* freshKey
       yield* Effect.gen(function*() {
         yield* driveTo({ db, query }, "Executing")
-        // Each tells of a failover.
+        // Each reports a failover.
         yield* Effect.forEach(
           sentinels,
           (sentinel) => Effect.repeat(connections(sentinel), { until: (n) => n === 1 })

@@ -125,7 +125,7 @@ const agreesOnRenewal = (
   })
 }
 
-/** Plays the steps on fresh queries of a store, and answers what it told, in terms that hold for every store. */
+/** Sends the commands on fresh queries of a store, and returns its answers in terms that hold for every store. */
 const play = Effect.fnUntraced(
   function*(store: Store, keys: ReadonlyArray<QueryKey.QueryKey>, steps: ReadonlyArray<typeof Step.Type>) {
     const players = keys.map((key) => ({ key, latest: QueryRecord.absent(key), versions: [0] }))

@@ -127,7 +127,7 @@ it.live("layerConfig validates what it reads", () =>
 
 type ClientOptions = Omit<RedisOptions, "replyMapping">
 
-/** A client of the program's own. */
+/** A client that the program made itself. */
 const ownClient = (options: ClientOptions, url = inject("redisUrl")) =>
   Effect.acquireRelease(
     Effect.sync(() => new Redis(url, options)),

@@ -6,7 +6,7 @@ import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 
-/** Stores that share one Redis, each with a connection of its own. */
+/** Stores that share one Redis, each with its own connection. */
 class Stores extends Context.Service<Stores, ReadonlyArray<Store>>()("test/race/Stores") {
   static readonly layer = Layer.effect(
     Stores,

@@ -32,7 +32,7 @@ const put = (key: QueryKey.QueryKey, fields: Fields) =>
     await admin.hset(nameOf(key), fields)
   })
 
-/** All that Redis keeps of a query. */
+/** All that Redis stores of a query. */
 const stored = (key: QueryKey.QueryKey) => withAdmin((admin) => admin.hgetall(nameOf(key)))
 
 const v = "1700000000000000"
@@ -118,7 +118,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           assert.strictEqual(reason._tag, "InvalidRecord")
           assert.include(message, `query ${key.db}/${key.query}: the record cannot be read`)
           assert.include(message, `["${field}"]`)
-          // A reason is no matter to those who read the past.
+          // The history is read without the reason of the record.
           if (field !== "r") assert.deepStrictEqual((yield* Effect.flip(store.history(key))).reason, reason)
           for (const [operation, run] of operations) {
             yield* put(key, fields)

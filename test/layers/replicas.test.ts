@@ -15,12 +15,12 @@ const storeWith = (replicas: RedisStoreLive.Replicas | undefined) =>
     Servers.useSync(({ primary: { server } }) => RedisStoreLive.layer({ url: Redacted.make(server.url), replicas }))
   )
 
-/** How often the primary was told to wait so far. */
+/** How many WAIT commands the primary has run. */
 const waits = Servers.use(({ primary: { admin } }) =>
   Effect.promise(async () => Number(/^cmdstat_wait:calls=(\d+)/m.exec(await admin.info("commandstats"))?.[1] ?? 0))
 )
 
-/** How often it was told so for an effect. */
+/** How many WAIT commands an effect causes. */
 const waitsFor = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const before = yield* waits

@@ -171,7 +171,7 @@ for (const [name, store] of stores) {
           const query = yield* QueryStateMachine.make(yield* freshKey)
           const lease = Duration.hours(1)
           yield* query.trigger("Queue", { holder: "worker 1", lease })
-          const { changedAt = assert.fail("a changed record tells when"), state, version } = yield* query.record
+          const { changedAt = assert.fail("a changed record has a time"), state, version } = yield* query.record
           const claim = { fence: version, holder: "worker 1", expiresAt: DateTime.addDuration(changedAt, lease) }
           assert.deepStrictEqual(state, QueryState.make("Queued", { claim }))
 

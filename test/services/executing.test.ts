@@ -1,4 +1,4 @@
-/** Owning a run: all that owning a query is, and what only a run is, which anybody may cancel. */
+/** Runs under a claim: what holds for all claimed work, and what holds only for runs, which can be cancelled. */
 import { assert } from "@effect/vitest"
 import { Effect, Fiber, Schema } from "effect"
 import { QueryError, QueryState, Reason, RedisStore, RedisStoreError, RedisStoreFaults } from "effect-query-state"

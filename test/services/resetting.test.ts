@@ -1,4 +1,4 @@
-/** Owning a reset: all that owning a query is, and what only a reset is, which nobody can cancel. */
+/** Resets under a claim: what holds for all claimed work, and what holds only for resets, which cannot be cancelled. */
 import { assert } from "@effect/vitest"
 import { Effect, Exit, Option } from "effect"
 import { QueryState } from "effect-query-state"

@@ -129,7 +129,7 @@ inMemory(
   () =>
     Effect.gen(function*() {
       const { key, query, timeline } = yield* queryThatIs("Known")
-      // Somebody else is faster: after it was read here, and before it is claimed.
+      // Another caller claims the query after the read here and before the claim here.
       const late = yield* QueryStateMachine.make(key).pipe(
         Effect.updateService(RedisStore.RedisStore, (store) => ({
           ...store,
@@ -366,7 +366,7 @@ inMemory(
       const query = yield* QueryStateMachine.make(key).pipe(
         Effect.updateService(RedisStore.RedisStore, (store) => ({
           ...store,
-          // Somebody was faster, and has reset the query again by the time that it is looked at.
+          // Another caller was faster, and has reset the query again before the next read.
           compareAndSet: (key: QueryKey.QueryKey) =>
             Effect.andThen(timeline.note("lost"), Effect.map(store.read(key), (record) => ({ record, changed: false })))
         }))

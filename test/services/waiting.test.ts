@@ -217,7 +217,7 @@ inMemory("a wait whose clock is behind the store reads by its schedule", () =>
     assert.strictEqual(atMillis, 30_000)
   }))
 
-/** A machine whose store is wrong about its time. */
+/** A machine whose clock differs from that of the store. */
 const withClockAhead = (key: QueryKey.QueryKey, by: Duration.Duration) =>
   QueryStateMachine.make(key).pipe(
     Effect.updateService(RedisStore.RedisStore, (store) => ({

@@ -9,7 +9,7 @@ import { type Change, unlawful } from "../support/chaos/linearizability.ts"
 import * as WorkerProcess from "../support/WorkerProcess.ts"
 
 export interface Report {
-  /** How many times a process was told how a run ended. */
+  /** How many outcomes of runs the processes got. */
   readonly runs: number
   readonly faults: Readonly<Record<string, number>>
   readonly violations: ReadonlyArray<string>
@@ -58,7 +58,7 @@ const disturb = Effect.fnUntraced(function*(
   }
 })
 
-/** Lists what processes were told of a query that its changes do not bear out. */
+/** Lists the outcomes that processes got and that contradict the changes of the query. */
 const untrue = (key: QueryKey.QueryKey, log: ReadonlyArray<Change>, outcomes: ReadonlyArray<Outcome>) => {
   const completed = log.findIndex(({ tag }) => tag === "Completed")
   const value = completed < 0 ? undefined : valueOf(key, log[completed - 1]?.version ?? Number.NaN)
@@ -67,13 +67,13 @@ const untrue = (key: QueryKey.QueryKey, log: ReadonlyArray<Change>, outcomes: Re
     ...(completed >= 0 && completed < log.length - 1 ? ["a query that was Completed was run again"] : []),
     ...outcomes.flatMap((outcome) =>
       outcome._tag === "Succeeded" && outcome.value !== value
-        ? [`a process was told ${outcome.value}, and the query completed with ${value ?? "nothing"}`]
+        ? [`a process got ${outcome.value}, and the query completed with ${value ?? "nothing"}`]
         : []
     )
   ]
 }
 
-/** Lets the processes run queries of their own, until it is over and they have ended. */
+/** Lets the processes run fresh queries until `over`, and waits until they have finished. */
 export const play = Effect.fnUntraced(
   function*(
     world: World,

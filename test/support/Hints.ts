@@ -1,4 +1,4 @@
-/** The hints of a query, to be taken one after the other; those that nobody has taken become one. */
+/** The hints of a query, taken one after another. Of several pending hints the latest remains. */
 import { Effect, Queue, type Scope } from "effect"
 import { type QueryKey, RedisStore, type RedisStoreError } from "effect-query-state"
 
@@ -20,9 +20,9 @@ export const subscribe = (
     return { ...changes, next: Queue.take(hints) }
   })
 
-/** Hears nothing. */
+/** A listener that ignores everything. */
 export const noListener: RedisStore.Listener = { onHint: () => {}, onRead: () => {} }
 
-/** Subscribes, for all but what is hinted at. */
+/** Subscribes and ignores the hints. */
 export const ignored = (key: QueryKey.QueryKey) =>
   RedisStore.RedisStore.use((store) => store.changes(key, { ...noListener }))

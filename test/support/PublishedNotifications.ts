@@ -1,4 +1,4 @@
-/** Hears all that is published about the queries of a database, as `<version> <state>`. */
+/** All notifications about the queries of a database, as `<version> <state>`. */
 import { Deferred, Effect, Exit, type Scope } from "effect"
 import type { QueryKey } from "effect-query-state"
 import { randomUUID } from "node:crypto"
@@ -11,7 +11,7 @@ export interface Notification {
 }
 
 export interface PublishedNotifications {
-  /** All that had been published of a query when this began. */
+  /** The notifications of a query up to the moment of the call. */
   readonly of: (key: QueryKey.QueryKey) => Effect.Effect<ReadonlyArray<Notification>>
 }
 

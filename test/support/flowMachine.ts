@@ -25,7 +25,7 @@ export const recordKey = (key: QueryKey.QueryKey): string => `query-state:${stat
 export const withAdmin = <A>(f: (admin: Redis) => Promise<A>): Effect.Effect<A> =>
   Effect.scoped(Effect.flatMap(RedisAdmin.connect(inject("redisUrl")), (admin) => Effect.promise(() => f(admin))))
 
-/** The stand-in of FlowMachine at that Redis, in a process of its own. */
+/** The stand-in of FlowMachine on that Redis, as a separate process. */
 export class StandIn extends Context.Service<StandIn, ReferenceProcess.Reference>()("test/support/shared/StandIn") {
   static readonly layer = Layer.effect(StandIn, ReferenceProcess.spawn(inject("redisUrl")))
 }
@@ -39,7 +39,7 @@ export const driveReference = Effect.fnUntraced(function*(machine: ReferenceProc
   for (const event of pathTo(tag)) yield* machine.trigger(members[event])
 })
 
-/** All that FlowMachine has of a query: what stands behind the name of the state, the content, and the time to live. */
+/** All keys of FlowMachine for a query: suffix after the name of the state key, content and time to live. */
 export const stored = (
   key: QueryKey.QueryKey
 ): Effect.Effect<ReadonlyArray<readonly [suffix: string, content: unknown, ttl: number]>> =>

@@ -1,4 +1,4 @@
-/** Connections on which nothing comes any more, and nobody is told so. */
+/** Connections that go silent without an error. */
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Option, Redacted, Result, Schedule, Schema, type Scope, Stream } from "effect"
 import {
@@ -37,7 +37,7 @@ const inWorld = <A, E>(
     return yield* Effect.provide(test({ admin, proxy, server }), StoreLayer)
   })
 
-/** Keeps the server from doing anything, until the scope closes. */
+/** Freezes the server until the scope closes. */
 const freeze = ({ pid }: RedisServer.RedisServer) =>
   Effect.acquireRelease(
     Effect.sync(() => process.kill(pid, "SIGSTOP")),
@@ -246,7 +246,7 @@ it.live.each(silentConnections)(
         const exit = yield* Effect.exit(store.read(yield* freshKey))
         assertOutage("read", exit)
         yield* Effect.exit(Effect.scoped(store.changes(yield* freshKey, { ...noListener })))
-        // Who had subscribed before is told to look.
+        // Earlier subscribers get a hint to read.
         assert.strictEqual(yield* hints.next, Number.POSITIVE_INFINITY)
         yield* worksAgain
       }))

@@ -21,7 +21,7 @@ type Stores = RedisStore.RedisStore | RedisStoreFaults.RedisStoreFaults
 interface World {
   readonly admin: Redis
   readonly proxy: Proxy.Proxy
-  /** A store whose connections are its own. The store of the context is behind the proxy. */
+  /** A store that is connected directly. The store of the context is behind the proxy. */
   readonly direct: RedisStore.RedisStore["Service"]
 }
 
@@ -116,7 +116,7 @@ it.live("a wait reads again only after its channel is subscribed again", () =>
       yield* proxy.hold("subscribe")
       yield* proxy.cut("notifications")
       yield* until(() => proxy.open("notifications") === 1)
-      // By the time that this is answered, whoever reads too early has been answered.
+      // A read that is sent too early is answered before this.
       yield* store.readMany(keys)
       assert.strictEqual((yield* ServerStats.channels(admin)).size, 0)
       const finished = yield* finish(direct, keys)

@@ -39,7 +39,7 @@ const Stores = Layer.unwrap(Effect.gen(function*() {
 const lease = Duration.hours(1)
 const reason = Reason.requested({ by: "ada" })
 
-/** Performs an operation whose answer is lost, and tells how many scripts that took, and what was notified meanwhile. */
+/** Performs an operation whose reply is lost. Returns how many scripts ran, and the notifications sent meanwhile. */
 const unanswered = Effect.fnUntraced(
   function*<A, E>(key: QueryKey.QueryKey, operation: (store: Store) => Effect.Effect<A, E>) {
     const { admin, notifications, cutOff, proxy } = yield* World

@@ -1,4 +1,4 @@
-/** Subscribers that read more slowly than they are told. */
+/** Subscribers that read more slowly than notifications arrive. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Effect, Fiber, Queue, Redacted, Schedule, Stream } from "effect"
 import { type QueryKey, type QueryRecord, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"

@@ -1,4 +1,4 @@
-/** A process stands still past its leases, others go on meanwhile, and then it awakes. */
+/** A process is frozen past its leases while others continue, and then resumes. */
 import { assert, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Redacted, type Scope } from "effect"
 import { QueryState, QueryStateMachine, Reason, RedisStoreLive } from "effect-query-state"
@@ -12,7 +12,7 @@ import * as WorkerProcess from "../../support/WorkerProcess.ts"
 
 type Query = QueryStateMachine.QueryStateMachine
 
-/** What happens to a query whose holder stands still; `finish` is what is left of it to do when the holder has awoken. */
+/** What happens to a query while its holder is frozen. `finish` is what remains to do after the holder resumes. */
 type Meanwhile = (query: Query, redis: Redis) => Effect.Effect<{ finish: Effect.Effect<string> }, never, Scope.Scope>
 
 const isRunByAnother: Meanwhile = Effect.fnUntraced(function*(query) {

@@ -1,4 +1,4 @@
-/** Ten thousand who wait for one query in one process. */
+/** Ten thousand waits for one query in one process. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted } from "effect"
 import { QueryStateMachine, RedisStore, RedisStoreFaults, RedisStoreLive } from "effect-query-state"

@@ -48,7 +48,7 @@ it.live("1,000 waiters of one pending query count a read by one as a read by all
         waiters,
         { concurrency: "unbounded" }
       )
-      // Each has waited for as long as its own schedule says, whoever looked.
+      // Each has waited by its own schedule, whichever wait read.
       assert.deepStrictEqual(ends, Array.from(ends, () => new QueryError.StillPending({ record })))
       assert.isAtMost((yield* ServerStats.scripts(admin)) - before, 50)
     }).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))

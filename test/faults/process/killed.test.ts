@@ -1,4 +1,4 @@
-/** A process is killed at every step of what it does for a query, each step for another query. */
+/** A process is killed at every point of its work, at each point with another query. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Context, DateTime, Effect, Fiber, Layer, Redacted, Ref, Result, Schedule } from "effect"
 import { QueryState, QueryStateMachine, Reason, RedisStoreLive, Transition } from "effect-query-state"

@@ -1,4 +1,4 @@
-/** Waits that are begun and interrupted, again and again: nothing of them is left. */
+/** Waits that are started and interrupted repeatedly leave no resources. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Effect, Fiber, Metric, Random, Redacted, Stream } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive, RedisStoreMemory } from "effect-query-state"
@@ -11,7 +11,7 @@ import * as ServerStats from "../../support/ServerStats.ts"
 
 const atOnce = 500
 
-/** Interrupts waits of queries that stay Queued, and observers of their changes, wherever they are by then. */
+/** Interrupts waits for queries that stay Queued, and consumers of their changes, at random points. */
 const beginAndInterrupt = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey.QueryKey>) {
   const fibers = yield* Effect.forEach(keys, (key, index) =>
     QueryStateMachine.make(key).pipe(

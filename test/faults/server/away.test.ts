@@ -1,4 +1,4 @@
-/** A server that is not there for a while. */
+/** A server with an outage. */
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted, Schedule } from "effect"
 import { QueryRecord, QueryStateMachine, RedisStore, RedisStoreFaults, RedisStoreLive } from "effect-query-state"

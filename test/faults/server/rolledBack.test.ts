@@ -1,4 +1,4 @@
-/** A server that comes back with what it had a while ago: all that was answered since is lost. */
+/** A server that restarts with an old snapshot: all later writes are lost. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted } from "effect"
 import { QueryState, QueryStateMachine, RedisStoreLive } from "effect-query-state"

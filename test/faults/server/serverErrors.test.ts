@@ -1,4 +1,4 @@
-/** What a server says that cannot carry out a command: at the moment, or at all. */
+/** Errors of a server that cannot run a command, now or ever. */
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted, Ref } from "effect"
 import { type QueryError, type QueryKey, RedisStore, type RedisStoreError, RedisStoreLive } from "effect-query-state"
@@ -106,7 +106,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A server
 
 const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
 
-/** Real states of a server in which it refuses what it is told. All its data stays. */
+/** Real states of a server in which it refuses commands. All its data stays. */
 const refusals: ReadonlyArray<{
   readonly code: string
   readonly refuseForAWhile: (admin: Redis) => Promise<unknown>

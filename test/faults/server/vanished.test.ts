@@ -1,4 +1,4 @@
-/** Records that vanish under those who wait for them and those who hold them, in each state that anybody can wait for. */
+/** Records that vanish under their waiters and holders, in each pending state. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted, Result, Schedule } from "effect"
 import { type QueryKey, QueryRecord, QueryState, QueryStateMachine, RedisStoreLive } from "effect-query-state"
@@ -31,7 +31,7 @@ const ways: ReadonlyArray<{
 
 const lease = "900 millis"
 
-/** Holds a query in a state for as long as the claim is kept, and tells how that ended. */
+/** Holds a query in a state while the claim is renewed, and returns how that ended. */
 const holders: ReadonlyArray<{
   readonly tag: "Queued" | "Executing" | "Resetting"
   readonly before: QueryState.Tag

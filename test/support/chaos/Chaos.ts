@@ -159,7 +159,7 @@ const waiter = Effect.fnUntraced(
   }
 )
 
-/** Lets the clients loose on queries of their own until it is over, and checks what they were told. */
+/** Runs the clients on fresh queries until `over`, and checks all answers. */
 export const play = Effect.fnUntraced(function*(
   world: World,
   over: Deferred.Deferred<void>
@@ -202,7 +202,7 @@ export const play = Effect.fnUntraced(function*(
   }
 }, Effect.scoped)
 
-/** Lets the clients loose for some time, and checks what they were told. */
+/** Runs the clients for some time, and checks all answers. */
 export const runChaos = (
   options: { readonly seed: number; readonly duration: Duration.Input }
 ): Effect.Effect<Report, unknown> =>

@@ -1,8 +1,8 @@
 /**
- * Records what many clients were told about one lifecycle each, and checks that it can all be true.
+ * Records the answers that many clients got, and checks that they fit one history of each query.
  *
- * The log of a query is what Redis published, in its order: every change is in it. All that a client was told must fit
- * into that log, and into the order in which it was outcome.
+ * The log of a query is what Redis published, in its order: every change is in it. Each answer must fit into that log,
+ * and into the order of the calls.
  */
 import { Effect } from "effect"
 import {
@@ -85,7 +85,7 @@ export const unlawful = (log: ReadonlyArray<Change>): ReadonlyArray<string> =>
     ]
   })
 
-/** Lists all that cannot be true about one query. */
+/** Lists the contradictions in the answers on one query. */
 export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<Entry>): ReadonlyArray<string> => {
   const found = [...unlawful(log)]
   const byVersion = new Map(log.map((change, index) => [change.version, { ...change, index }]))
@@ -97,7 +97,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
     const record = recordOf(entry)
     if (record === undefined || outcome._tag === "Unknown") continue
     const { state, version } = record
-    const what = `${showCall(call)}, told ${outcome._tag} with ${state._tag}, version ${version}`
+    const what = `${showCall(call)}, answered ${outcome._tag} with ${state._tag}, version ${version}`
     if (version === 0 ? state._tag !== "Known" : byVersion.get(version)?.tag !== state._tag) {
       found.push(`${what}: there is no such change`)
     }
@@ -107,7 +107,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
       if (isHeld) found.push(`${what}: the claim is held`)
     } else if (isChange(entry) && call._tag === "CompareAndSet") {
       const change = byVersion.get(version)
-      if (winners.has(version)) found.push(`${what}: another was told the same`)
+      if (winners.has(version)) found.push(`${what}: another call won it`)
       winners.set(version, entry)
       if (change !== undefined && Transition.next(before(change.index), call.command.event) !== state._tag) {
         found.push(`${what}: it does not lead there from ${before(change.index)}`)
@@ -120,7 +120,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
     }
   }
 
-  // Nobody is told of an older version than somebody else had been told of before they asked.
+  // No answer has an older version than an answer that was complete before the call.
   const byEnd = entries.toSorted((left, right) => left.ended - right.ended).values()
   let next = byEnd.next()
   let known = 0
@@ -132,13 +132,12 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
     }
     knownBefore.set(entry, known)
     const version = recordOf(entry)?.version ?? known
-    if (version < known) found.push(`${showCall(entry.call)}: told of version ${version}, when ${known} was known`)
+    if (version < known) found.push(`${showCall(entry.call)}: got version ${version}, when ${known} was known`)
   }
 
-  // Every change is that of somebody who was told so, of somebody who had asked for it and does not know, or of a lease
-  // that lapsed.
+  // Every change was won by a call, or may come from a call with unknown outcome, or is a lapse.
   const unknown = entries.filter(({ call, outcome }) => call._tag === "CompareAndSet" && outcome._tag === "Unknown")
-  // Also one whose answer was lost: it was sent again, and may have been told that the lease which it gave had lapsed.
+  // Also a renewal whose answer was lost: it was sent again, and may have found its own lease lapsed.
   const renewed = new Set(entries.map(({ call }) => call._tag === "Renew" && call.fence))
   const isLeased = (version = 0) => {
     const winner = winners.get(version)
@@ -152,7 +151,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
       entry.call._tag === "CompareAndSet" && Transition.next(from, entry.call.command.event) === tag &&
       (knownBefore.get(entry) ?? 0) < version
     )
-    if (doubtful < 0) found.push(`version ${version}: nobody moved the query from ${from} to ${tag}`)
+    if (doubtful < 0) found.push(`version ${version}: no call moved the query from ${from} to ${tag}`)
     else unknown.splice(doubtful, 1)
   })
   return found

@@ -1,5 +1,5 @@
 /**
- * A store whose operations on one query take place one at a time, each when it is its turn, and that remembers all.
+ * A store whose operations on one query happen one at a time, each at its turn, and that records all of them.
  */
 import { Effect, type Result } from "effect"
 import {
@@ -15,7 +15,7 @@ import type { Touch } from "./Orders.ts"
 type Store = RedisStore.RedisStore["Service"]
 type Failure = QueryError.LeaseLost | RedisStoreError.RedisStoreError
 
-/** A command and what its sender was told; `before` is the record that it found. */
+/** A command and its result. `before` is the record that it found. */
 export interface Call {
   readonly actor: number
   readonly command: RedisStore.Command | "renew"

@@ -1,6 +1,5 @@
 /**
- * What holds in every play, whatever the program: the history is one that the lifecycle allows, and what anybody was
- * told is true of it.
+ * What holds in every play of every program: the lifecycle allows the history, and every answer fits it.
  */
 import { assert } from "@effect/vitest"
 import { Duration, Result } from "effect"
@@ -34,7 +33,7 @@ const assertLawful = (history: Play<unknown, unknown>["history"]) => {
   }
 }
 
-/** What one command was answered is what it found and did. */
+/** The result of a command is what it found and did. */
 const assertResult = ({ before, command, fence, result }: Call, { history }: Play<unknown, unknown>) => {
   if (Result.isFailure(result)) {
     const { failure } = result
@@ -62,7 +61,7 @@ const isRefused = ({ state }: QueryRecord.QueryRecord, { event, fence }: RedisSt
   return isOthers || Transition.next(state._tag, event) === undefined
 }
 
-/** Nobody gets a version that somebody else got, and nobody does anything with a fence that somebody else got. */
+/** Each version is given to one actor, and each fence is used by one actor. */
 const assertOneHolderPerFence = (calls: ReadonlyArray<Call>) => {
   const holders = new Map<number, number>()
   for (const { actor, fence, result } of calls) {
@@ -75,10 +74,10 @@ const assertOneHolderPerFence = (calls: ReadonlyArray<Call>) => {
   }
 }
 
-/** What a run or a reset can fail with, besides the errors of the work. */
+/** The errors of a run or a reset, apart from those of the work. */
 export type Failure = QueryStateMachine.RunError | QueryError.IllegalTransition
 
-/** What was failed with is true: it happened, and for that reason; a claim is given up no sooner than it has to be. */
+/** An error is right: its state occurred with its reason, and no claim was given up early. */
 export const assertFailureHolds = (error: Failure, play: Play<unknown, unknown>, lease: Duration.Input): void => {
   const assertHappened = (state: QueryState.QueryState) =>
     assert.deepInclude(play.history.map(({ state }) => state), state)
