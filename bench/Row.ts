@@ -6,38 +6,46 @@ export interface Row {
   readonly figures: Readonly<Record<string, number>>
   readonly what: string
   readonly measured: string
-  /** What has to be reached, or with what it is compared; empty where there is nothing to reach. */
+  /** The figure to reach; empty where a row only informs. */
   readonly toReach: string
-  readonly met?: boolean | undefined
+  readonly isReached?: boolean | undefined
 }
 
-/** How much is done for each row: all of it, or as much as shows that it works. */
+/** How much is done for each row: all of it, or just enough to show that it works. */
 export interface Scale {
   readonly isQuick: boolean
 }
 
-const headings = { what: "what", measured: "measured", toReach: "to reach", met: "met" } as const
+type Line = ReadonlyArray<string>
 
-type Cells = Readonly<Record<keyof typeof headings, string>>
-
-const cellsOf = ({ measured, met, toReach, what }: Row): Cells => ({
-  what,
-  measured,
-  toReach,
-  met: met === undefined ? "" : met ? "yes" : "NO"
-})
-
-/** Lays rows out as a table whose columns are aligned; it is Markdown too. */
-export const table = (rows: ReadonlyArray<Row>): string => {
-  const cells = [headings, ...rows.map(cellsOf)]
-  const columns = Object.keys(headings) as ReadonlyArray<keyof typeof headings>
-  const widths = new Map(columns.map((column) => [column, Math.max(...cells.map((line) => line[column].length))]))
-  const lineOf = (line: Cells, fill = " ") =>
-    `| ${columns.map((column) => line[column].padEnd(widths.get(column) ?? 0, fill)).join(" | ")} |`
-  const [head = headings, ...body] = cells
-  return [
-    lineOf(head),
-    lineOf({ what: "", measured: "", toReach: "", met: "" }, "-"),
-    ...body.map((line) => lineOf(line))
-  ].join("\n")
+const layOut = ([headings = [], ...body]: ReadonlyArray<Line>): string => {
+  const widths = headings.map((heading, column) =>
+    Math.max(heading.length, ...body.map((line) => line[column]?.length ?? 0))
+  )
+  const lineOf = (line: Line, fill = " ") =>
+    `| ${widths.map((width, column) => (line[column] ?? "").padEnd(width, fill)).join(" | ")} |`
+  return [lineOf(headings), lineOf([], "-"), ...body.map((line) => lineOf(line))].join("\n")
 }
+
+/** Lays rows out as an aligned table for a terminal, with a column that says what is reached. */
+export const table = (rows: ReadonlyArray<Row>): string =>
+  layOut([
+    ["what", "measured", "to reach", ""],
+    ...rows.map(({ isReached, measured, toReach, what }) => [
+      what,
+      measured,
+      toReach,
+      isReached === undefined ? "" : isReached ? "reached" : "MISSED"
+    ])
+  ])
+
+/** Lays rows out as the Markdown table of `docs/performance.md`. */
+export const markdown = (rows: ReadonlyArray<Row>): string =>
+  layOut([
+    ["what", "measured", "to reach"],
+    ...rows.map(({ isReached, measured, toReach, what }) => [
+      what,
+      measured,
+      isReached === false ? `${toReach}: missed` : toReach
+    ])
+  ])

@@ -1,7 +1,7 @@
-/** Measures two by turns, so that what else the machine does falls on both. */
+/** Measures two sides alternately, so that what else the machine does slows both. */
 import { Effect } from "effect"
 import { QueryKey } from "effect-query-state"
-import { median, type Pair, ratioOf } from "./statistics.ts"
+import { median, type Pair, ratesOf, type Ratio } from "./statistics.ts"
 
 export interface Side<E, R> {
   readonly run: (keys: ReadonlyArray<QueryKey.QueryKey>) => Effect.Effect<unknown, E, R>
@@ -11,13 +11,19 @@ export interface Options {
   readonly rounds: number
   /** How many queries a round has. */
   readonly queries: number
-  /** How many steps each of them is. */
-  readonly steps: number
+  /** How many transitions each of them makes. */
+  readonly transitions: number
+}
+
+/** How much faster ours is than theirs, and how many transitions a second each makes. */
+export interface Comparison extends Ratio {
+  readonly ours: number
+  readonly theirs: number
 }
 
 let made = 0
 
-/** Keys of queries that have never been seen, with ids as long as those of FlowMachine. */
+/** Keys of new queries, with ids as long as those of FlowMachine. */
 export const freshKeys = (queries: number): ReadonlyArray<QueryKey.QueryKey> =>
   Array.from(
     { length: queries },
@@ -31,20 +37,20 @@ const timed = Effect.fnUntraced(function*<E, R>(side: Side<E, R>, queries: numbe
   return performance.now() - begun
 })
 
-/** How much faster ours is than theirs, after both have been warmed up; and how many steps a second each makes. */
+/** Compares two sides. Three rounds warm both up. */
 export const alternate = Effect.fnUntraced(function*<E1, R1, E2, R2>(
   ours: Side<E1, R1>,
   theirs: Side<E2, R2>,
-  { queries, rounds, steps }: Options
-) {
+  { queries, rounds, transitions }: Options
+): Effect.fn.Return<Comparison, E1 | E2, R1 | R2> {
   const pairs: Array<Pair> = []
   for (let round = -3; round < rounds; round++) {
     const pair = [yield* timed(ours, queries), yield* timed(theirs, queries)] as const
     if (round >= 0) pairs.push(pair)
   }
-  const aSecond = (times: ReadonlyArray<number>) => queries * steps * 1000 / median([...times])
+  const aSecond = (times: ReadonlyArray<number>) => queries * transitions * 1000 / median([...times])
   return {
-    ...ratioOf(pairs.map(([ours, theirs]) => [theirs, ours])),
+    ...ratesOf(pairs),
     ours: aSecond(pairs.map(([ours]) => ours)),
     theirs: aSecond(pairs.map(([, theirs]) => theirs))
   }

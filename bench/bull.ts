@@ -1,6 +1,6 @@
 /**
- * BullMQ in the server of the benchmark. What is opened here stays open until the process is killed: to close it waits for a
- * command that blocks, and that ioredis 6 does not end.
+ * BullMQ in the server of the benchmark. Its connections stay open until the process is killed: closing them waits for a
+ * blocking command that ioredis 6 does not end.
  */
 import { Queue, QueueEvents, Worker } from "bullmq"
 
@@ -8,7 +8,7 @@ const name = "bench"
 
 const connectionTo = (url: string) => {
   const { hostname, port } = new URL(url)
-  // The mapping that BullMQ was written for.
+  // BullMQ expects this mapping of replies.
   return { host: hostname, port: Number(port), maxRetriesPerRequest: null, replyMapping: "legacy" as const }
 }
 

@@ -1,4 +1,4 @@
-/** A process that waits for a job of BullMQ whenever it is told to, for `wakeUp`. */
+/** A process that waits for a job of BullMQ on each order of `wakeUp`. */
 import { setTimeout } from "node:timers/promises"
 import * as Bull from "./bull.ts"
 
@@ -12,7 +12,7 @@ process.send?.("ready")
 const wait = async () => {
   const job = await queue.add("job", {})
   const finished = job.waitUntilFinished(events).then(() => process.hrtime.bigint())
-  // oxlint-disable-next-line no-await-in-loop -- it looks until there is something to see
+  // oxlint-disable-next-line no-await-in-loop -- it polls until the job is active
   while (!(await job.isActive())) await setTimeout(1)
   process.send?.("active")
   process.send?.(`${await finished}`)

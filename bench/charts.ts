@@ -43,10 +43,5 @@ export const write = async (folder: string, figures: Figures): Promise<void> => 
     { what: "BullMQ, waitUntilFinished", value: figures["wakeUpBull"]?.["p50"] },
     { what: "FlowMachine, which looks every second", value: figures["wakeUpPoll"]?.["p50"] }
   ])
-  const life = bars("Lives of new queries, from known to completed, 256 at a time", "a second", "linear", [
-    { what: "effect-query-state", value: figures["life"]?.["ours"] },
-    { what: "FlowMachine's protocol by ioredis", value: figures["life"]?.["theirs"] }
-  ])
   await writeFile(join(folder, "wake-up.svg"), `${await render(wakeUp)}\n`)
-  await writeFile(join(folder, "lives.svg"), `${await render(life)}\n`)
 }

@@ -1,7 +1,7 @@
 /**
- * Another process, which completes queries and publishes messages when `wakeUp` tells it to, and answers when it began.
+ * A process that completes queries and publishes messages when `wakeUp` orders it, and answers when it began.
  *
- * Times are those of the system's monotonic clock, which all processes of a machine share.
+ * Times are by the system's monotonic clock, which all processes of a machine share.
  */
 import { Effect, Redacted } from "effect"
 import { QueryKey, QueryStateMachine, type RedisStore, RedisStoreLive } from "effect-query-state"
@@ -13,7 +13,7 @@ export interface Order {
   readonly name: string
 }
 
-// The least that a completion can be which others are told of.
+// The least completion that notifies others.
 const completeByHand = `
 if redis.call("GET", KEYS[1]) == "queued" then
   redis.call("SET", KEYS[1], "completed")
@@ -35,7 +35,7 @@ const serve = Effect.gen(function*() {
       return begun
     })
 
-  // A worker with one job, which ends when that is ordered.
+  // A worker with one job, which ends on an order.
   let endJob = () => {}
   yield* Effect.promise(() =>
     Bull.worker(url, 1, () =>

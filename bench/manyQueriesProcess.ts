@@ -1,4 +1,4 @@
-/** A process with a waiter a query, which tells what they cost it and how they fare: see `manyQueries`. */
+/** A process with a waiter for each query, which reports what they cost: see `manyQueries`. */
 import { Effect, Fiber, Layer, Redacted } from "effect"
 import { RedisStoreLive } from "effect-query-state"
 import * as Bull from "./bull.ts"
@@ -13,7 +13,12 @@ export interface Report {
   readonly wokenAfterMillis: number
 }
 
-/** What is told of waits for as many jobs of BullMQ. */
+/** What fibers cost that wait for a callback, the least that a wait in Effect can be. */
+export interface FiberReport {
+  readonly bytesEach: number
+}
+
+/** What waits for jobs of BullMQ cost. */
 export interface BullReport {
   readonly bytesEach: number
   readonly connections: number
@@ -21,7 +26,7 @@ export interface BullReport {
 
 const [url = "", count = "", what = "queries"] = process.argv.slice(2)
 
-// The first collection moves what is new, and the later ones let go of what that one still held.
+// The first collection moves new objects, and the later ones free what that one still held.
 const heapUsed = Effect.sync(() => {
   for (let round = 0; round < 4; round++) globalThis.gc?.()
   return process.memoryUsage().heapUsed
@@ -37,7 +42,7 @@ const millis = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 const report = Effect.gen(function*() {
   const server = yield* Server
   const keys = Waiters.keys(Number(count))
-  // What is compiled and kept once is no waiter's.
+  // The first wait compiles code and makes what all waits share.
   const [first] = keys
   yield* Waiters.enqueue(keys, { lease: "1 hour" })
   yield* Fiber.interruptAll(yield* Waiters.begin(first === undefined ? [] : [first]))
@@ -52,6 +57,22 @@ const report = Effect.gen(function*() {
   return { bytesEach, subscribers, woken: woken.length, subscribedAfterMillis, wokenAfterMillis } satisfies Report
 })
 
+const fiberReport = Effect.gen(function*() {
+  const callbacks: Array<(effect: Effect.Effect<void>) => void> = []
+  const wait = Effect.callback<void>((resume) => {
+    callbacks.push(resume)
+  })
+  const begin = (count: number) => Effect.replicateEffect(Effect.forkChild(wait, { startImmediately: true }), count)
+  const first = yield* begin(1)
+  const before = yield* heapUsed
+  const fibers = yield* begin(Number(count))
+  const bytesEach = ((yield* heapUsed) - before) / fibers.length
+  // Like the waits, these end, so that all of them are still reachable when the heap is measured.
+  for (const resume of callbacks) resume(Effect.void)
+  yield* Fiber.joinAll([...first, ...fibers])
+  return { bytesEach } satisfies FiberReport
+})
+
 const bullReport = Effect.gen(function*() {
   const server = yield* Server
   const queue = Bull.queue(url)
@@ -62,7 +83,7 @@ const bullReport = Effect.gen(function*() {
   const others = yield* server.connections
 
   const before = yield* heapUsed
-  // To wait takes the job itself, as the library's wait takes its machine.
+  // A wait needs the job itself, as the library's wait needs its machine.
   const jobs = yield* Effect.forEach(ids, (id) => Effect.promise(() => queue.getJob(id)), { concurrency: 100 })
   const waits = jobs.filter((job) => job !== undefined).map((job) =>
     job.waitUntilFinished(events).catch(() => undefined)
@@ -70,19 +91,27 @@ const bullReport = Effect.gen(function*() {
   // Each wait first looks for its job.
   yield* Waiters.quiet
   const bytesEach = ((yield* heapUsed) - before) / waits.length
-  // Those that were there for the waits: the one of the events, and what else they opened.
+  // The connection of the events, and those that the waits opened.
   return { bytesEach, connections: (yield* server.connections) - others + 1 } satisfies BullReport
 })
 
 const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(url), commandTimeout: "1 minute" })
 
-const tell = (report: Report | BullReport) => process.send?.(JSON.stringify(report))
+const send = (report: Report | BullReport | FiberReport) => process.send?.(JSON.stringify(report))
 
-if (what === "jobs") {
-  tell(await Effect.runPromise(Effect.provide(bullReport, Server.layerAt(url))))
-  // What waits for jobs that nobody does would go on for ever.
-  process.exit()
-} else {
-  tell(await Effect.runPromise(Effect.provide(report, Layer.merge(StoreLayer, Server.layerAt(url)))))
-  process.disconnect()
+switch (what) {
+  case "fibers": {
+    send(await Effect.runPromise(fiberReport))
+    process.disconnect()
+    break
+  }
+  case "jobs": {
+    send(await Effect.runPromise(Effect.provide(bullReport, Server.layerAt(url))))
+    // No worker does these jobs, so the waits would keep the process alive.
+    process.exit()
+  }
+  default: {
+    send(await Effect.runPromise(Effect.provide(report, Layer.merge(StoreLayer, Server.layerAt(url)))))
+    process.disconnect()
+  }
 }

@@ -1,17 +1,17 @@
-/** What it costs to wait for a replica after each transition, and what its distance makes of that. */
+/** What it costs to wait for replication after each transition, and how distance adds to that. */
 import { Context, Effect, Layer, Redacted } from "effect"
 import { QueryKey, RedisStore, RedisStoreLive } from "effect-query-state"
 import * as Proxy from "../test/support/Proxy.ts"
 import * as Replicated from "../test/support/Replicated.ts"
 import type { Row, Scale } from "./Row.ts"
-import { count as shown, median, ratioOf } from "./statistics.ts"
+import { count as shown, median, ratioOf, show, spread } from "./statistics.ts"
 
 const concurrency = 256
 const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
 
 let count = 0
 
-/** Transitions a second, so many at a time. */
+/** Transitions a second, 256 at a time. */
 const measure = Effect.fnUntraced(function*(store: RedisStore.RedisStore["Service"], calls: number) {
   const keys = Array.from({ length: calls }, () => QueryKey.makeUnsafe({ db: "bench", query: `replicated ${count++}` }))
   const live = (key: QueryKey.QueryKey) =>
@@ -26,7 +26,7 @@ const perSecond = (rates: ReadonlyArray<number>): string => shown(median([...rat
 export const rows = Effect.fnUntraced(function*({ isQuick }: Scale) {
   const [rounds, calls] = isQuick ? [3, 500] : [15, 3_000]
   const { primary, replicas: [replica = primary] } = yield* Replicated.acquire()
-  const storeWith = Effect.fnUntraced(function*(replicas: RedisStoreLive.Replicas | undefined) {
+  const storeWith = Effect.fnUntraced(function*(replicas: RedisStoreLive.ReplicaOptions | undefined) {
     const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(primary.server.url), replicas })
     return Context.get(yield* Layer.build(StoreLayer), RedisStore.RedisStore)
   })
@@ -44,13 +44,13 @@ export const rows = Effect.fnUntraced(function*({ isQuick }: Scale) {
   yield* proxy.delay("1 millis")
   const farOff = yield* Effect.replicateEffect(measure(on, calls), rounds)
 
-  const { ratio } = ratioOf(pairs)
+  const comparison = ratioOf(pairs)
   return [
     {
       name: "replicas",
-      figures: { ratio },
+      figures: { ...comparison },
       what: "transitions a second, 256 at a time, waiting for a replica, against not waiting",
-      measured: `${ratio.toFixed(2)} x (${perSecond(pairs.map(([on]) => on))} against ${
+      measured: `${show(comparison.ratio)} (${spread(comparison)}; ${perSecond(pairs.map(([on]) => on))} against ${
         perSecond(pairs.map(([, off]) => off))
       })`,
       toReach: ""

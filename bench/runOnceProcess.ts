@@ -6,15 +6,20 @@ import * as Bull from "./bull.ts"
 
 export type With = "bull" | "library"
 
+/** An order to do one round. */
+export interface Order {
+  readonly round: string
+}
+
 export interface Report {
   readonly executed: number
   readonly results: number
+  /** Microseconds of processor that this process used. */
+  readonly processor: number
 }
 
-const [url = "", what = "", round = "", queries = ""] = process.argv.slice(2)
+const [url = "", what = "", queries = ""] = process.argv.slice(2)
 
-const namesOf = (what: string) => Array.from({ length: Number(queries) }, (_, index) => `${what}-${round}-${index}`)
-const names = namesOf("measured")
 const concurrency = 100
 let executed = 0
 
@@ -25,46 +30,51 @@ const execute = async (name: string) => {
   return name
 }
 
-const go = Effect.callback<void>((resume) => {
-  process.once("message", () => resume(Effect.void))
-  process.send?.("ready")
-})
-
-/** Does it once to warm up, and once more when all are ready. */
-const twice = <E, R>(runAll: (names: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, E, R>) =>
+const serve = <E, R>(runOrJoin: (name: string) => Effect.Effect<string, E, R>) =>
   Effect.gen(function*() {
-    yield* runAll(namesOf("warm-up"))
-    executed = 0
-    yield* go
-    return yield* runAll(names)
+    const run = Effect.runPromiseWith(yield* Effect.context<R>())
+    const round = Effect.fnUntraced(function*({ round }: Order) {
+      const names = Array.from({ length: Number(queries) }, (_, index) => `${round}-${index}`)
+      executed = 0
+      const before = process.cpuUsage()
+      const results = yield* Effect.forEach(names, runOrJoin, { concurrency })
+      const { system, user } = process.cpuUsage(before)
+      return {
+        executed,
+        results: results.filter((result, index) => result === names[index]).length,
+        processor: user + system
+      } satisfies Report
+    })
+    process.on("message", (order: Order) => {
+      void run(round(order)).then((report) => process.send?.(JSON.stringify(report)))
+    })
+    process.send?.("ready")
+    yield* Effect.callback<void>((resume) => {
+      process.once("disconnect", () => resume(Effect.void))
+    })
   })
 
-const withLibrary = twice(Effect.forEach((name) =>
+const library = serve((name) =>
   Effect.gen(function*() {
     const query = yield* QueryStateMachine.make(QueryKey.makeUnsafe({ db: "bench", query: name }))
     return yield* query.run({
       execute: () => Effect.promise(() => execute(name)),
       onCompleted: Effect.succeed(name)
     })
-  }), { concurrency })).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
+  })
+).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
 
-// The id of a job makes it one, whoever adds it; whoever added it waits for it.
-const withBull = Effect.gen(function*() {
+// Jobs with the same id are one job, and each process that added it waits for it.
+const bull = Effect.gen(function*() {
   const queue = Bull.queue(url)
   const events = yield* Effect.promise(() => Bull.events(url))
   yield* Effect.promise(() => Bull.worker(url, concurrency, execute))
-  return yield* twice(Effect.forEach((name) =>
+  return yield* serve((name) =>
     Effect.promise(async (): Promise<string> => {
       const job = await queue.add(name, {}, { jobId: name })
       return job.waitUntilFinished(events)
-    }), { concurrency }))
+    })
+  )
 })
 
-const results = await Effect.runPromise(what === "bull" ? withBull : withLibrary)
-process.send?.(JSON.stringify(
-  {
-    executed,
-    results: results.filter((result, index) => result === names[index]).length
-  } satisfies Report
-))
-process.disconnect()
+await Effect.runPromise(what === "bull" ? bull : library)

@@ -1,4 +1,4 @@
-/** Waits, as many as a row wants. */
+/** Many waits at once. */
 import { Effect } from "effect"
 import { QueryKey, QueryStateMachine, RedisStore } from "effect-query-state"
 import { Server } from "./Server.ts"
@@ -6,7 +6,7 @@ import { Server } from "./Server.ts"
 export const keys = (count: number): ReadonlyArray<QueryKey.QueryKey> =>
   Array.from({ length: count }, (_, index) => QueryKey.makeUnsafe({ db: "bench", query: `query ${index}` }))
 
-/** Marks queries as Queued, under a lease longer than any row takes if that is wanted. */
+/** Queues queries, optionally under a lease longer than any row takes. */
 export const enqueue = (keys: ReadonlyArray<QueryKey.QueryKey>, options?: { readonly lease: "1 hour" }) =>
   RedisStore.RedisStore.use((store) =>
     store.compareAndSetMany(keys.map((key) => [key, { event: "Queue", ...options }]))
@@ -18,7 +18,7 @@ export const cancel = (keys: ReadonlyArray<QueryKey.QueryKey>) =>
 const wait = (key: QueryKey.QueryKey) =>
   Effect.flatMap(QueryStateMachine.make(key), (query) => query.waitUntilComplete())
 
-/** Begins a wait a key, and goes on once the server has all subscriptions and nothing is asked any more. */
+/** Begins a wait for each key, and returns once the server has all subscriptions and receives no more commands. */
 export const begin = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey.QueryKey>, onWoken = () => {}) {
   const server = yield* Server
   const woken = Effect.sync(onWoken)
@@ -29,7 +29,7 @@ export const begin = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey.Qu
   return fibers
 })
 
-/** Goes on once nothing has been sent for a while. */
+/** Returns once the server has received no command for a while. */
 export const quiet = Effect.gen(function*() {
   const server = yield* Server
   let before = yield* server.commands

@@ -1,8 +1,8 @@
 /**
- * Queries in a Redis cluster: spread over its primaries, each with all that belongs to it on one, and otherwise the same.
+ * Queries in a Redis cluster. The primaries share the queries, and everything of one query is on one primary.
  *
  *     REDIS_CLUSTER_NODES=redis://localhost:7000,redis://localhost:7001 npx tsx examples/cluster.ts
- *     npx tsx test/support/withCluster.ts npx tsx examples/cluster.ts    # in a cluster that it starts and stops
+ *     npx tsx test/support/withCluster.ts npx tsx examples/cluster.ts    # starts and stops a cluster
  */
 import { Config, Console, Effect, Layer, Ref, Schema } from "effect"
 import { QueryFleet, QueryKey, QueryStateMachine, RedisStoreLive } from "effect-query-state"
@@ -17,11 +17,11 @@ const main = Effect.gen(function*() {
     const query = yield* QueryStateMachine.make(key)
     return yield* query.run({ execute: () => Ref.update(runs, (n) => n + 1), onCompleted: Effect.void })
   })
-  // Each is wanted three times: one computes it, and two wait, on the one server that has it.
+  // Three fibers want each query: one computes it, and two wait, on the server that has the query.
   yield* Effect.forEach([...keys, ...keys, ...keys], compute, { concurrency: "unbounded", discard: true })
   yield* Console.log(`${keys.length} queries were computed ${yield* Ref.get(runs)} times`)
 
-  // What is asked of many goes to each server for those that are its own.
+  // Bulk operations are split by server.
   const fleet = yield* QueryFleet.make
   const { Completed } = yield* fleet.summary(keys)
   yield* Console.log(`${Completed} are completed`)
@@ -29,7 +29,7 @@ const main = Effect.gen(function*() {
 
 const ClusterLayer = Layer.unwrap(
   Effect.map(Config.Array(Schema.URLFromString, "REDIS_CLUSTER_NODES"), (urls) =>
-    // Some of the nodes are enough: the others are found from them.
+    // Some of the nodes are enough: the client finds the others.
     RedisStoreLive.layerCluster({
       prefix,
       nodes: urls.map(({ hostname, port }) => ({ host: hostname, port: Number(port) }))
@@ -37,7 +37,7 @@ const ClusterLayer = Layer.unwrap(
 )
 
 const complain = Effect.andThen(
-  Console.error("REDIS_CLUSTER_NODES has to name servers of a cluster; the first lines of this file show how."),
+  Console.error("REDIS_CLUSTER_NODES must name servers of a cluster. The first lines of this file show how."),
   Effect.sync(() => {
     process.exitCode = 1
   })

@@ -1,5 +1,5 @@
 /**
- * A dozen queries, and eight workers who each want the result of all of them: every query is run once.
+ * A dozen queries, and eight workers that each want all results: every query is run once.
  *
  *     npm run demo                                      # in memory
  *     REDIS_URL=redis://localhost:6379 npm run demo     # in Redis
@@ -52,10 +52,10 @@ const plans: ReadonlyArray<Plan> = [
 ]
 const workers = Array.from({ length: 8 }, (_, index) => `worker-${index + 1}`)
 
-// Short, so that nobody has to wait for half a minute until the lost worker is missed.
+// Short, so that the demo need not wait half a minute until the lease of the lost worker lapses.
 const lease = Duration.millis(1500)
 
-/* What is shown */
+/* Output */
 
 const nameWidth = Math.max(...plans.map(({ name }) => name.length))
 
@@ -93,7 +93,7 @@ const makeLog = Effect.map(
     })
 )
 
-/* What is done */
+/* Work */
 
 const makeQuery = Effect.fn(function*(plan: Plan, db: string) {
   const key = yield* QueryKey.make({ db, query: plan.name })
@@ -113,18 +113,18 @@ const makeQuery = Effect.fn(function*(plan: Plan, db: string) {
       lease,
       execute: () => work,
       onCompleted: Effect.succeed(`rows of ${plan.name}`),
-      // What a worker that died left behind is removed before the query is run again.
+      // Removes what a dead worker left behind, before the query is run again.
       purge: () => Effect.sleep("150 millis")
     })
 
-  // What happened to the query before anybody else wants it: worker-0 claimed it, and is never heard of again.
+  // Before the other workers start, worker-0 claims the query and dies.
   const past = Effect.gen(function*() {
     if (plan.story !== "loses its worker") return
     yield* machine.enqueue
     yield* machine.trigger("Execute", { holder: "worker-0", lease })
   })
 
-  // What happens to it besides being run.
+  // What else happens to the query.
   const becomes = (tag: QueryState.Tag) =>
     machine.changes.pipe(Stream.filter(({ state }) => state._tag === tag), Stream.runHead)
   const story = Effect.gen(function*() {
@@ -155,7 +155,7 @@ const demo = Effect.scoped(Effect.gen(function*() {
   const db = `demo-${process.pid}-${yield* Clock.currentTimeMillis}`
   const queries = yield* Effect.forEach(plans, (plan) => makeQuery(plan, db))
 
-  // Shows every change, and what those hear who wait for the first outcome.
+  // Shows every change, and what a waiter for the first outcome gets.
   const news = ({ machine }: Query) => Stream.filter(machine.changes, ({ version }) => version > 0)
   const show = (query: Query) =>
     Stream.runForEach(news(query), ({ state }) => log(query.plan.name, paintState(state), detailOf(state)))
@@ -163,7 +163,7 @@ const demo = Effect.scoped(Effect.gen(function*() {
     Stream.runHead(news(query)).pipe(
       Effect.andThen(query.machine.waitUntilComplete()),
       Effect.flatMap(({ state }) =>
-        log(query.plan.name, paint("gray", "waiter told"), `the query ${QueryState.descriptions[state._tag]}`)
+        log(query.plan.name, paint("gray", "waiter woke"), `the query ${QueryState.descriptions[state._tag]}`)
       )
     )
   yield* Effect.forEach(queries, (query) => Effect.forkScoped(show(query)))
@@ -182,7 +182,7 @@ const demo = Effect.scoped(Effect.gen(function*() {
   )
   yield* Fiber.joinAll(waiters)
 
-  yield* Console.log(`\n${paint("bold", "What became of each query")}\n`)
+  yield* Console.log(`\n${paint("bold", "The outcome of each query")}\n`)
   for (const { executions, machine, plan } of queries) {
     const state = yield* machine.currentState
     const times = yield* Ref.get(executions)

@@ -3,8 +3,8 @@
  *
  *     REDIS_URL=redis://localhost:6379 npx tsx examples/flowmachine.ts
  *
- * FlowMachine's part is played by the stand-in that the tests have, which sends the same commands. Everything it leaves in
- * Redis is removed in the end.
+ * The stand-in of the tests plays FlowMachine: it sends the same commands. The example removes its keys from Redis at the
+ * end.
  */
 import { Array as Arr, Clock, Config, Console, Effect, Fiber, Redacted, Ref } from "effect"
 import { QueryFleet, QueryKey, QueryState, QueryStateMachine, Reason, RedisStoreFlowMachine } from "effect-query-state"
@@ -48,23 +48,23 @@ const example = Effect.gen(function*() {
     }
   })
 
-  // What one side queues, the other runs; both hear of it.
+  // One side enqueues a query, and the other runs it. Both see the outcome.
   const runHere = Effect.gen(function*() {
     const { ours, theirs, theySay, weSay } = yield* share("daily-totals")
     yield* theirs.trigger("QUEUE")
-    yield* theySay("queues it, and waits")
+    yield* theySay("enqueues it, and waits")
     const waiting = yield* Effect.forkChild(theirs.waitUntilComplete(100))
     yield* ours.withExecution(() => Effect.andThen(weSay("runs it, under a lease"), Effect.sleep("300 millis")))
     yield* Fiber.join(waiting)
-    yield* theySay(`is told that it is ${yield* theirs.currentState}`)
+    yield* theySay(`sees that it is ${yield* theirs.currentState}`)
   })
 
   const runThere = Effect.gen(function*() {
     const { ours, theirs, theySay, weSay } = yield* share("weekly-totals")
     yield* ours.enqueue
-    yield* weSay("queues it, and wants its result")
+    yield* weSay("enqueues it, and wants its result")
     const result = yield* Effect.forkChild(
-      ours.run({ execute: () => Effect.succeed("nobody sees this"), onCompleted: Effect.succeed("1,204 rows") })
+      ours.run({ execute: () => Effect.succeed("not used"), onCompleted: Effect.succeed("1,204 rows") })
     )
     yield* theirs.trigger("EXECUTE")
     yield* theySay("runs it")
@@ -80,16 +80,16 @@ const example = Effect.gen(function*() {
     const worker = yield* Effect.forkChild(Effect.flip(ours.withExecution(() => work, { lease: "1 second" })))
     yield* Effect.sleep("200 millis")
     yield* theirs.trigger("CANCEL")
-    yield* theySay("cancels what runs over there")
+    yield* theySay("cancels it while the other side runs it")
     yield* weSay((yield* Fiber.join(worker)).message)
   })
 
-  // What would be stuck for ever.
+  // A dead worker: without a lease the query would stay Executing.
   const lost = Effect.gen(function*() {
     const { ours, theirs, theySay, weSay } = yield* share("churn-model")
     yield* ours.enqueue
     yield* ours.trigger("Execute", { holder: "worker-0", lease: "500 millis" })
-    yield* weSay("claims it as worker-0, which is never heard of again")
+    yield* weSay("claims it as worker-0, which then dies")
     const { state } = yield* ours.waitUntilComplete()
     yield* weSay(`the query ${QueryState.format(state)}`)
     for (const event of ["RESET", "FINISH_RESET", "QUEUE", "EXECUTE", "FINISH"] as const) yield* theirs.trigger(event)
@@ -100,9 +100,9 @@ const example = Effect.gen(function*() {
     yield* Effect.promise(() => redis.setnx(`finist:${db}:stock-levels-state`, "known"))
     const { ours, theirs, theySay, weSay } = yield* share("stock-levels")
     const { changed } = yield* theirs.trigger("QUEUE")
-    yield* theySay(`died while it made this; since then no event works: ${changed ? "it does" : "refused"}`)
+    yield* theySay(`died while it created this; now it accepts no event: ${changed ? "accepted" : "refused"}`)
     yield* ours.enqueue
-    yield* weSay("queues it, and makes up for what is missing")
+    yield* weSay("enqueues it, and adds the missing keys")
     yield* theirs.trigger("EXECUTE")
     yield* theirs.trigger("FINISH")
     yield* theySay("runs it")
@@ -126,7 +126,11 @@ const example = Effect.gen(function*() {
     })
     yield* Effect.forEach(keys, race, { concurrency: 20 })
     const { ours, theirs } = yield* Ref.get(wins)
-    yield* log("race-0 to 99", "", `won here ${ours} times, there ${theirs} times, ${ours + theirs} in all`)
+    yield* log(
+      "race-0 to 99",
+      "",
+      `TypeScript won ${ours} times, FlowMachine ${theirs} times, ${ours + theirs} in total`
+    )
   })
 
   yield* Console.log(`${paint("bold", "effect-query-state")}, in the Redis of FlowMachine\n`)
@@ -136,7 +140,7 @@ const example = Effect.gen(function*() {
   const keys = ["daily-totals", "weekly-totals", "heat-map", "churn-model", "stock-levels"].map((query) =>
     QueryKey.makeUnsafe({ db, query })
   )
-  yield* Console.log(`\n${paint("bold", "What both sides read in the end")}\n`)
+  yield* Console.log(`\n${paint("bold", "What both sides read at the end")}\n`)
   for (const { key, state } of Arr.getSuccesses(yield* fleet.readMany(keys))) {
     const raw = yield* Effect.promise(() => redis.get(`finist:${db}:${key.query}-state`))
     const why = "reason" in state ? `  ${Reason.format(state.reason)}` : ""

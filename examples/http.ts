@@ -1,9 +1,9 @@
 /**
- * An HTTP API in front of long queries, which answers as FlowMachine's does: 202 while one runs, then 303 to its result.
+ * An HTTP API in front of long queries, with the answers of FlowMachine's: 202 while a query runs, then 303 to its result.
  *
  *     npx tsx examples/http.ts
  *
- * `http/Api.ts` says what can be asked, `http/Server.ts` answers; here a client asks, by the plain means of HTTP.
+ * `http/Api.ts` declares the API, and `http/Server.ts` implements it. This file is a client that sends plain HTTP requests.
  */
 import { Console, Effect, Layer, Ref, Schedule } from "effect"
 import { FetchHttpClient, HttpClient, HttpClientRequest, type HttpMethod, HttpServer } from "effect/http"
@@ -45,21 +45,21 @@ const main = Effect.gen(function*() {
 
   yield* Effect.forEach(
     [
-      // One that takes for ever, and is cancelled.
+      // A query that never ends, and is cancelled.
       run("heat-map"),
       pollUntil("heat-map", /joining/),
       ask("POST", "/cancel/heat-map"),
       ask("GET", "/poll/heat-map"),
-      // One that succeeds.
+      // A query that succeeds.
       run("daily-totals"),
       pollUntil("daily-totals", /303/),
       ask("GET", "/get/daily-totals"),
       ask("POST", "/cancel/daily-totals"),
-      // One that fails.
+      // A query that fails.
       run("weekly-totals"),
       pollUntil("weekly-totals", /500/),
       ask("GET", "/get/weekly-totals"),
-      // One that nobody ran.
+      // A query that was never run.
       ask("GET", "/poll/forecast")
     ],
     Effect.tap(Console.log),
@@ -68,7 +68,7 @@ const main = Effect.gen(function*() {
 })
 
 await Effect.runPromise(main.pipe(
-  // A redirect is to be seen, not followed.
+  // Shows redirects instead of following them.
   Effect.provideService(FetchHttpClient.RequestInit, { redirect: "manual" }),
   Effect.provide(Layer.merge(FetchHttpClient.layer, Layer.provide(Server.layer(0), [ReportsLayer, StoreLayer])))
 ))

@@ -1,8 +1,8 @@
 /**
- * Spans and metrics in a collector of OpenTelemetry: one process runs a query and another waits for it, each in a trace of
- * its own, and the wait is linked to the run.
+ * Spans and metrics in an OpenTelemetry collector. One process runs a query and another waits for it, each in its own trace.
+ * The span of the wait links to the span of the run.
  *
- *     npx tsx examples/opentelemetry.ts    # with a stand-in for a collector, and what arrived there
+ *     npx tsx examples/opentelemetry.ts    # starts a fake collector, and prints what it received
  *     OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 npx tsx examples/opentelemetry.ts
  */
 import * as NodeSdk from "@effect/opentelemetry/NodeSdk"
@@ -15,7 +15,7 @@ import { QueryKey, QueryStateMachine } from "effect-query-state"
 import * as Collector from "./support/Collector.ts"
 import { db, FurtherStoreLayer, StoreLayer } from "./support/StoreLayer.ts"
 
-// All that a program of your own needs. The exporters send to where OTEL_EXPORTER_OTLP_ENDPOINT says.
+// Your program needs only this. The exporters send to OTEL_EXPORTER_OTLP_ENDPOINT.
 const telemetry = (serviceName: string) =>
   NodeSdk.layer(() => ({
     resource: { serviceName },
@@ -23,7 +23,7 @@ const telemetry = (serviceName: string) =>
     metricReader: new PeriodicExportingMetricReader({ exporter: new OTLPMetricExporter() })
   }))
 
-// Two processes in one, so that this can be run by itself: each has a store, a tracer and metrics of its own.
+// Simulates two processes in one: each has its own store, tracer and metrics.
 const asProcess = <A, E, R>(serviceName: string, self: Effect.Effect<A, E, R>) =>
   self.pipe(
     Effect.provide([telemetry(serviceName), FurtherStoreLayer]),
@@ -46,12 +46,12 @@ const processes = Effect.gen(function*() {
   const dashboard = Effect.gen(function*() {
     const query = yield* makeQuery
     yield* query.changes.pipe(Stream.filter(({ progress }) => progress !== undefined), Stream.runHead)
-    // A wait that ends too early has failed, in the trace as well.
+    // This wait times out, so its span has failed.
     yield* Effect.flip(query.waitUntilComplete({ timeout: "20 millis" }))
     yield* query.run({
       execute: () => Effect.die("the worker runs it"),
       onCompleted: Effect.void,
-      // It is waited for from the moment that the schedule is asked when to look again.
+      // The wait has begun when it asks its schedule for the next read.
       schedule: Schedule.tap(Schedule.spaced("1 second"), () => isWaitedFor.open)
     })
   })

@@ -1,5 +1,5 @@
 /**
- * The smallest program: a query that is run once, however many ask for it at the same time.
+ * The smallest program: three fibers want a query at the same time, and it is run once.
  *
  *     npx tsx examples/smallest.ts
  */
@@ -11,15 +11,15 @@ const main = Effect.gen(function*() {
   const query = yield* QueryStateMachine.make(key)
 
   const answer = query.run({
-    // What takes long, and leaves its result behind.
+    // The work. A real program stores its result here.
     execute: () => Effect.as(Console.log("computing"), 42),
-    // What gets that result.
+    // Reads the stored result.
     onCompleted: Effect.succeed(42)
   })
   yield* Console.log(yield* Effect.all([answer, answer, answer], { concurrency: "unbounded" }))
 })
 
-// `RedisStoreLive.layer({ url })` instead, and it is run once in all processes that share a Redis.
+// With `RedisStoreLive.layer({ url })` it is run once in all processes that share a Redis.
 await Effect.runPromise(Effect.provide(main, RedisStoreMemory.layer))
 
 /* Prints:

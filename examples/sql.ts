@@ -1,5 +1,5 @@
 /**
- * Run once or join in front of a slow SQL query, with the fence in the SQL: what a frozen process writes late is refused.
+ * Run once or join in front of a slow SQL query. The fence in the SQL refuses the late write of a frozen process.
  *
  *     npx tsx examples/sql.ts
  */
@@ -27,7 +27,7 @@ const main = Effect.gen(function*() {
     execute: (query) => sql`SELECT total FROM results WHERE query = ${query}`
   })
 
-  // Writes a result, unless one with a later fence is there. Answers whether it did.
+  // Writes a result, unless there is one with a larger fence. Answers whether it wrote.
   const write = (query: string, total: number | null, fence: number) =>
     sql`
       INSERT INTO results (query, total, fence) VALUES (${query}, ${total}, ${fence})
@@ -48,22 +48,24 @@ const main = Effect.gen(function*() {
         return total
       }),
     onCompleted: Effect.map(fetch(id), ({ total }) => total),
-    // A row that was deleted would have forgotten its fence, and let anything in.
+    // Keeps the row: a deleted row would lose the fence, and accept late writes.
     purge: ({ fence }) => write(id, null, fence)
   })
 
-  // A process claims the query, and freezes: nothing renews its lease.
+  // A process claims the query and freezes, so nothing renews its lease.
   yield* query.enqueue
   const { state } = yield* query.trigger("Execute", { holder: "frozen", lease: "100 millis" })
   const fence = QueryState.claimOf(state)?.fence ?? 0
 
-  // Five want the total. They wait for the frozen one until its lease is over; then one of them computes it.
+  // Five fibers want the total. They wait until the lease of the frozen process is over. Then one of them computes it.
   yield* Console.log(yield* Effect.replicateEffect(total, 5, { concurrency: "unbounded" }))
 
-  // It thaws, knows nothing of all that, and goes on where it was.
+  // The frozen process resumes where it was.
   const isWritten = yield* write(id, 7, fence)
   const error = yield* Effect.flip(query.trigger("Finish", { fence }))
-  yield* Console.log(`the late write was ${isWritten ? "accepted" : "refused"}, its outcome too: ${error._tag}`)
+  yield* Console.log(
+    `the late write was ${isWritten ? "accepted" : "refused"}, and its outcome failed with ${error._tag}`
+  )
   yield* Console.log(yield* fetch(id))
 })
 
@@ -73,6 +75,6 @@ await Effect.runPromise(Effect.provide(main, Layer.merge(StoreLayer, SqliteLayer
 
 computing
 [ 5000050000, 5000050000, 5000050000, 5000050000, 5000050000 ]
-the late write was refused, its outcome too: LeaseLost
+the late write was refused, and its outcome failed with LeaseLost
 { total: 5000050000 }
 */

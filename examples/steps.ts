@@ -1,5 +1,5 @@
 /**
- * The steps of a life by hand, where `run` and `executing` do not fit: claims, leases, fences, and who loses which step.
+ * A lifecycle step by step, for programs that `run` and `withExecution` do not fit: claims, leases, fences and races.
  *
  *     npx tsx examples/steps.ts
  */
@@ -10,27 +10,27 @@ import { db, StoreLayer } from "./support/StoreLayer.ts"
 const main = Effect.gen(function*() {
   const query = yield* QueryStateMachine.make(yield* QueryKey.make({ db, query: "monthly totals" }))
 
-  // Takes a step, shows what came of it, and answers the fence of the claim that there is now. The lease has to cover the
-  // work: nothing renews it here, as `executing` would.
+  // Takes a step, prints its result, and answers the fence of the current claim. The lease must cover the work: nothing
+  // renews it here, as `withExecution` would.
   const step = Effect.fnUntraced(function*(holder: string, event: QueryEvent.QueryEvent, fence?: number) {
     const { changed, state } = yield* query.trigger(event, { fence, holder, lease: "30 seconds" })
     yield* Console.log(`${holder} ${changed ? "did" : "did not"} ${event}: it ${QueryState.descriptions[state._tag]}`)
     return QueryState.claimOf(state)?.fence
   })
 
-  // Of all who try, one is told that it was them. What they hold, only their fence moves on.
+  // Ada and Bob try the same step, and one of them succeeds. After that, only the fence of the claim moves the query on.
   const queued = yield* step("ada", "Queue")
   yield* step("bob", "Queue")
   yield* step("bob", "Execute")
   const executing = yield* step("ada", "Execute", queued)
   yield* step("ada", "Finish", executing)
 
-  // A reset is claimed like a run: meanwhile nobody fetches the result that is being purged.
+  // A reset is claimed like a run, so no process reads the result while it is purged.
   const resetting = yield* step("bob", "Reset")
   yield* step("ada", "Reset")
   yield* step("bob", "FinishReset", resetting)
 
-  // Anybody can cancel. The claim is lost then: what comes under its fence is not recorded, and its holder is told.
+  // Every process can cancel. The claim is lost then: the store refuses its fence, and the holder gets `LeaseLost`.
   const late = yield* step("ada", "Execute", yield* step("ada", "Queue"))
   const { state } = yield* query.trigger("Cancel", { reason: Reason.requested({ by: "bob", note: "wrong month" }) })
   yield* Console.log(`bob did Cancel: it ${QueryState.format(state)}`)

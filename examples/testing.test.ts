@@ -1,5 +1,5 @@
 /**
- * Tests of a program that uses this library: in memory, in virtual time, with a store that goes wrong when it is told to.
+ * Tests of a program that uses this library: in memory, in virtual time, with injected faults.
  *
  *     npx vitest run examples/testing.test.ts
  */
@@ -8,7 +8,7 @@ import { Effect, Fiber, Ref, Result } from "effect"
 import { QueryKey, QueryStateMachine, RedisStoreError, RedisStoreFaults, RedisStoreMemory } from "effect-query-state"
 import { TestClock } from "effect/testing"
 
-// The program: a report that takes an hour, and is wanted by many.
+// The program: a report that takes an hour, and that many readers want.
 const makeReport = Effect.gen(function*() {
   const query = yield* QueryStateMachine.make(yield* QueryKey.make({ db: "warehouse", query: "report" }))
   const computed = yield* Ref.make(0)
@@ -24,7 +24,7 @@ describe("the report", () => {
       const { computed, get } = yield* makeReport
       const readers = yield* Effect.forkChild(Effect.replicateEffect(get, 10, { concurrency: "unbounded" }))
 
-      // No time passes but this. Leases are renewed meanwhile, sixty of them.
+      // The lease of a minute is renewed all this time.
       yield* TestClock.adjust("1 hour")
       yield* Fiber.join(readers)
       assert.strictEqual(yield* Ref.get(computed), 1)
@@ -33,7 +33,7 @@ describe("the report", () => {
   it.effect("is computed by another process when the first one dies", () =>
     Effect.gen(function*() {
       const { computed, get, query } = yield* makeReport
-      // What a process that dies leaves behind: a claim that nobody renews.
+      // A dead process leaves a claim that nothing renews.
       yield* query.enqueue
       yield* query.trigger("Execute", { holder: "dead", lease: "1 minute" })
 
@@ -63,7 +63,7 @@ describe("the report", () => {
       yield* Fiber.join(reader)
     }).pipe(Effect.provide(StoreLayer)))
 
-  it.effect("is not lost when every notification is", () =>
+  it.effect("is delivered even if every notification is lost", () =>
     Effect.gen(function*() {
       const faults = yield* RedisStoreFaults.RedisStoreFaults
       const { get, query } = yield* makeReport
@@ -73,7 +73,7 @@ describe("the report", () => {
 
       const reader = yield* Effect.forkChild(Effect.result(get))
       yield* query.finish
-      // The schedule of the wait looks every 30 seconds, with jitter.
+      // The backstop read comes every 30 seconds, with jitter.
       yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual(yield* Fiber.join(reader), Result.void)
     }).pipe(Effect.provide(StoreLayer)))

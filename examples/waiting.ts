@@ -1,5 +1,5 @@
 /**
- * Waits that end: with the outcome, by a time-out, a schedule, a race or an interruption, for one query and for many.
+ * The ways in which a wait ends: outcome, time-out, schedule, race, interruption; for one query and for many.
  *
  *     npx tsx examples/waiting.ts
  */
@@ -12,30 +12,30 @@ const main = Effect.gen(function*() {
   yield* forecast.enqueue
   yield* forecast.execute
 
-  // A time-out. The error holds the record as it was read last.
+  // A time-out. The error holds the record that was read last.
   const early = yield* Effect.flip(forecast.waitUntilComplete({ timeout: "50 millis" }))
   yield* Console.log(early.message)
 
-  // A schedule: look three times, and then give up.
+  // A schedule: read three times, then give up.
   const threeTimes = Schedule.spaced("20 millis").pipe(Schedule.upTo({ times: 3 }))
   const gaveUp = yield* Effect.flip(forecast.waitUntilComplete({ schedule: threeTimes }))
   yield* Console.log(gaveUp._tag)
 
-  // A race: whoever loses is interrupted, and leaves nothing behind.
+  // A race: the loser is interrupted, and nothing leaks.
   const cached = Effect.as(Effect.sleep("20 millis"), "a forecast from yesterday")
   yield* Console.log(yield* Effect.race(forecast.waitUntilComplete(), cached))
 
-  // An interruption ends a wait, not the query.
+  // An interruption ends the wait, not the query.
   const impatient = yield* Effect.forkChild(forecast.waitUntilComplete())
   yield* Fiber.interrupt(impatient)
   yield* Console.log(`After that the query ${QueryState.format(yield* forecast.currentState)}`)
 
-  // The outcome, the moment it is recorded.
+  // The outcome, as soon as it is recorded.
   const patient = yield* Effect.forkChild(forecast.waitUntilComplete({ timeout: "1 minute" }))
   yield* forecast.finish
   yield* Console.log((yield* Fiber.join(patient)).state._tag)
 
-  // Many at once, each as it comes, and none of them for ever.
+  // Many queries at once, each outcome as it comes, with a time-out for each.
   const fleet = yield* QueryFleet.make
   const keys = yield* Effect.forEach(["stock", "churn"], (query) => QueryKey.make({ db, query }))
   yield* fleet.triggerMany("Queue", keys)
@@ -49,7 +49,7 @@ const main = Effect.gen(function*() {
     )
   )
 
-  // A deadline for all of them together.
+  // One deadline for all of them.
   const outcomes = yield* Effect.timeoutOption(fleet.waitAllCollect(keys), "50 millis")
   yield* Console.log(outcomes._tag)
 })

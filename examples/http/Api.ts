@@ -1,5 +1,5 @@
 /**
- * What can be asked over HTTP, and what is answered. Servers and clients share it.
+ * The requests and responses of the HTTP API. Servers and clients share them.
  */
 import { Schema } from "effect"
 import { Progress, QueryKey, QueryState } from "effect-query-state"
@@ -8,7 +8,7 @@ import { HttpApi, HttpApiEndpoint, HttpApiError, HttpApiGroup, HttpApiSchema } f
 export const Report = Schema.Literals(["daily-totals", "weekly-totals", "heat-map"])
 export type Report = typeof Report.Type
 
-/** Where a query stands: the name of its state, the same for people, and how far its work has come. */
+/** The status of a query: the name of its state, a message for people, and its progress. */
 const standing = {
   status: Schema.Literals(Object.values(QueryState.wireNames)),
   msg: Schema.String,
@@ -23,7 +23,7 @@ export class Missing extends Schema.TaggedError<Missing>()("Missing", standing, 
 export class Failed extends Schema.TaggedError<Failed>()("Failed", standing, { httpApiStatus: 500 }) {}
 export class NoResult extends Schema.TaggedError<NoResult>()("NoResult", standing, { httpApiStatus: 403 }) {}
 
-/** An answer without a body, which says where to go on. */
+/** A response without a body, with the next address in `location`. */
 const goOn = (status: number) => HttpApiSchema.WithHeaders(HttpApiSchema.Empty(status), { location: Schema.String })
 
 const params = { id: QueryKey.QueryId }

@@ -1,9 +1,17 @@
 /**
- * Answers for queries as FlowMachine's API does, and runs them in the background: once, however many servers there are.
+ * Serves FlowMachine's API for queries, and runs them in the background: once, however many servers there are.
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { Effect, Fiber, FiberSet, Layer, Stream } from "effect"
-import { QueryKey, type QueryRecord, QueryState, QueryStateMachine, Reason, RedisStore } from "effect-query-state"
+import {
+  type QueryClaim,
+  QueryKey,
+  type QueryRecord,
+  QueryState,
+  QueryStateMachine,
+  Reason,
+  RedisStore
+} from "effect-query-state"
 import { HttpRouter } from "effect/http"
 import { HttpApiBuilder, HttpApiError, HttpApiSchema } from "effect/http-api"
 import { createServer } from "node:http"
@@ -21,7 +29,7 @@ const goOnAt = (location: string) => HttpApiSchema.withHeaders({ body: undefined
 
 const unavailable = () => new HttpApiError.ServiceUnavailable()
 
-/** Answers for a query by its state; for one that is Completed, the caller does. */
+/** Answers by the state of the query. For a Completed query it gives the answer of the caller. */
 const answer = Effect.fnUntraced(function*<A>(record: QueryRecord.QueryRecord, completed: Effect.Effect<A>) {
   switch (record.state._tag) {
     case "Completed":
@@ -45,23 +53,23 @@ const HandlersLayer = HttpApiBuilder.group(
   Effect.fnUntraced(function*(handlers) {
     const reports = yield* Reports
     const store = yield* RedisStore.RedisStore
-    // Those that are left when the server stops are interrupted, and what they run is recorded as Cancelled.
+    // When the server stops, it interrupts these runs, and their queries become Cancelled.
     const runs = yield* FiberSet.make()
 
-    // The API lets only ids pass that can be part of a key.
+    // The API accepts only valid ids.
     const queryOf = (query: string) =>
       Effect.provideService(QueryStateMachine.make(QueryKey.makeUnsafe({ db, query })), RedisStore.RedisStore, store)
 
     return handlers.handleAll({
       run: Effect.fnUntraced(function*({ payload: { report } }) {
         const query = yield* queryOf(report)
-        // Whoever asks again for what failed or was cancelled wants it to be run again.
+        // A new request for a failed or cancelled query runs it again.
         const { state } = yield* query.record
         if ("reason" in state) yield* Effect.ignore(query.withReset(() => Effect.void))
 
-        const execute = (claim: QueryStateMachine.HeldClaim) => reports.compute(report, claim)
+        const execute = (claim: QueryClaim.QueryClaim) => reports.compute(report, claim)
         const fiber = yield* FiberSet.run(runs, query.run({ execute, onCompleted: Effect.void }))
-        // Whoever polls right away finds it queued at least.
+        // A client that polls at once then finds the query Queued at least.
         const isBegun = query.changes.pipe(
           Stream.filter(({ state }) => ["Queued", "Executing", "Completed"].includes(state._tag)),
           Stream.runHead
@@ -93,7 +101,7 @@ const HandlersLayer = HttpApiBuilder.group(
   })
 )
 
-/** The API on a port of this machine; 0 is a free one. */
+/** The API on a port of this machine; 0 picks a free one. */
 export const layer = (port: number) =>
   HttpRouter.serve(HttpApiBuilder.layer(Api), { disableListenLog: true, disableLogger: true }).pipe(
     Layer.provide(HandlersLayer),

@@ -1,8 +1,8 @@
 /**
- * A stand-in for a collector, so that the example runs with nothing installed: it takes spans and metrics by OTLP/HTTP, as
- * JSON, and keeps of them what is printed.
+ * A fake collector, so that the example needs no installation. It receives spans and metrics by OTLP/HTTP, as JSON, and
+ * keeps what the example prints.
  *
- * A program of your own needs none of this: its environment names a real collector.
+ * Your program needs none of this: its environment names a real collector.
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { Array as Arr, Console, Context, Effect, Layer, Order, Schema } from "effect"
@@ -55,11 +55,11 @@ const telemetryOf = ({ resourceMetrics = [], resourceSpans = [] }: typeof Reques
 })
 
 export class Collector extends Context.Service<Collector, {
-  /** What arrived so far. */
+  /** The spans and metrics received so far. */
   readonly collected: Effect.Effect<Telemetry>
 }>()("examples/support/Collector") {}
 
-/** Collects at the address where exporters look for a collector. */
+/** Receives at the address to which exporters send. */
 export const layer = Layer.effect(
   Collector,
   Effect.gen(function*() {
@@ -78,7 +78,7 @@ export const layer = Layer.effect(
   })
 ).pipe(Layer.provide(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 })))
 
-// Below each span those it is the parent of, in the order in which they began.
+// Prints the children of each span below it, in the order of their start.
 const linesOf = (spans: Telemetry["spans"], parent?: string, indent = ""): ReadonlyArray<string> => {
   const children = spans.filter(({ parentSpanId }) => parentSpanId === parent)
   return Arr.sortWith(children, ({ startTimeUnixNano }) => startTimeUnixNano, Order.String).flatMap((span) => {
@@ -96,7 +96,7 @@ const linesOf = (spans: Telemetry["spans"], parent?: string, indent = ""): Reado
 const kindOf = ({ sum }: typeof Metric.Type) =>
   sum === undefined ? "histogram" : sum.isMonotonic ? "counter" : "up-down counter"
 
-/** Prints of what arrived all that does not differ from run to run. */
+/** Prints what does not differ from run to run. */
 export const print = Effect.gen(function*() {
   const { collected } = yield* Collector
   const { metrics, spans } = yield* collected

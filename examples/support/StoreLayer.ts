@@ -1,7 +1,7 @@
 /**
- * Where the examples keep their queries: in Redis if `REDIS_URL` is set, else in memory.
+ * The store of the examples: in Redis if `REDIS_URL` is set, else in memory.
  *
- * A program of your own needs one line of this: `RedisStoreLive.layerConfig({ url: Config.Redacted("REDIS_URL") })`.
+ * Your program needs one line of this: `RedisStoreLive.layerConfig({ url: Config.Redacted("REDIS_URL") })`.
  */
 import { Config, Effect, Layer, Option, type Redacted, Stream } from "effect"
 import { QueryFleet, QueryKey, type RedisStore, RedisStoreLive, RedisStoreMemory } from "effect-query-state"
@@ -9,21 +9,21 @@ import { QueryFleet, QueryKey, type RedisStore, RedisStoreLive, RedisStoreMemory
 /** The database that all examples name in their keys. */
 export const db = QueryKey.DbId.make("warehouse")
 
-/** What all keys in Redis start with: two runs at the same time know nothing of each other. */
+/** The start of all keys in Redis, so that two runs at the same time do not share queries. */
 export const prefix = `example-${process.pid}`
 
-// Whatever state a query is in, these make it Known, and what is Known expires.
+// These events make a query Known from every state, and a Known record expires.
 const forget = Effect.gen(function*() {
   const fleet = yield* QueryFleet.make
   const keys = yield* fleet.list(db).pipe(Stream.map(({ key }) => key), Stream.runCollect)
   yield* Effect.forEach(["Cancel", "Reset", "FinishReset"] as const, (event) => fleet.triggerMany(event, keys))
 })
 
-/** A store that forgets the queries of the example when that is over. */
+/** A store that resets the queries of the example at the end. */
 export const leavingNoTrace = <E, R>(store: Layer.Layer<RedisStore.RedisStore, E, R>) =>
   Layer.effectDiscard(Effect.addFinalizer(() => Effect.ignore(forget))).pipe(Layer.provideMerge(store))
 
-// Where there is no Redis, all layers of this are one store: a layer that is a constant is built once.
+// Without a Redis, all layers made here are one store: a constant layer is built once.
 const storeWith = <E>(inRedis: (url: Redacted.Redacted) => Layer.Layer<RedisStore.RedisStore, E>) =>
   Layer.unwrap(
     Effect.map(
@@ -36,5 +36,5 @@ const inRedis = (url: Redacted.Redacted) => RedisStoreLive.layer({ url, prefix }
 
 export const StoreLayer = storeWith((url) => leavingNoTrace(inRedis(url)))
 
-/** What another process has while there is a `StoreLayer`: connections of its own to the same queries. */
+/** The store of a second process: its own connections to the same queries as `StoreLayer`. */
 export const FurtherStoreLayer = storeWith(inRedis)

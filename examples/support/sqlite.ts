@@ -1,7 +1,7 @@
 /**
  * SQLite in the memory of this process, as a client of `effect/sql`.
  *
- * A program of your own takes the layer of a package instead, such as `PgClient.layer` of `@effect/sql-pg`.
+ * Your program uses the layer of a package instead, such as `PgClient.layer` of `@effect/sql-pg`.
  */
 import { Effect, Layer, Stream } from "effect"
 import { Reactivity } from "effect/reactivity"

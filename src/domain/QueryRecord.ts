@@ -45,6 +45,24 @@ export const QueryRecord = Schema.Struct({
 export interface QueryRecord extends Schema.Schema.Type<typeof QueryRecord> {}
 
 /**
+ * A record whose outcome is decided: its query is not pending.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Determinate extends QueryRecord {
+  readonly state: QueryState.Determinate
+}
+
+/**
+ * Checks whether the outcome is decided: the query is not pending.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isDeterminate = (self: QueryRecord): self is Determinate => QueryState.isDeterminate(self.state)
+
+/**
  * Creates the record of a query that the store has none of: Known, version 0.
  *
  * @category constructors

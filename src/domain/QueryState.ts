@@ -159,6 +159,14 @@ export type Pending = Queued | Executing | Resetting
 export type Determinate = Exclude<QueryState, Pending>
 
 /**
+ * State in which the query ended without a result.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Failed = Errored | Cancelled | ResetFailed
+
+/**
  * What some states carry.
  *
  * @category models
@@ -245,7 +253,7 @@ const pending = <T extends Pending["_tag"]>(tag: T) => {
     data?.claim === undefined ? unclaimed : { _tag: tag, claim: data.claim } as unknown as Of<T>
 }
 
-const failed = <T extends (Errored | Cancelled | ResetFailed)["_tag"]>(tag: T) => {
+const failed = <T extends Failed["_tag"]>(tag: T) => {
   const unexplained = QueryState.make({ _tag: tag, reason: Reason.unrecorded }) as Of<T>
   return (data: Data | undefined): Of<T> =>
     data?.reason === undefined ? unexplained : { _tag: tag, reason: data.reason } as unknown as Of<T>

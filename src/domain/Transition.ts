@@ -7,6 +7,7 @@
  * @module
  * @since 0.1.0
  */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Result from "effect/Result"
 import { IllegalTransition } from "./QueryError.ts"
 import * as QueryEvent from "./QueryEvent.ts"
@@ -86,14 +87,18 @@ export const edges: ReadonlyArray<Edge> = QueryState.tags.flatMap((from) =>
 )
 
 /**
- * Finds the state into which an event moves a state; `undefined` where it is refused.
+ * Finds the state into which an event, or a path of events, moves a state; `undefined` where it is refused.
  *
  * @category transitions
  * @since 0.1.0
  */
-export function next(from: QueryState.Tag, event: QueryEvent.QueryEvent): QueryState.Tag | undefined {
-  const row: { readonly [E in QueryEvent.QueryEvent]?: QueryState.Tag } = table[from]
-  return row[event]
+export function next(from: QueryState.Tag, path: Path): QueryState.Tag | undefined {
+  let tag: QueryState.Tag | undefined = from
+  for (const event of eventsOf(path)) {
+    const row: { readonly [E in QueryEvent.QueryEvent]?: QueryState.Tag } = tag === undefined ? {} : table[tag]
+    tag = row[event]
+  }
+  return tag
 }
 
 /**
@@ -133,6 +138,48 @@ export const apply = (
 }
 
 /**
+ * One event, or several that follow each other and are applied together: all of them, or none.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Path = QueryEvent.QueryEvent | NonEmptyReadonlyArray<QueryEvent.QueryEvent>
+
+/**
+ * Lists the events of a path.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export function eventsOf(path: Path): NonEmptyReadonlyArray<QueryEvent.QueryEvent> {
+  return typeof path === "string" ? [path] : path
+}
+
+/**
+ * Applies the events of a path to a state one after the other, and lists the states that they lead to. Fails with
+ * `IllegalTransition` where the table does not have one of the edges. `data` is what those states carry: pending ones the
+ * claim, failed ones the reason.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const applyPath = (
+  state: QueryState.QueryState,
+  path: Path,
+  data?: QueryState.Data
+): Result.Result<ReadonlyArray<QueryState.QueryState>, IllegalTransition> => {
+  const states: Array<QueryState.QueryState> = []
+  let from = state
+  for (const event of eventsOf(path)) {
+    const applied = apply(from, event, data)
+    if (Result.isFailure(applied)) return Result.fail(applied.failure)
+    states.push(applied.success)
+    from = applied.success
+  }
+  return Result.succeed(states)
+}
+
+/**
  * Event by which a pending query becomes determinate when the lease of its holder lapses.
  *
  * @category constants
@@ -143,6 +190,14 @@ export const lapseEvents = {
   Executing: "Error",
   Resetting: "Error"
 } as const satisfies { readonly [S in QueryState.Pending["_tag"]]: keyof Table[S] }
+
+/**
+ * Event that is accepted without the fence of the claim: anybody can cancel a query.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const openEvent = "Cancel" satisfies QueryEvent.QueryEvent
 
 const step =
   <E extends QueryEvent.QueryEvent>(event: E) =>

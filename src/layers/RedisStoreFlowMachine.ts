@@ -9,13 +9,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import type { Redis } from "ioredis"
+import * as QueryEvent from "../domain/QueryEvent.ts"
 import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
 import * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/redis/client.ts"
 import { toFailure } from "./internal/redis/failures.ts"
 import * as Store from "./internal/redis/store.ts"
 import * as Topology from "./internal/redis/topology.ts"
+import type { Dialect } from "./internal/scripts/dialect.ts"
 import * as FlowMachineScripts from "./internal/scripts/flowMachine.ts"
 import * as Keys from "./internal/scripts/flowMachineKeys.ts"
 import * as History from "./internal/scripts/history.ts"
@@ -23,20 +26,7 @@ import { history as historyOf } from "./internal/scripts/keys.ts"
 import * as Scripts from "./internal/scripts/scripts.ts"
 import type * as RedisStoreLive from "./RedisStoreLive.ts"
 
-/**
- * Which FlowMachine the Redis is shared with.
- *
- * **Details**
- *
- * - `released`: one of seven states. Nothing is written that it could not read: no query becomes ResetFailed. An `Error` is
- *   refused for a query that is Resetting, so that a purge which fails leaves it Resetting, as it does in FlowMachine; and
- *   where the lease of a purge lapses, the claim ends and the query stays Resetting, until somebody finishes resetting it.
- * - `reset-failed`: a development version, of eight states. A released one fails to read a query that is ResetFailed.
- *
- * @category models
- * @since 0.1.0
- */
-export type Dialect = "released" | "reset-failed"
+export type { Dialect }
 
 /**
  * Options of the store, whatever it is connected through.
@@ -77,7 +67,7 @@ export type Options = RedisStoreLive.Options & StoreOptions
  * makes them. What this library knows besides is in one key more, and is disregarded as soon as FlowMachine has moved the
  * query on: claims and reasons go, and the version is a new one, given by whoever looks first. Changes that are made
  * through this layer are announced; those that FlowMachine makes are seen by looking, so waits poll with
- * `QueryStateMachine.pollingSchedule`, and a holder learns of them with its next renewal.
+ * `QueryWait.pollingSchedule`, and a holder learns of them with its next renewal.
  *
  * It fails with `InvalidInput` for a database whose id holds a ":", a client with a `keyPrefix`, and a cluster, in which
  * the keys that FlowMachine has for one query are on several servers.
@@ -103,7 +93,7 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const timeouts = yield* Store.checkTimeouts(options)
+      const timeouts = yield* Store.validateTimeouts(options)
       const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
       return yield* make(client, options)
     })
@@ -130,7 +120,7 @@ export const layerConfig = (options: {
   readonly prefix?: Config.Config<string | undefined> | undefined
   readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
-  readonly replicas?: Config.Config<RedisStoreLive.Replicas | undefined> | undefined
+  readonly replicas?: Config.Config<RedisStoreLive.ReplicaOptions | undefined> | undefined
   readonly history?: Config.Config<HistoryOptions | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(
@@ -177,26 +167,19 @@ const refuseCluster = (client: Redis, commandTimeout: Duration.Input) =>
     Effect.flatMap((info) => info.includes("cluster_enabled:1") ? refusedCluster : Effect.void)
   )
 
-const layoutOf = (prefix: string, dialect: Dialect, history: History.History | undefined): Store.Layout => {
-  const channelOf = (stateKey: string) => Keys.record(prefix, stateKey)
-  const variant = FlowMachineScripts.variant(dialect)
-  const recordAndHistory = (stateKey: string) => {
-    const record = channelOf(stateKey)
-    return [record, historyOf(record)]
-  }
-  const lookedAtWith: Store.FurtherKeys = { count: 2, of: recordAndHistory }
-  return {
-    scripts: Scripts.make("PUBLISH", history === undefined ? variant : History.recorded(variant, history)),
-    keyOf: Keys.state,
-    movedWith: { count: 9, of: (stateKey) => [...recordAndHistory(stateKey), ...Keys.hashes(stateKey)] },
-    lookedAtWith,
-    historyWith: lookedAtWith,
-    channelOf,
-    patternOf: Keys.pattern,
-    parse: Keys.parse,
-    announcesAll: false
-  }
-}
+const layoutOf = (prefix: string, dialect: Dialect, history: History.History | undefined): Store.Layout => ({
+  scripts: Scripts.make("PUBLISH", FlowMachineScripts.layout(dialect, history)),
+  keysOf: (key) =>
+    Result.map(Keys.state(key), (state) => {
+      const record = Keys.record(prefix, state)
+      const historyKey = historyOf(record)
+      return { names: [state, record, historyKey, ...Keys.hashes(state)], history: historyKey, channel: record }
+    }),
+  keyCount: 3 + QueryEvent.all.length,
+  patternOf: Keys.pattern,
+  parse: Keys.parse,
+  announcesAll: false
+})
 
 const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   const prefix = yield* Store.checkPrefix(options.prefix)
@@ -207,7 +190,7 @@ const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   }
   const history = yield* History.checkOption(options.history)
   const layout = layoutOf(prefix, options.dialect ?? "released", history)
-  const store = yield* Store.make(Topology.standalone(client), layout, options)
   yield* refuseCluster(client, options.commandTimeout ?? Duration.seconds(5))
-  return store
+  const topology = yield* Effect.mapError(Topology.standalone(client), Store.storeError("configure the store"))
+  return yield* Store.make(topology, layout, options)
 })

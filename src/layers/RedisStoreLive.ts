@@ -10,78 +10,19 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import type { ClusterOptions as IoredisClusterOptions, Redis, RedisOptions } from "ioredis"
 import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
 import type * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/redis/client.ts"
+import type { ReplicaOptions, StoreOptions } from "./internal/redis/options.ts"
 import * as Store from "./internal/redis/store.ts"
 import * as Topology from "./internal/redis/topology.ts"
 import * as History from "./internal/scripts/history.ts"
 import * as Keys from "./internal/scripts/keys.ts"
 import * as Scripts from "./internal/scripts/scripts.ts"
 
-/**
- * Options of the store, whatever it is connected through.
- *
- * **Details**
- *
- * - `prefix`: what the names of all keys start with, without braces. Default: `query-state`.
- * - `commandTimeout`: how long a command may take before it fails with `TimedOut`, and for how long it is sent again to a
- *   server that loads its data, fails over or is out of reach; after so long in silence a connection is made anew.
- *   Default: 5 seconds.
- * - `replicas`: how many replicas have to acknowledge a transition before it is answered. Default: none.
- * - `history`: how many of the last transitions of each query are kept. Switch it on in every process that moves queries:
- *   one that has it off leaves no entries. Default: none.
- *
- * @category models
- * @since 0.1.0
- */
-export interface StoreOptions {
-  readonly prefix?: string | undefined
-  readonly commandTimeout?: Duration.Input | undefined
-  readonly replicas?: Replicas | undefined
-  readonly history?: HistoryOptions | undefined
-}
-
-/**
- * Replicas that have to acknowledge a transition before it is answered.
- *
- * **When to use**
- *
- * Redis replicates after it has answered: a failover loses what the replica that takes over did not have yet. With this a
- * transition is answered when `count` replicas have it in memory. It fails with `NotReplicated` if they do not within
- * `timeout`, and *is* recorded on the primary then.
- *
- * **Details**
- *
- * - `count`: how many replicas, of those of the primary that has the query; at least 1.
- * - `timeout`: how long they are given, at most half of `commandTimeout`. Default: 1 second, or that half if it is shorter.
- *
- * `WAIT` is sent right behind the script, without a round trip more. Transitions that are under way at the same time share
- * one. Only transitions that happened are kept waiting: not reads, nor a lapsed lease that a read settles, nor renewals; if
- * those are lost, the lease lapses a little earlier, and is settled again.
- *
- * The user of Redis needs the permission for `wait`, which is found when the layer is made. So is a client of the program's
- * own that sends commands again by itself: it would wait on another connection than the one that wrote. Give `layerClient`
- * one with `autoResendUnfulfilledCommands: false` and `maxRetriesPerRequest: 0`.
- *
- * **Gotchas**
- *
- * - This makes the window smaller in which a failover loses something, and does not close it: no consensus is reached
- *   about the transition, others see it before it is acknowledged, and a replica without it can still be the one that is
- *   promoted.
- * - While a `WAIT` is under way, Redis carries out no other command of its connection. Reads and renewals stand behind it,
- *   for `timeout` where replicas are silent, so leases should be longer than three times that.
- * - A claim that fails with `NotReplicated` holds the query until its lease lapses.
- * - In a cluster, a query whose slot is being moved, and which is on the other server already, is `Unavailable` meanwhile.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Replicas {
-  readonly count: number
-  readonly timeout?: Duration.Input | undefined
-}
+export type { ReplicaOptions, StoreOptions } from "./internal/redis/options.ts"
 
 /**
  * Options of a store that makes its own connection.
@@ -153,9 +94,9 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const timeouts = yield* Store.checkTimeouts(options)
+      const timeouts = yield* Store.validateTimeouts(options)
       const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
-      return yield* make(Topology.standalone(client), options)
+      return yield* make(standalone(client), options)
     })
   )
 
@@ -182,7 +123,7 @@ export const layerCluster = (options: ClusterOptions): Layer.Layer<RedisStore, R
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
-      const timeouts = yield* Store.checkTimeouts(options)
+      const timeouts = yield* Store.validateTimeouts(options)
       const client = yield* Effect.mapError(Client.openCluster(options, timeouts), Store.storeError("connect"))
       return yield* make(Topology.cluster(client), options)
     })
@@ -208,7 +149,7 @@ export const layerConfig = (options: {
   readonly prefix?: Config.Config<string | undefined> | undefined
   readonly commandTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
-  readonly replicas?: Config.Config<Replicas | undefined> | undefined
+  readonly replicas?: Config.Config<ReplicaOptions | undefined> | undefined
   readonly history?: Config.Config<HistoryOptions | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(
@@ -239,7 +180,10 @@ export const layerClient = (
   client: Redis,
   options?: StoreOptions
 ): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
-  Layer.effect(RedisStore, make(Topology.standalone(client), options ?? {}))
+  Layer.effect(RedisStore, make(standalone(client), options ?? {}))
+
+const standalone = (client: Redis) =>
+  Effect.mapError(Topology.standalone(client), Store.storeError("configure the store"))
 
 const layoutOf = (
   topology: Topology.Topology,
@@ -247,23 +191,29 @@ const layoutOf = (
   history: History.History | undefined
 ): Store.Layout => {
   const fullPrefix = `${topology.keyPrefix}${prefix}`
-  const historyWith: Store.FurtherKeys = { count: 1, of: (redisKey) => [Keys.history(redisKey)] }
-  const movedWith = history === undefined ? Store.nothingElse : historyWith
-  const { plain } = Scripts
   return {
-    scripts: Scripts.make(topology.publish, history === undefined ? plain : History.recorded(plain, history)),
-    keyOf: (key) => Result.succeed(Keys.record(prefix, key)),
-    movedWith,
-    lookedAtWith: movedWith,
-    historyWith,
-    channelOf: (redisKey) => `${topology.keyPrefix}${redisKey}`,
+    scripts: Scripts.make(topology.isCluster ? "SPUBLISH" : "PUBLISH", Scripts.recordLayout(history)),
+    keysOf: (key) => {
+      const record = Keys.record(prefix, key)
+      const historyKey = Keys.history(record)
+      return Result.succeed({
+        names: history === undefined ? [record] : [record, historyKey],
+        history: historyKey,
+        channel: `${topology.keyPrefix}${record}`
+      })
+    },
+    keyCount: history === undefined ? 1 : 2,
     patternOf: (db) => Result.succeed(Keys.pattern(fullPrefix, db)),
     parse: (redisKey) => Keys.parse(fullPrefix, redisKey),
     announcesAll: true
   }
 }
 
-const make = Effect.fnUntraced(function*(topology: Topology.Topology, options: StoreOptions) {
+const make = Effect.fnUntraced(function*(
+  makeTopology: Effect.Effect<Topology.Topology, RedisStoreError.RedisStoreError, Scope.Scope>,
+  options: StoreOptions
+) {
+  const topology = yield* makeTopology
   const prefix = yield* Store.checkPrefix(options.prefix)
   const history = yield* History.checkOption(options.history)
   return yield* Store.make(topology, layoutOf(topology, prefix, history), options)

@@ -24,11 +24,11 @@ import {
   RedisStore
 } from "../services/RedisStore.ts"
 import type { RedisStoreError } from "../services/RedisStoreError.ts"
-import { check, checkRenewal } from "./internal/command.ts"
+import { validate, validateRenewal } from "./internal/command.ts"
 import { Listeners } from "./internal/listeners.ts"
-import { Histories, type Move } from "./internal/memory/history.ts"
+import { MemoryHistory } from "./internal/memory/history.ts"
 import * as Lifecycle from "./internal/memory/lifecycle.ts"
-import * as Counting from "./internal/metrics.ts"
+import * as Metrics from "./internal/metrics.ts"
 import * as History from "./internal/scripts/history.ts"
 import * as Keys from "./internal/scripts/keys.ts"
 
@@ -45,19 +45,19 @@ class Records {
   private readonly byId = new Map<string, QueryRecord.QueryRecord>()
   // When to forget a Known query, oldest first, since all are kept for the same time.
   private readonly until = new Map<string, number>()
-  private readonly onMove: (id: string, move: Move, now: Now) => void
+  private readonly onMove: (id: string, move: Lifecycle.Move, now: Now) => void
 
-  constructor(onMove: (id: string, move: Move, now: Now) => void) {
+  constructor(onMove: (id: string, move: Lifecycle.Move, now: Now) => void) {
     this.onMove = onMove
   }
 
   get(key: QueryKey, now: Now): QueryRecord.QueryRecord {
     this.forget(now.millis)
     const stored = this.byId.get(idOf(key)) ?? QueryRecord.absent(key)
-    const settled = Lifecycle.settle(stored, now.millis)
-    if (settled === undefined) return stored
-    this.move({ event: settled.event, before: stored, after: settled.record, isLapse: true }, now)
-    return settled.record
+    const lapse = Lifecycle.lapse(stored, now.millis)
+    if (lapse === undefined) return stored
+    this.move([lapse], now)
+    return lapse.after
   }
 
   keys(db: DbId, nowMillis: number): ReadonlyArray<QueryKey> {
@@ -65,14 +65,16 @@ class Records {
     return Array.from(this.byId.values(), ({ key }) => key).filter((key) => key.db === db)
   }
 
-  /** Stores a record that has moved on. */
-  move(move: Move, now: Now): void {
-    const { key, state } = move.after
-    const id = idOf(key)
-    this.byId.set(id, move.after)
-    this.until.delete(id)
-    if (state._tag === "Known") this.until.set(id, now.millis + knownMillis)
-    this.onMove(id, move, now)
+  /** Stores a record that has moved. */
+  move(moves: ReadonlyArray<Lifecycle.Move>, now: Now): void {
+    for (const move of moves) {
+      const { key, state } = move.after
+      const id = idOf(key)
+      this.byId.set(id, move.after)
+      this.until.delete(id)
+      if (state._tag === "Known") this.until.set(id, now.millis + knownMillis)
+      this.onMove(id, move, now)
+    }
   }
 
   /** Stores a record with another lease, or other progress. */
@@ -105,12 +107,12 @@ export interface Options {
 
 const make = (history: History.History | undefined): RedisStore["Service"] => {
   const listeners = new Listeners()
-  const histories = history === undefined ? undefined : new Histories(history)
+  const entries = history === undefined ? undefined : new MemoryHistory(history)
   const records = new Records((id, move, { context, millis }) => {
-    histories?.add(id, move, millis)
+    entries?.add(id, move, millis)
     listeners.hint(id, move.after.version)
     const { after, before, isLapse } = move
-    Counting.moved(before.state._tag, before.version, after.version, isLapse, context)
+    Metrics.moved(before.state._tag, before.version, after.version, isLapse, context)
   })
 
   const at = <A, E>(f: (now: Now) => Result.Result<A, E>) =>
@@ -120,21 +122,20 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
 
   const compareAndSet = (key: QueryKey, command: Command) =>
     at((now) =>
-      Result.flatMap(check(command), (checked): Result.Result<CommandResult, LeaseLost> => {
-        const before = records.get(key, now)
-        const { _tag, record } = Lifecycle.decide(before, checked, now.millis)
-        if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: checked.fence ?? record.version, record }))
+      Result.flatMap(validate(command), (valid): Result.Result<CommandResult, LeaseLost> => {
+        const { _tag, moves, record } = Lifecycle.decide(records.get(key, now), valid, now.millis)
+        if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: valid.fence ?? record.version, record }))
         const changed = _tag === "Changed"
-        if (changed) records.move({ event: command.event, before, after: record, isLapse: false }, now)
-        Counting.answered(command.event, changed, now.context)
+        records.move(moves, now)
+        Metrics.answered(valid.events, changed, now.context)
         return Result.succeed({ record, changed })
       })
-    ).pipe(Effect.catch(Counting.refused(command.event, key)))
+    ).pipe(Effect.catch(Metrics.refused(command.event, key)))
 
   const renew = (key: QueryKey, fence: number, lease: Duration.Input, progress?: Progress) =>
     at((now) =>
       Result.flatMap(
-        checkRenewal(fence, lease, progress),
+        validateRenewal(fence, lease, progress),
         (renewal): Result.Result<QueryRecord.QueryRecord, LeaseLost> => {
           const { _tag, record } = Lifecycle.renew(records.get(key, now), renewal, now.millis)
           if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
@@ -143,7 +144,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
           return Result.succeed(record)
         }
       )
-    ).pipe(Effect.catch(Counting.orLeaseLost(Counting.failed("renew the lease on", key))))
+    ).pipe(Effect.catch(Metrics.orLeaseLost(Metrics.failed("renew the lease on", key))))
 
   const read = (key: QueryKey) => at((now) => Result.succeed(records.get(key, now)))
 
@@ -163,7 +164,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
     history: (key) =>
       at((now) => {
         records.get(key, now)
-        return Result.succeed(histories?.get(idOf(key), now.millis) ?? [])
+        return Result.succeed(entries?.get(idOf(key), now.millis) ?? [])
       }),
     currentTime: DateTime.now
   })

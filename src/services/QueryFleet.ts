@@ -10,17 +10,18 @@ import { identity } from "effect/Function"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import type { LeaseLost, StillPending } from "../domain/QueryError.ts"
-import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
-import type { QueryRecord } from "../domain/QueryRecord.ts"
+import type * as QueryRecord from "../domain/QueryRecord.ts"
 import * as QueryState from "../domain/QueryState.ts"
+import type { Path } from "../domain/Transition.ts"
 import * as Trace from "./internal/trace.ts"
 import * as QueryStateMachine from "./QueryStateMachine.ts"
+import type * as QueryWait from "./QueryWait.ts"
 import { type CommandResult, RedisStore } from "./RedisStore.ts"
 import { isAboutRecord, type RedisStoreError } from "./RedisStoreError.ts"
 
 /**
- * How many queries are in each state; `Unreadable` counts those whose record cannot be understood here.
+ * How many queries are in each state; `Unreadable` counts the records that this version cannot read.
  *
  * @category models
  * @since 0.1.0
@@ -28,63 +29,63 @@ import { isAboutRecord, type RedisStoreError } from "./RedisStoreError.ts"
 export type Summary = Readonly<Record<QueryState.Tag | "Unreadable", number>>
 
 /**
- * What a wait for one of many queries came to.
+ * Result of a wait for one of many queries.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Outcome {
   readonly key: QueryKey
-  readonly result: Result.Result<QueryStateMachine.DeterminateRecord, StillPending | RedisStoreError>
+  readonly result: Result.Result<QueryRecord.Determinate, StillPending | RedisStoreError>
 }
 
 /**
- * Operations on many queries, in bounded memory however many there are, and with few round trips.
+ * Operations on many queries, with few round trips.
  *
  * @category models
  * @since 0.1.0
  */
 export interface QueryFleet {
-  /** Reads many records; one result a key, in the order of the keys. */
+  /** Reads many records. There is one result for each key, in the order of the keys. */
   readonly readMany: (
     keys: Iterable<QueryKey>
-  ) => Effect.Effect<ReadonlyArray<Result.Result<QueryRecord, RedisStoreError>>>
+  ) => Effect.Effect<ReadonlyArray<Result.Result<QueryRecord.QueryRecord, RedisStoreError>>>
 
-  /** Counts how many of the queries are in each state: what a progress bar shows. */
+  /** Counts the queries in each state, for a progress bar. */
   readonly summary: (keys: Iterable<QueryKey>) => Effect.Effect<Summary, RedisStoreError>
 
   /**
-   * Finds the queries of a database that have a record, in the given states (default: all), without blocking the server.
+   * Lists the records of a database in the given states (default: all), without blocking the server.
    *
-   * A query that changes meanwhile may be left out, and one may come twice. Records that cannot be understood here are
-   * left out, with a warning in the log.
+   * A query that changes meanwhile may be missing or come twice. Records that this version cannot read are left out, with a
+   * warning in the log.
    */
   readonly list: (
     db: DbId,
     options?: { readonly states?: ReadonlyArray<QueryState.Tag> | undefined }
-  ) => Stream.Stream<QueryRecord, RedisStoreError>
+  ) => Stream.Stream<QueryRecord.QueryRecord, RedisStoreError>
 
-  /** Triggers one event on many queries; one result a key, in the order of the keys. */
+  /** Triggers one event, or one path of events, on many queries. There is one result for each key, in the order of the keys. */
   readonly triggerMany: (
-    event: QueryEvent,
+    event: Path,
     keys: Iterable<QueryKey>,
     options?: Omit<QueryStateMachine.TriggerOptions, "fence">
   ) => Effect.Effect<ReadonlyArray<Result.Result<CommandResult, RedisStoreError | LeaseLost>>>
 
-  /** Waits for many queries, and tells what became of each as soon as it is known. */
+  /** Waits for many queries, and emits each outcome as soon as it is known. */
   readonly waitAll: (
     keys: Iterable<QueryKey>,
-    options?: QueryStateMachine.WaitOptions
+    options?: QueryWait.Options
   ) => Stream.Stream<Outcome>
 
-  /** Waits for many queries, and tells what became of all of them, in the order of the keys. */
+  /** Waits for many queries, and returns all outcomes, in the order of the keys. */
   readonly waitAllCollect: (
     keys: Iterable<QueryKey>,
-    options?: QueryStateMachine.WaitOptions
+    options?: QueryWait.Options
   ) => Effect.Effect<ReadonlyArray<Outcome>>
 }
 
-// How many queries are asked about in one go.
+// How many records one call of the store reads.
 const chunkSize = 500
 
 /**
@@ -109,7 +110,7 @@ const chunkSize = 500
 export const make: Effect.Effect<QueryFleet, never, RedisStore> = Effect.gen(function*() {
   const store = Trace.traced(yield* RedisStore)
 
-  // Reads in chunks; a failure that is not about one record alone ends it.
+  // A failure that is about more than one record fails the whole chunk.
   const readChunk = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey>) {
     const results = yield* store.readMany(keys)
     const fatal = Arr.getFailures(results).find((error) => !isAboutRecord(error))
@@ -118,7 +119,7 @@ export const make: Effect.Effect<QueryFleet, never, RedisStore> = Effect.gen(fun
   const readAll = (keys: Stream.Stream<QueryKey, RedisStoreError>) =>
     keys.pipe(Stream.grouped(chunkSize), Stream.mapEffect(readChunk), Stream.flattenIterable)
 
-  const wait = (key: QueryKey, options: QueryStateMachine.WaitOptions | undefined) =>
+  const wait = (key: QueryKey, options: QueryWait.Options | undefined) =>
     QueryStateMachine.make(key).pipe(
       Effect.provideService(RedisStore, store),
       Effect.flatMap((query) => Effect.result(query.waitUntilComplete(options))),

@@ -14,30 +14,34 @@ import type * as Stream from "effect/Stream"
 import type { HistoryEntry } from "../domain/HistoryEntry.ts"
 import type { Progress } from "../domain/Progress.ts"
 import type { LeaseLost } from "../domain/QueryError.ts"
-import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
 import type { Reason } from "../domain/Reason.ts"
+import type { Path } from "../domain/Transition.ts"
 import type { RedisStoreError } from "./RedisStoreError.ts"
 
 /**
- * What to record, and on what condition.
+ * What to record, and on which conditions.
  *
  * **Details**
  *
- * - `event`: what happened. The lifecycle says from which states it is accepted.
- * - `fence`: the claim under which it happened. Where the record has moved on since, the command fails with `LeaseLost`.
- * - `lease`: for how long the new state is claimed, longer than zero and finite. Default: for ever.
+ * - `event`: what happened: one event, or a path of several that follow each other. All of them are applied in one step, or
+ *   none. Each is a transition of its own, with a version and an entry in the history. The lifecycle says in which states a
+ *   path is valid.
+ * - `fence`: the claim under which it happened. The command fails with `LeaseLost` if the record has changed since.
+ * - `ifVersion`: the version that the record must have. On any other, the command is refused. It proves no claim. Default: any.
+ * - `lease`: for how long the new state is claimed, longer than zero and finite. Default: it never lapses.
  * - `holder`: who claims it, 1 to 256 characters. Default: nobody.
- * - `reason`: why, for states that carry a reason. Default: `Unrecorded`.
+ * - `reason`: why, for states with a reason. Default: `Unrecorded`.
  * - `traceparent`: the span that claims the query, as W3C Trace Context writes it. Default: none.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Command {
-  readonly event: QueryEvent
+  readonly event: Path
   readonly fence?: number | undefined
+  readonly ifVersion?: number | undefined
   readonly lease?: Duration.Input | undefined
   readonly holder?: string | undefined
   readonly reason?: Reason | undefined
@@ -45,7 +49,7 @@ export interface Command {
 }
 
 /**
- * A command that presents no claim, and so cannot lose one.
+ * A command without a fence. It cannot fail with `LeaseLost`.
  *
  * @category models
  * @since 0.1.0
@@ -55,7 +59,7 @@ export interface UnfencedCommand extends Command {
 }
 
 /**
- * Result of a command: the record as it stands afterwards, and whether this command changed it.
+ * Result of a command: the record afterwards, and whether this command changed it.
  *
  * @category models
  * @since 0.1.0
@@ -66,15 +70,15 @@ export interface CommandResult {
 }
 
 /**
- * Who hears of one query while it is subscribed to. Both functions return at once and throw nothing.
+ * Gets the hints of one query during a subscription. No function blocks or throws.
  *
  * **Details**
  *
- * - `onHint` is called with the version of a change. A hint is no promise: it may come late, twice, or, rarely, not at all.
- *   `Infinity` tells that hints may have been missed and that it is time to read.
- * - `onRead` is called with the version that somebody else in this process has just read, so that many who wait for one
- *   query need not all look for themselves. A store to which a read costs nothing may leave that out.
- * - `onProgress` is called when the holder has reported progress. That is a hint, too.
+ * - `onHint` gets the version of a change. A hint may come late, twice, or not at all. `Infinity` means that hints may have
+ *   been lost, and that the record should be read.
+ * - `onRead` gets the version that another fiber of this process has just read, so that many waits for one query share its
+ *   reads. A store whose reads cost nothing may leave it out.
+ * - `onProgress` is called when the holder has reported progress. It is a hint, too.
  *
  * @category models
  * @since 0.1.0
@@ -86,7 +90,7 @@ export interface Listener {
 }
 
 /**
- * How much of the past a store keeps.
+ * How much history a store keeps.
  *
  * **Details**
  *
@@ -106,7 +110,7 @@ export interface HistoryOptions {
  *
  * **Details**
  *
- * - `announcesAll` is false where somebody else moves queries without telling; then a wait must look more often.
+ * - `announcesAll` is false where another program changes queries without a notification; then a wait must poll.
  *
  * @category models
  * @since 0.1.0
@@ -120,23 +124,22 @@ export interface Changes {
  *
  * **Details**
  *
- * - `compareAndSet` moves a query to its next state, in one atomic step, if the lifecycle has such an edge from the
- *   state it is in. It answers `changed: false` and changes nothing if not. A query that is held under a lease is moved
- *   on only by a command with the fence of that claim; without it, anybody can still cancel.
- * - `compareAndSetMany` does the same for many, each atomic by itself, and answers in the order of the commands.
- * - `read` and `readMany` answer the record; a query without one is Known, and stays without.
- * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` if it is not held any more. It records the
- *   progress of the holder, where there is any to record, and tells so.
- * - `changes` subscribes to the changes of a query, with a listener of its own. A change that is made once it has
- *   returned is hinted at.
- * - `keys` finds the queries of a database that have a record, without blocking the server. One that comes or goes
- *   meanwhile may be left out, and one may come twice.
- * - `history` answers the last transitions, oldest first: those that were made by a layer with its history switched on.
- * - `currentTime` is the time of the store, as far as it is known here without asking. It tells when to look, and decides
- *   nothing.
+ * - `compareAndSet` moves a query along a path atomically, where the path is valid in its current state. An invalid path
+ *   writes nothing and returns `changed: false`. A query under a lease is changed only by a command with the fence of
+ *   that claim, except that `Cancel` needs no fence.
+ * - `compareAndSetMany` does the same for many queries, each atomically, and returns the results in the order of the commands.
+ * - `read` and `readMany` return the record. A query without a record is Known, and a read creates none.
+ * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` where the claim is no longer held. Progress, where
+ *   given, is recorded and hinted at.
+ * - `changes` subscribes a listener to a query. Every change after it has returned is hinted at.
+ * - `keys` finds the queries of a database that have a record, without blocking the server. A query whose record is created
+ *   or deleted meanwhile may be missing, and a query may come twice.
+ * - `history` returns the last transitions, oldest first. Only transitions made by a layer with the `history` option are kept.
+ * - `currentTime` is the time of the store, as far as it is known without a round trip. It decides when to read, and nothing
+ *   else.
  *
  * Every operation first settles a lapsed lease: Queued becomes Cancelled, Executing becomes Errored, and Resetting
- * becomes ResetFailed, each with the reason `LeaseExpired`. Time is the time of the store. Every operation is bounded in
+ * becomes ResetFailed, each with the reason `LeaseExpired`. Time is the time of the store. Every operation ends in bounded
  * time. A query that was reset keeps its record, as Known, for `knownTimeToLive`.
  *
  * @category services
@@ -170,11 +173,11 @@ export class RedisStore extends Context.Service<RedisStore, {
 }>()("effect-query-state/services/RedisStore") {}
 
 /**
- * How long the record of a query that was reset is kept, as Known, before it is forgotten: one minute.
+ * How long the record of a query that was reset is kept, as Known, before it is deleted: one minute.
  *
  * **Details**
  *
- * It is there to recognise a command that is sent again because its answer was lost.
+ * In that time the store recognises a command that is sent again because its answer was lost.
  *
  * @category constants
  * @since 0.1.0

@@ -12,11 +12,11 @@ const id = <const Name extends string>(name: Name) => `effect-query-state/RedisS
 const cause = { cause: Schema.optionalKey(Schema.Defect()) }
 
 /**
- * Failure: a connection that could not be made, or broke before the answer came.
+ * Failure: the connection could not be made, or broke before the answer.
  *
  * **Details**
  *
- * A transition whose connection broke may or may not have happened: read the record to find out.
+ * The transition may or may not have happened: read the record to find out.
  *
  * @category failures
  * @since 0.1.0
@@ -28,11 +28,11 @@ export class ConnectionLost extends Schema.TaggedError<ConnectionLost>(id("Conne
 }
 
 /**
- * Failure: an answer that did not come within `after` milliseconds.
+ * Failure: Redis did not answer within `after` milliseconds.
  *
  * **Details**
  *
- * A transition that timed out may or may not have happened, or happen yet: read the record to find out.
+ * The transition may have happened, or may still happen: read the record to find out.
  *
  * @category failures
  * @since 0.1.0
@@ -47,7 +47,7 @@ export class TimedOut extends Schema.TaggedError<TimedOut>(id("TimedOut"))("Time
 }
 
 /**
- * Failure: a server that is there but cannot serve now: it loads its data, or has lost its primary or its cluster.
+ * Failure: the server cannot serve now, because it loads its data, or has lost its primary or its cluster.
  *
  * @category failures
  * @since 0.1.0
@@ -59,7 +59,7 @@ export class Unavailable extends Schema.TaggedError<Unavailable>(id("Unavailable
 }
 
 /**
- * Failure: a write, or a read that may have to settle a lease, that reached a read-only replica.
+ * Failure: a command reached a read-only replica. Reads may have to settle a lease, so they need the primary, too.
  *
  * @category failures
  * @since 0.1.0
@@ -71,7 +71,7 @@ export class ReadOnly extends Schema.TaggedError<ReadOnly>(id("ReadOnly"))("Read
 }
 
 /**
- * Failure: a server that has reached its `maxmemory`.
+ * Failure: the server has reached its `maxmemory`.
  *
  * @category failures
  * @since 0.1.0
@@ -83,7 +83,7 @@ export class OutOfMemory extends Schema.TaggedError<OutOfMemory>(id("OutOfMemory
 }
 
 /**
- * Failure: wrong credentials, or for a user who may not do this.
+ * Failure: the credentials are wrong, or the user lacks a permission.
  *
  * @category failures
  * @since 0.1.0
@@ -95,12 +95,12 @@ export class AccessDenied extends Schema.TaggedError<AccessDenied>(id("AccessDen
 }
 
 /**
- * Failure: a transition that fewer replicas than `wanted` have acknowledged in time: `acknowledged` of them have.
+ * Failure: the transition reached only `acknowledged` of the `wanted` replicas in time.
  *
  * **Details**
  *
- * The transition is recorded on the primary, and others see it. It is lost if the primary is lost before a replica that
- * takes over has it.
+ * The transition is recorded on the primary, and others see it. It is lost if the primary fails and a replica without it
+ * takes over.
  *
  * @category failures
  * @since 0.1.0
@@ -110,13 +110,13 @@ export class NotReplicated extends Schema.TaggedError<NotReplicated>(id("NotRepl
   acknowledged: Schema.Finite
 }) {
   override get message(): string {
-    return `it is recorded on the primary, but only ${this.acknowledged} of the ${this.wanted} replicas asked for have ` +
-      "acknowledged it in time. Do not repeat it: read the record, and check the replicas"
+    return `it is recorded on the primary, but reached only ${this.acknowledged} of the ${this.wanted} requested replicas in ` +
+      "time. Do not repeat it: read the record, and check the replicas"
   }
 }
 
 /**
- * Failure: a key of Redis that holds something that is not a record: another type, put there by something else.
+ * Failure: the Redis key holds a value of another type, which this library has not written.
  *
  * @category failures
  * @since 0.1.0
@@ -131,8 +131,8 @@ export class WrongType extends Schema.TaggedError<WrongType>(id("WrongType"))("W
 }
 
 /**
- * Failure: a record in a state that this version does not know: `raw` is what is stored. A newer version of this
- * library, or something else, wrote it.
+ * Failure: the record is in a state that this version does not know; `raw` is the stored text. A newer version of this
+ * library, or another program, wrote it.
  *
  * @category failures
  * @since 0.1.0
@@ -146,7 +146,7 @@ export class UnknownState extends Schema.TaggedError<UnknownState>(id("UnknownSt
 }
 
 /**
- * Failure: a record with a field that cannot be read.
+ * Failure: a field of the record cannot be read.
  *
  * @category failures
  * @since 0.1.0
@@ -160,7 +160,7 @@ export class InvalidRecord extends Schema.TaggedError<InvalidRecord>(id("Invalid
 }
 
 /**
- * Failure: an answer that is not one that Redis gives: something else listens there, or the server is too old.
+ * Failure: the reply is not one of Redis: another program listens there, or the server is too old.
  *
  * @category failures
  * @since 0.1.0
@@ -175,7 +175,7 @@ export class UnexpectedReply extends Schema.TaggedError<UnexpectedReply>(id("Une
 }
 
 /**
- * Failure: an option that cannot be right, found before anything was sent.
+ * Failure: an option is invalid. Nothing was sent.
  *
  * @category failures
  * @since 0.1.0
@@ -189,7 +189,7 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>(id("InvalidIn
 }
 
 /**
- * Schema for all reasons that a `RedisStoreError` can have.
+ * Schema for store failures.
  *
  * @category failures
  * @since 0.1.0
@@ -210,7 +210,7 @@ export const Failure = Schema.Union([
 ])
 
 /**
- * Why a store could not do something.
+ * Why an operation of the store failed.
  *
  * @category failures
  * @since 0.1.0
@@ -218,7 +218,7 @@ export const Failure = Schema.Union([
 export type Failure = typeof Failure.Type
 
 /**
- * The names of all reasons.
+ * The names of all store failures.
  *
  * @category failures
  * @since 0.1.0
@@ -228,11 +228,11 @@ export const failureTags: ReadonlyArray<Failure["_tag"]> = Failure.members.map((
 )
 
 /**
- * Error of a store: what was attempted, on which query, and the `reason` why it failed.
+ * Error of a store: the operation, its query, and the failure as `reason`.
  *
  * **When to use**
  *
- * Match on one reason with `Effect.catchReason("RedisStoreError", "TimedOut", …)`.
+ * Match on one failure with `Effect.catchReason("RedisStoreError", "TimedOut", …)`.
  *
  * @category errors
  * @since 0.1.0
@@ -249,7 +249,7 @@ export class RedisStoreError extends Schema.TaggedError<RedisStoreError>(id("Red
 }
 
 /**
- * Checks whether an error is about one record alone, so that other queries are none the worse for it.
+ * Checks whether an error is about one record only, so that other queries still work.
  *
  * @category predicates
  * @since 0.1.0

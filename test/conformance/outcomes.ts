@@ -36,7 +36,7 @@ const shown = (timeline: Timeline.Timeline) =>
 const onSettling =
   ({ failure, interruption, success }: ClaimedWork, fault: RedisStoreFaults.Fault): Timeline.Choose => (call) =>
     call.operation === "compareAndSet" &&
-      [failure.event, interruption.event, success.event].includes(call.command.event)
+      [failure.event, interruption.event, success.event].some((event) => event === call.command.event)
       ? fault
       : undefined
 

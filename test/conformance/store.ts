@@ -114,6 +114,62 @@ export const suite = (
   return it.layer(layer, { excludeTestServices: time === "real", timeout: "30 seconds" })(
     `RedisStore (${name})`,
     (it) => {
+      it.effect("a path is applied whole: each event is a transition of its own, and the claim is that of the last", () =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          const before = yield* store.read(key)
+          const { changed, record } = yield* store.compareAndSet(key, {
+            event: ["Queue", "Execute"],
+            lease: longLease,
+            holder: "worker 1"
+          })
+          assert.isTrue(changed)
+          assert.isAtLeast(record.version, before.version + 2)
+          assert.deepStrictEqual(
+            record.state,
+            QueryState.make("Executing", { claim: claimOf(record, { holder: "worker 1", lease: longLease }) })
+          )
+          const done = yield* store.compareAndSet(key, {
+            event: ["Finish", "Reset", "FinishReset", "Queue", "Execute"],
+            fence: record.version,
+            holder: "worker 2"
+          })
+          assert.isAtLeast(done.record.version, record.version + 5)
+          assert.deepStrictEqual(
+            done.record.state,
+            QueryState.make("Executing", { claim: claimOf(done.record, { holder: "worker 2" }) })
+          )
+        }))
+
+      it.effect("a path of which one event is refused changes nothing", () =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          const before = yield* driveTo(key, "Executing")
+          const refused = yield* store.compareAndSet(key, { event: ["Finish", "Reset", "Execute"] })
+          assert.deepStrictEqual(refused, { record: before, changed: false })
+          assert.deepStrictEqual(yield* store.read(key), before)
+        }))
+
+      it.effect("an expected version refuses the command on any other, and proves no claim", () =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          const before = yield* driveTo(key, "Executing", { lease: longLease })
+          for (
+            const command of [{ event: "Cancel", ifVersion: before.version + 1 }, {
+              event: "Finish",
+              ifVersion: before.version
+            }] as const
+          ) {
+            assert.deepStrictEqual(yield* store.compareAndSet(key, command), { record: before, changed: false })
+          }
+          assert.isTrue((yield* store.compareAndSet(key, { event: "Cancel", ifVersion: before.version })).changed)
+          const fresh = yield* freshKey
+          assert.isTrue((yield* store.compareAndSet(fresh, { event: "Queue", ifVersion: 0 })).changed)
+        }))
+
       it.effect("a query without a record is Known with version 0, and reading it writes none", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore

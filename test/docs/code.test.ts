@@ -18,7 +18,8 @@ interface Code {
 const codeIn = (file: string): ReadonlyArray<Code> => {
   const all = blocks(Fs.readFileSync(file, "utf8"))
   return all.flatMap(({ language, line, text }, index) => {
-    const next = all[index + 1]
+    // The command that runs it may stand in between.
+    const next = all.slice(index + 1).find((block) => block.language !== "sh")
     const prints = next?.language === "text" ? next.text : undefined
     const runs = text.includes(`from "@effect/vitest"`) ? "by vitest" : "by tsx"
     return language === "ts" ? [{ name: `${file.replaceAll("/", "-")}-${line}.ts`, text, prints, runs }] : []

@@ -14,13 +14,28 @@ const linksOf = (page: string) =>
   Array.from(readFileSync(page, "utf8").matchAll(/\]\(([^)\s]+)\)/g), ([, link = ""]) => link)
     .filter((link) => !/^https?:/.test(link))
 
-it.each(pages)("every link of %s leads somewhere", (page) => {
+const documents = [...pages, "CHANGELOG.md", "CONTRIBUTING.md", "examples/README.md"]
+
+it.each(documents)("every link of %s leads somewhere", (page) => {
   const broken = linksOf(page).filter((link) => {
     const [path = "", anchor] = link.split("#")
     const file = path === "" ? page : Path.join(Path.dirname(page), path)
     return !existsSync(file) || (anchor !== undefined && !anchorsOf(file).includes(anchor))
   })
   assert.deepStrictEqual(broken, [])
+})
+
+// npm packs the README, the licence and the manifest without being asked to.
+const { files } = JSON.parse(readFileSync("package.json", "utf8")) as { readonly files: ReadonlyArray<string> }
+const isPacked = (file: string) =>
+  ["README.md", "LICENSE", "package.json"].includes(file)
+  || files.some((pattern) => new RegExp(`^${pattern.replaceAll("*", "[^/]*")}(/|$)`).test(file))
+
+it.each([...pages, "CHANGELOG.md"])("every link of %s, which is packed, leads to a packed file", (page) => {
+  const unpacked = linksOf(page)
+    .map((link) => Path.join(Path.dirname(page), link.split("#")[0] ?? ""))
+    .filter((file) => file !== Path.dirname(page) && !isPacked(file))
+  assert.deepStrictEqual(unpacked, [])
 })
 
 it.each(pages)("every test that %s names exists", (page) => {

@@ -123,3 +123,25 @@ it("the diagram has every edge once, starts at Known, reaches all states, and ma
     "class Queued,Executing,Resetting pending"
   ])
 })
+
+const Path = Schema.Tuple([QueryEvent.QueryEvent]).pipe((one) => Schema.TupleWithRest(one, [QueryEvent.QueryEvent]))
+
+it.prop(
+  "a path leads where its events lead one after the other, and is refused where one of them is",
+  [QueryState.QueryState, Path, Data],
+  ([state, path, data]) => {
+    const expected: Array<QueryState.QueryState> = []
+    let refused: unknown
+    for (const event of path) {
+      const result = Transition.apply(expected.at(-1) ?? state, event, data)
+      if (Result.isFailure(result)) {
+        refused = told(result.failure)
+        break
+      }
+      expected.push(result.success)
+    }
+    const applied = Result.mapError(Transition.applyPath(state, path, data), told)
+    assert.deepStrictEqual(applied, refused === undefined ? Result.succeed(expected) : Result.fail(refused))
+    assert.strictEqual(Transition.next(state._tag, path), refused === undefined ? expected.at(-1)?._tag : undefined)
+  }
+)

@@ -27,7 +27,7 @@ export const watch = Effect.fnUntraced(function*(
   const entries = new Map<string, Array<Entry>>()
   const marks = new Map<string, Deferred.Deferred<void>>()
   const isWatching = Deferred.makeUnsafe<void>()
-  // What this library writes into its record it writes before the state, and if that stays as it is, only that.
+  // A script of this library writes its record right before the state, or the record alone.
   let written: { readonly query: string; readonly version: number } | undefined
 
   const start = `finist:${db}:`
@@ -41,7 +41,7 @@ export const watch = Effect.fnUntraced(function*(
       if (mark !== undefined) Deferred.doneUnsafe(mark, Exit.void)
     } else if (command === "HSET" && key.startsWith("query-state:") && rest[0] === "s") {
       written = { query: queryOf(key), version: Number(rest[3]) }
-    } else if (command === "PERSIST" && key.startsWith(start)) {
+    } else if (command.toUpperCase().startsWith("EVAL")) {
       written = undefined
     } else if (command === "SET" && key.startsWith(start)) {
       const query = queryOf(key)

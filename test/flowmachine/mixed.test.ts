@@ -32,7 +32,12 @@ const noting = (store: Store, won: Array<Won>): Store => {
   const compareAndSet = (key: QueryKey.QueryKey, command: RedisStore.Command) =>
     Effect.tap(store.compareAndSet(key, command), ({ changed, record: { version } }) =>
       Effect.sync(() => {
-        if (changed) won.push({ query: key.query, event: command.event, fence: command.fence, version })
+        if (!changed) return
+        const events = Transition.eventsOf(command.event)
+        for (const [index, event] of events.entries()) {
+          const fence = index === 0 ? command.fence : undefined
+          won.push({ query: key.query, event, fence, version: version - (events.length - 1 - index) })
+        }
       }))
   return RedisStore.RedisStore.of({ ...store, compareAndSet: compareAndSet as Store["compareAndSet"] })
 }

@@ -145,7 +145,9 @@ it.live.each<[what: string, options: Omit<RedisOptions, "replyMapping">]>([
   ["in another database", { db: 3 }]
 ])("layerClient uses a client %s", ([, options]) =>
   Effect.gen(function*() {
-    const client = yield* acquireClient(() => new Redis(inject("redisUrl"), options))
+    const client = yield* acquireClient(() =>
+      new Redis(inject("redisUrl"), { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, ...options })
+    )
     const key = yield* freshKey
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore

@@ -51,9 +51,16 @@ const Fence = Schema.Union([
   Schema.Literals(["never", 0, 1, 2, 3])
 ])
 
+// Half of the paths are one event.
+const Path = Schema.Union([
+  Schema.Tuple([Event]),
+  Schema.Array(Event).check(Schema.isMinLength(2), Schema.isMaxLength(6))
+])
+
 const Command = Schema.Struct({
-  event: Event,
+  path: Path,
   fence: Fence,
+  isExpected: Schema.NullOr(Schema.Boolean),
   isLeased: Schema.Boolean,
   holder: Schema.NullOr(Schema.Literals(["A", "B"])),
   reason: Schema.NullOr(Reason.Reason),
@@ -76,11 +83,15 @@ const lease = Duration.hours(1)
 type Outcome = Result.Result<RedisStore.CommandResult, QueryError.LeaseLost | RedisStoreError.RedisStoreError>
 
 /** What the contract says of a command: the record stays, or goes on to a state. */
-const decide = (before: QueryRecord.QueryRecord, { event, fence, reason }: RedisStore.Command) => {
+const decide = (before: QueryRecord.QueryRecord, { event, fence, ifVersion, reason }: RedisStore.Command) => {
   if (fence !== undefined && (fence !== before.version || before.version === 0)) return "LeaseLost"
+  if (ifVersion !== undefined && ifVersion !== before.version) return "Refused"
   const isHeld = "claim" in before.state && before.state.claim?.expiresAt !== undefined
-  if (isHeld && fence === undefined && event !== "Cancel") return "Refused"
-  return Result.getOrElse(Transition.apply(before.state, event, { reason }), () => "Refused" as const)
+  if (isHeld && fence === undefined && Transition.eventsOf(event)[0] !== "Cancel") return "Refused"
+  return Result.match(Transition.applyPath(before.state, event, { reason }), {
+    onFailure: () => "Refused" as const,
+    onSuccess: (states) => states.at(-1) ?? assert.fail("a path has a last state")
+  })
 }
 
 /** Compares an answer with what the table says of the record that the same store answered before. */
@@ -89,13 +100,11 @@ const agrees = (before: QueryRecord.QueryRecord, command: RedisStore.Command, ou
   if (decision === "LeaseLost") return claimIsLost(outcome, command.fence, before)
   if (decision === "Refused") return assert.deepStrictEqual(outcome, Result.succeed({ record: before, changed: false }))
   const { changed, record } = Result.getOrThrow(outcome)
-  assert.isAbove(record.version, before.version)
+  assert.isAtLeast(record.version, before.version + Transition.eventsOf(command.event).length)
   assert.deepStrictEqual({ changed, state: withoutClaim(record.state) }, { changed: true, state: decision })
   assert.strictEqual(record.progress, undefined)
-  assert.strictEqual(
-    record.traceparent,
-    QueryState.isPending(decision) ? command.traceparent : before.traceparent
-  )
+  const states = Result.getOrThrow(Transition.applyPath(before.state, command.event))
+  assert.strictEqual(record.traceparent, states.some(QueryState.isPending) ? command.traceparent : before.traceparent)
   const claim = claimOf(record)
   const isClaimed = QueryState.isPending(decision) && (command.lease ?? command.holder) !== undefined
   assert.deepStrictEqual(
@@ -139,12 +148,20 @@ const play = Effect.fnUntraced(
 
     const commandOf = (
       query: number,
-      { event, fence, holder, isLeased, reason, traceparent }: typeof Command.Type
+      { fence, holder, isExpected, isLeased, path, reason, traceparent }: typeof Command.Type
     ): RedisStore.Command => {
-      const accepted = Transition.edges.filter(({ from }) => from === at(query).latest.state._tag)
+      const { latest } = at(query)
+      let from = latest.state._tag
+      const events = path.map((event) => {
+        const accepted = Transition.edges.filter((edge) => edge.from === from)
+        const chosen = typeof event === "string" ? event : accepted[event % accepted.length]?.event ?? "Queue"
+        from = Transition.next(from, chosen) ?? from
+        return chosen
+      })
       return {
-        event: typeof event === "string" ? event : accepted[event % accepted.length]?.event ?? "Queue",
+        event: [events[0] ?? "Queue", ...events.slice(1)],
         fence: fenceOf(query, fence),
+        ifVersion: isExpected === null ? undefined : isExpected ? latest.version : latest.version + 1,
         lease: isLeased ? lease : undefined,
         holder: holder ?? undefined,
         reason: reason ?? undefined,

@@ -130,12 +130,12 @@ type ClientOptions = Omit<RedisOptions, "replyMapping">
 /** A client that the program made itself. */
 const ownClient = (options: ClientOptions, url = inject("redisUrl")) =>
   Effect.acquireRelease(
-    Effect.sync(() => new Redis(url, options)),
+    Effect.sync(() => new Redis(url, { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, ...options })),
     (client) => Effect.sync(() => client.disconnect())
   )
 
 it.live.each<[what: string, options: ClientOptions]>([
-  ["as it comes", {}],
+  ["with no other options than it has to have", {}],
   ["that is not connected yet", { lazyConnect: true }],
   ["that speaks RESP 2", { protocol: 2 }],
   ["that answers numbers as texts", { stringNumbers: true }],
@@ -167,6 +167,25 @@ it.live.each<[what: string, options: ClientOptions]>([
     }).pipe(Effect.provide(RedisStoreLive.layerClient(client)))
     assert.strictEqual(yield* Effect.promise(() => client.hget(`query-state:${idIn(key)}`, "s")), "completed")
   }))
+
+it.live.each<ClientOptions>([
+  { autoResendUnfulfilledCommands: true },
+  { maxRetriesPerRequest: 20 },
+  { maxRetriesPerRequest: null }
+])(
+  "layerClient refuses a client that sends commands again by itself, and says how to make it: %j",
+  (options) =>
+    Effect.gen(function*() {
+      const client = yield* ownClient(options)
+      const error = yield* Layer.build(RedisStoreLive.layerClient(client)).pipe(Effect.scoped, Effect.flip)
+      assert.deepStrictEqual(errorFields(error), {
+        _tag: "InvalidInput",
+        operation: "configure the store",
+        key: undefined
+      })
+      assert.include(error.message, "autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
+    })
+)
 
 it.live("layerClient puts its own prefix after that of its client", () =>
   Effect.gen(function*() {

@@ -10,7 +10,7 @@ class Servers extends Context.Service<Servers, Replicated.Replicated>()("test/re
   static readonly layer = Layer.effect(Servers, Replicated.acquire({ count: 2 }))
 }
 
-const storeWith = (replicas: RedisStoreLive.Replicas | undefined) =>
+const storeWith = (replicas: RedisStoreLive.ReplicaOptions | undefined) =>
   Layer.unwrap(
     Servers.useSync(({ primary: { server } }) => RedisStoreLive.layer({ url: Redacted.make(server.url), replicas }))
   )
@@ -96,7 +96,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
         const error = yield* Effect.flip(store.compareAndSet(key, { event: "Queue" }))
         assert.deepStrictEqual(errorFields(error), { _tag: "NotReplicated", operation: "Queue", key })
         assert.deepInclude(error.reason, { wanted: 2, acknowledged: 1 })
-        assert.include(error.message, "it is recorded on the primary, but only 1 of the 2 replicas asked for")
+        assert.include(error.message, "it is recorded on the primary, but reached only 1 of the 2 requested replicas")
         assert.deepStrictEqual(yield* statesOn(primary, [key]), ["queued"])
       }).pipe(Effect.scoped)
       const { changed, record } = yield* store.compareAndSet(key, { event: "Cancel" })
@@ -208,7 +208,7 @@ it.live.each<[what: string, options: RedisStoreLive.StoreOptions, issue: string]
   ]),
   ...[0, -1, Infinity, Number.NaN, "2501 millis"].map((timeout): [string, RedisStoreLive.StoreOptions, string] => [
     `${timeout} for replicas`,
-    { replicas: { count: 1, timeout } as RedisStoreLive.Replicas },
+    { replicas: { count: 1, timeout } as RedisStoreLive.ReplicaOptions },
     "replicas.timeout must be longer than zero, and at most half of commandTimeout"
   ])
 ])("%s is invalid", ([, options, issue]) =>
@@ -232,7 +232,7 @@ it.live.each([
     Effect.gen(function*() {
       const { hostname: host, port } = new URL(inject("redisUrl"))
       const error = yield* Layer.build(
-        RedisStoreLive.layer({ redis: { host, port: Number(port), ...redis }, replicas: { count: 1 } })
+        RedisStoreLive.layer({ redis: { host, port: Number(port), ...redis } })
       ).pipe(Effect.scoped, Effect.flip)
       assert.deepStrictEqual(errorFields(error), {
         _tag: "InvalidInput",

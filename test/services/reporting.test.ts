@@ -1,7 +1,14 @@
 /** Progress of claimed work, in virtual time. */
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, References, Schedule, Stream } from "effect"
-import { type Progress, QueryStateMachine, RedisStore, RedisStoreError, RedisStoreMemory } from "effect-query-state"
+import {
+  type Progress,
+  QueryClaim,
+  QueryStateMachine,
+  RedisStore,
+  RedisStoreError,
+  RedisStoreMemory
+} from "effect-query-state"
 import { TestClock } from "effect/testing"
 import { inMemory } from "../support/inMemory.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
@@ -71,7 +78,7 @@ inMemory(
         )
       )
       // The first at once, then the latest of each interval; and the keeper renews once, when it has subscribed.
-      const intervals = Math.ceil(1_000 / Duration.toMillis(QueryStateMachine.reportInterval))
+      const intervals = Math.ceil(1_000 / Duration.toMillis(QueryClaim.reportInterval))
       assert.isAtMost(timeline.only("renew").length, 1 + intervals + 1)
       assert.deepStrictEqual(seen.at(-1)?.[1], { done: 999 })
     })

@@ -4,6 +4,7 @@ import { Effect, Fiber, Schedule, Schema } from "effect"
 import {
   QueryError,
   type QueryKey,
+  type QueryRun,
   QueryState,
   QueryStateMachine,
   Reason,
@@ -21,7 +22,7 @@ class FetchFailed extends Schema.TaggedError<FetchFailed>()("FetchFailed", {}) {
 class PurgeFailed extends Schema.TaggedError<PurgeFailed>()("PurgeFailed", {}) {}
 
 type Options = Partial<
-  QueryStateMachine.RunOptions<string, ExecuteFailed, never, FetchFailed, never, PurgeFailed, never>
+  QueryRun.Options<string, ExecuteFailed, never, FetchFailed, never, PurgeFailed, never>
 >
 
 /** A run that takes five seconds, and two to purge first where that is needed. */

@@ -174,15 +174,15 @@ it.effect("a failed span names the kind of its error, and an interrupted one non
     const recorded = [["trigger", undefined], ["trigger", undefined]]
     assert.deepStrictEqual(
       yield* typesOf((query) => query.withExecution(() => new Cause.TimeoutError())),
-      [["executing", "TimeoutError"], ...recorded]
+      [["withExecution", "TimeoutError"], ...recorded]
     )
     assert.deepStrictEqual(
       yield* typesOf((query) => query.withExecution(() => Effect.die(new RangeError()))),
-      [["executing", "RangeError"], ...recorded]
+      [["withExecution", "RangeError"], ...recorded]
     )
     assert.deepStrictEqual(
       yield* typesOf((query) => query.withExecution(() => Effect.interrupt)),
-      [["executing", undefined], ...recorded]
+      [["withExecution", undefined], ...recorded]
     )
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 

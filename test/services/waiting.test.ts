@@ -6,6 +6,7 @@ import {
   type QueryKey,
   QueryState,
   QueryStateMachine,
+  type QueryWait,
   Reason,
   RedisStore,
   RedisStoreError,
@@ -326,7 +327,7 @@ for (const nth of [1, 2, 3, 4]) {
 const endings: ReadonlyArray<
   readonly [
     how: string,
-    options: QueryStateMachine.WaitOptions,
+    options: QueryWait.Options,
     end: (
       query: QueryStateMachine.QueryStateMachine,
       wait: Fiber.Fiber<unknown, unknown>

@@ -55,7 +55,9 @@ export const acquire = (size = 3): Effect.Effect<RedisCluster, RedisServer.Redis
     yield* Effect.forEach(nodes, (node) => infoSays(node, `cluster_known_nodes:${nodes.length}`))
     yield* Effect.forEach(
       replicas,
-      ({ admin }, index) => Effect.promise(() => admin.cluster("REPLICATE", primaries[index]?.id ?? ""))
+      ({ admin }, index) =>
+        // Two servers that have just met do not know each other's name yet.
+        until(() => admin.cluster("REPLICATE", primaries[index]?.id ?? "").then(() => true, () => false))
     )
     yield* Effect.forEach(nodes, (node) => infoSays(node, "cluster_state:ok"))
     yield* Effect.forEach(

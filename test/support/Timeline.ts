@@ -5,7 +5,7 @@
  * once has happened before the clock moves on.
  */
 import { Clock, Duration, Effect, type Exit, type Fiber, type Scope } from "effect"
-import { RedisStoreFaults } from "effect-query-state"
+import { RedisStoreFaults, Transition } from "effect-query-state"
 import { TestClock } from "effect/testing"
 
 /** What happened, and how many milliseconds after the beginning. */
@@ -48,7 +48,9 @@ export const begin = Effect.fnUntraced(function*(choose: Choose = () => undefine
   const counts = new Map<string, number>()
 
   yield* faults.inject((call) => {
-    const what = call.operation === "compareAndSet" ? call.command.event : call.operation
+    const what = call.operation === "compareAndSet"
+      ? Transition.eventsOf(call.command.event).join(" ")
+      : call.operation
     const nth = (counts.get(what) ?? 0) + 1
     counts.set(what, nth)
     entries.push([sinceBegin(), what])

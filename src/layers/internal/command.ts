@@ -1,16 +1,19 @@
-/** Checks a command, and brings it into the form that the stores work with, before anything is stored. */
+/** Validates commands, and brings them into the form that the stores work with. */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Progress from "../../domain/Progress.ts"
-import type { QueryEvent } from "../../domain/QueryEvent.ts"
+import * as QueryEvent from "../../domain/QueryEvent.ts"
 import type { Reason } from "../../domain/Reason.ts"
+import * as Transition from "../../domain/Transition.ts"
 import type { Command } from "../../services/RedisStore.ts"
 import { InvalidInput } from "../../services/RedisStoreError.ts"
 
-export interface Checked {
-  readonly event: QueryEvent
+export interface ValidCommand {
+  readonly events: NonEmptyReadonlyArray<QueryEvent.QueryEvent>
   readonly fence: number | undefined
+  readonly ifVersion: number | undefined
   readonly leaseMillis: number | undefined
   readonly holder: string | undefined
   readonly reason: Reason | undefined
@@ -29,10 +32,24 @@ export const toMillis = (lease: Duration.Input): number =>
 
 const isTraceparent = (text: string): boolean => /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(text)
 
-const issueOf = ({ fence, holder, leaseMillis, traceparent }: Partial<Checked>): string | undefined => {
+// No path of use is longer than two lives.
+const maxPathLength = 16
+
+const isEvent = (event: QueryEvent.QueryEvent): boolean => QueryEvent.all.includes(event)
+
+const isPath = (events: ReadonlyArray<QueryEvent.QueryEvent>): boolean =>
+  Array.isArray(events) && events.length >= 1 && events.length <= maxPathLength && events.every(isEvent)
+
+const issueOf = (
+  { events, fence, holder, ifVersion, leaseMillis, traceparent }: Partial<ValidCommand>
+): string | undefined => {
   if (leaseMillis !== undefined && !(leaseMillis > 0 && leaseMillis <= maxMillis)) {
     return "a lease must be longer than zero and finite"
   }
+  if (events !== undefined && !isPath(events)) {
+    return `a path must be 1 to ${maxPathLength} events of ${QueryEvent.all.join(", ")}`
+  }
+  if (ifVersion !== undefined && !Number.isSafeInteger(ifVersion)) return "an expected version must be a whole number"
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
   if (traceparent !== undefined && !isTraceparent(traceparent)) {
     return "a traceparent must be as W3C Trace Context has it: 00-<trace id>-<span id>-<flags>"
@@ -43,17 +60,18 @@ const issueOf = ({ fence, holder, leaseMillis, traceparent }: Partial<Checked>):
   return holder.isWellFormed() ? undefined : "a holder must be well-formed Unicode (it holds a lone surrogate)"
 }
 
-const orInvalid = <A extends Partial<Checked>>(checked: A): Result.Result<A, InvalidInput> => {
-  const issue = issueOf(checked)
-  return issue === undefined ? Result.succeed(checked) : Result.fail(new InvalidInput({ issue }))
+const orInvalid = <A extends Partial<ValidCommand>>(command: A): Result.Result<A, InvalidInput> => {
+  const issue = issueOf(command)
+  return issue === undefined ? Result.succeed(command) : Result.fail(new InvalidInput({ issue }))
 }
 
-export const check = (
-  { event, fence, holder, lease, reason, traceparent }: Command
-): Result.Result<Checked, InvalidInput> =>
+export const validate = (
+  { event, fence, holder, ifVersion, lease, reason, traceparent }: Command
+): Result.Result<ValidCommand, InvalidInput> =>
   orInvalid({
-    event,
+    events: Transition.eventsOf(event),
     fence,
+    ifVersion,
     holder,
     reason,
     traceparent,
@@ -66,17 +84,17 @@ export interface Renewal {
   readonly progress: Progress.Progress | undefined
 }
 
-const checkProgress = (progress: Progress.Input | undefined): Result.Result<Renewal["progress"], InvalidInput> =>
+const validateProgress = (progress: Progress.Input | undefined): Result.Result<Renewal["progress"], InvalidInput> =>
   progress === undefined
     ? Result.succeed(undefined)
     : Result.mapError(Progress.make(progress), (error) => new InvalidInput({ issue: error.message }))
 
-export const checkRenewal = (
+export const validateRenewal = (
   fence: number,
   lease: Duration.Input,
   progress: Progress.Input | undefined
 ): Result.Result<Renewal, InvalidInput> =>
   Result.flatMap(
     orInvalid({ fence, leaseMillis: toMillis(lease) }),
-    (checked) => Result.map(checkProgress(progress), (progress) => ({ ...checked, progress }))
+    (valid) => Result.map(validateProgress(progress), (progress) => ({ ...valid, progress }))
   )

@@ -9,6 +9,10 @@ export class Listeners {
     return Array.from(this.byChannel.keys())
   }
 
+  get isEmpty(): boolean {
+    return this.byChannel.size === 0
+  }
+
   has(channel: string): boolean {
     return this.byChannel.has(channel)
   }

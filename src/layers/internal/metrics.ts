@@ -2,9 +2,10 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { LeaseLost } from "../../domain/QueryError.ts"
-import type { QueryEvent } from "../../domain/QueryEvent.ts"
+import * as QueryEvent from "../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type * as QueryState from "../../domain/QueryState.ts"
+import * as Transition from "../../domain/Transition.ts"
 import * as QueryMetrics from "../../services/QueryMetrics.ts"
 import { type Failure, RedisStoreError } from "../../services/RedisStoreError.ts"
 
@@ -40,15 +41,31 @@ export const orLeaseLost =
     error._tag === "LeaseLost" ? Effect.fail(error) : failed(error)
 
 /** Counts what became of a transition that was answered. */
-export const answered = (event: QueryEvent, changed: boolean, context: Context.Context<never>): void =>
-  QueryMetrics.transitions[event][changed ? "changed" : "refused"].updateUnsafe(1, context)
+export const answered = (
+  events: ReadonlyArray<QueryEvent.QueryEvent>,
+  changed: boolean,
+  context: Context.Context<never>
+): void => count(events, changed ? "changed" : "refused", context)
+
+const count = (
+  events: ReadonlyArray<QueryEvent.QueryEvent>,
+  outcome: QueryMetrics.TransitionOutcome,
+  context: Context.Context<never>
+): void => {
+  for (const event of events) QueryMetrics.transitions[event][outcome].updateUnsafe(1, context)
+}
 
 /** Fails with what a transition failed with, and counts that. */
 export const refused =
-  (event: QueryEvent, key: QueryKey) =>
+  (path: Transition.Path, key: QueryKey) =>
   (error: Failure | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
     Effect.withFiber(({ context }) => {
-      const outcome = error._tag === "LeaseLost" ? "lease_lost" : "failed"
-      QueryMetrics.transitions[event][outcome].updateUnsafe(1, context)
-      return orLeaseLost(failed(event, key))(error)
+      const events = Transition.eventsOf(path)
+      // What is no event was refused as invalid input, and is not counted.
+      count(
+        events.filter((event) => QueryEvent.all.includes(event)),
+        error._tag === "LeaseLost" ? "lease_lost" : "failed",
+        context
+      )
+      return orLeaseLost(failed(events.join(", "), key))(error)
     })

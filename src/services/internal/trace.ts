@@ -1,4 +1,4 @@
-/** Spans of what is done with queries, where there is a tracer to tell. */
+/** Spans of the operations on queries, where a tracer is installed. */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -14,6 +14,7 @@ import type { StillPending } from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import * as Reason from "../../domain/Reason.ts"
+import * as Transition from "../../domain/Transition.ts"
 import type { Command, RedisStore } from "../RedisStore.ts"
 import { RedisStoreError } from "../RedisStoreError.ts"
 
@@ -21,7 +22,8 @@ type Store = RedisStore["Service"]
 
 type Attributes = Readonly<Record<string, unknown>>
 
-// Nobody sees the spans of the native tracer, and each of a hundred thousand waits would have one.
+// The native tracer exports nothing, and each pending wait would keep a span (benchmark: 100,000 waiters of 100,000
+// queries).
 const isTraced = ({ context }: Fiber.Fiber<unknown, unknown>): boolean =>
   Context.get(context, Tracer.Tracer) !== Tracer.nativeTracer
 
@@ -32,7 +34,7 @@ export const attributesOf = (key: QueryKey): Attributes => ({
 
 const isStoreError = Schema.is(RedisStoreError)
 
-/** What kind of error something failed with, unless it was interrupted: a name, of which there are few. */
+/** The name of the error, for `error.type`: one of few. An interruption has none. */
 const errorType = (cause: Cause.Cause<unknown>): string | undefined => {
   const reason = Reason.fromCause(cause)
   if (reason._tag !== "Failed") return undefined
@@ -40,10 +42,10 @@ const errorType = (cause: Cause.Cause<unknown>): string | undefined => {
   return isStoreError(error) ? error.reason._tag : reason.error
 }
 
-// In the trace of an error a span is named; that it was made in this file tells nobody anything.
+// Stack traces of errors show the name of the span; a line of this file would not help.
 const parentOptions: Tracer.TraceOptions = { captureStackTrace: false }
 
-/** Puts a span around what is done. One that failed says with what kind of error, as OpenTelemetry's conventions want. */
+/** Puts a span around an effect. A span that failed has an `error.type`, as in OpenTelemetry's conventions. */
 const inSpan = <A, E, R>(
   name: string,
   options: Tracer.SpanOptionsNoTrace,
@@ -60,14 +62,14 @@ const inSpan = <A, E, R>(
         }))
   )
 
-/** Puts a span around what is done, where there is a tracer to tell. */
+/** Puts a span around an effect, where a tracer is installed. */
 export const spanned =
   (name: string, attributes: () => Attributes) => <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.withFiber((fiber) => isTraced(fiber) ? inSpan(name, { attributes: attributes() }, () => self) : self)
 
 /**
- * The span that a claim is made under, as W3C Trace Context writes it; nothing where the ids of the tracer are others. A
- * store would refuse those, and no transition is to fail for its trace.
+ * The span under which a claim is made, as W3C Trace Context writes it. It is left out where the tracer has other ids: the
+ * store would refuse those, and a trace must not make a transition fail.
  */
 const traceparentOf = ({ context }: Fiber.Fiber<unknown, unknown>): string | undefined => {
   const span = Option.getOrUndefined(Context.getOption(context, Tracer.ParentSpan))
@@ -76,7 +78,7 @@ const traceparentOf = ({ context }: Fiber.Fiber<unknown, unknown>): string | und
   return Option.isSome(HttpTraceContext.w3c(headers)) ? headers["traceparent"] : undefined
 }
 
-/** Lets a claim carry the span that it is made under. */
+/** Adds the span to a command that claims. */
 const withTrace = (command: Command, fiber: Fiber.Fiber<unknown, unknown>): Command =>
   command.lease === undefined && command.holder === undefined
     ? command
@@ -86,7 +88,7 @@ const make = (store: Store): Store => {
   const compareAndSet = (key: QueryKey, command: Command) =>
     Effect.withFiber((fiber) => {
       if (!isTraced(fiber)) return store.compareAndSet(key, command)
-      const attributes = { ...attributesOf(key), "query_state.event": command.event }
+      const attributes = { ...attributesOf(key), "query_state.event": Transition.eventsOf(command.event).join(", ") }
       return inSpan("QueryStateMachine.trigger", { attributes }, (span) =>
         Effect.tap(store.compareAndSet(key, withTrace(command, fiber)), ({ changed, record }) =>
           Effect.sync(() => {
@@ -117,16 +119,16 @@ const make = (store: Store): Store => {
   }
 }
 
-const made = new WeakMap<Store, Store>()
+const tracedStores = new WeakMap<Store, Store>()
 
-/** A store whose transitions have spans, and whose claims carry the span that they are made under. */
+/** A store whose transitions have spans, and whose claims carry the span under which they are made. */
 export const traced = (store: Store): Store => {
-  const there = made.get(store)
-  if (there !== undefined) return there
-  const one = make(store)
-  made.set(store, one)
-  made.set(one, one)
-  return one
+  const existing = tracedStores.get(store)
+  if (existing !== undefined) return existing
+  const made = make(store)
+  tracedStores.set(store, made)
+  tracedStores.set(made, made)
+  return made
 }
 
 const linkTo = (record: QueryRecord): ReadonlyArray<Tracer.SpanLink> =>
@@ -143,7 +145,7 @@ const lastRecord = <A extends QueryRecord>(
   return error?._tag === "StillPending" ? error.record : undefined
 }
 
-/** Puts a span around a wait, and links it to the span of the run that was waited for, in whatever process that was. */
+/** Puts a span around a wait, and links it to the span of the run, also of another process. */
 export const waiting = <A extends QueryRecord>(
   key: QueryKey,
   self: Effect.Effect<A, StillPending | RedisStoreError>

@@ -1,4 +1,4 @@
-/** Waiting for a query: looks when its schedule says so, when a change is hinted at, and when a lease may have lapsed. */
+/** Waiting for a query: reads the record at each hint, when a lease may have lapsed, and when the schedule says so. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -6,41 +6,29 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { StillPending } from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
-import type { QueryRecord } from "../../domain/QueryRecord.ts"
+import * as QueryRecord from "../../domain/QueryRecord.ts"
 import * as QueryState from "../../domain/QueryState.ts"
 import * as QueryMetrics from "../QueryMetrics.ts"
-import type { DeterminateRecord } from "../QueryStateMachine.ts"
+import * as QueryWait from "../QueryWait.ts"
 import type { Changes, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
-import { Bell } from "./bell.ts"
 import * as Trace from "./trace.ts"
+import { subscribe, Waiter } from "./waiter.ts"
 
 type Store = RedisStore["Service"]
 
-const isDeterminate = (record: QueryRecord): record is DeterminateRecord => QueryState.isDeterminate(record.state)
-
-/**
- * Lets the hints of a query ring a bell, and answers whether all its changes are announced. Where subscribing fails there
- * are no hints, and the schedule alone says when to look.
- */
-export const subscribe = (store: Store, key: QueryKey, bell: Bell): Effect.Effect<Changes, never, Scope.Scope> =>
-  Effect.catch(
-    store.changes(key, bell),
-    (error) => Effect.as(Effect.logDebug("Waiting without notifications", error), { announcesAll: false })
-  )
-
-// A lease that is over by now, as far as it is known here, is looked at again after this time, and not at once.
+// A lease that seems to be over by the clock of this process is looked at again after this time, and not at once.
 const leastMillis = 10
 
 /** In how many milliseconds the claim of a record ends if nobody renews it. */
-const leaseMillisLeft = (store: Store, { state }: QueryRecord): Effect.Effect<number> => {
+const leaseMillisLeft = (store: Store, { state }: QueryRecord.QueryRecord): Effect.Effect<number> => {
   const expiresAt = QueryState.claimOf(state)?.expiresAt
   return expiresAt === undefined
     ? Effect.succeed(Number.POSITIVE_INFINITY)
@@ -50,47 +38,57 @@ const leaseMillisLeft = (store: Store, { state }: QueryRecord): Effect.Effect<nu
     )
 }
 
-/** When to look: a schedule, given what the store announces, and what it goes by. */
-export interface Policy {
+/** Chooses the schedule of a wait, and the input of its steps. */
+interface Policy {
   readonly schedule: (changes: Changes) => Schedule.Schedule<unknown, unknown>
-  /** What the schedule is told of a record that is pending. */
-  readonly inputOf: (record: QueryRecord) => unknown
+  readonly inputOf: (record: QueryRecord.QueryRecord) => unknown
 }
 
-type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, unknown, never, never>>>
+// These schedules have no use for an error, which would cost a stack trace at every step.
+const defaultPolicy: Policy = {
+  schedule: ({ announcesAll }) => announcesAll ? QueryWait.backstopSchedule : QueryWait.pollingSchedule,
+  inputOf: () => undefined
+}
 
-/** What a wait goes by. */
-interface Watch<A extends QueryRecord> {
+const policyOf = (schedule: Schedule.Schedule<unknown, StillPending> | undefined): Policy =>
+  schedule === undefined ? defaultPolicy : {
+    schedule: () => schedule as Schedule.Schedule<unknown, unknown>,
+    inputOf: (record) => new StillPending({ record })
+  }
+
+type ScheduleStep = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, unknown, never, never>>>
+
+interface Watch<A extends QueryRecord.QueryRecord> {
   readonly store: Store
   readonly key: QueryKey
-  readonly bell: Bell
-  readonly isWanted: (record: QueryRecord) => record is A
-  readonly step: Step
+  readonly waiter: Waiter
+  readonly isWanted: (record: QueryRecord.QueryRecord) => record is A
+  readonly step: ScheduleStep
   readonly policy: Policy
 }
 
-/** Looks until there is what is wanted, and fails with the last record where the schedule ends before. */
-const look = <A extends QueryRecord>(watch: Watch<A>): Effect.Effect<A, StillPending | RedisStoreError> =>
+// Written without generators, and with one subscription for both: a generator and its closures would be kept by every
+// pending wait (benchmark: 100,000 waiters of 100,000 queries).
+
+const read = <A extends QueryRecord.QueryRecord>(watch: Watch<A>): Effect.Effect<A, StillPending | RedisStoreError> =>
   Effect.filterOrElse(watch.store.read(watch.key), watch.isWanted, (record) => pause(watch, record))
 
-const pause = <A extends QueryRecord>(
+const pause = <A extends QueryRecord.QueryRecord>(
   watch: Watch<A>,
-  record: QueryRecord
+  record: QueryRecord.QueryRecord
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
   Effect.flatMap(
     delayAfter(watch, record),
     (delayMillis) =>
       Effect.flatMap(leaseMillisLeft(watch.store, record), (leaseMillis) =>
         Effect.flatMap(
-          watch.bell.wait(record.version, Math.min(delayMillis, leaseMillis)),
+          watch.waiter.wait(record.version, Math.min(delayMillis, leaseMillis)),
           (wake) => {
             const isLease = leaseMillis <= delayMillis
-            if (wake === "looked" && !isLease) return pause(watch, record)
+            // Another fiber has read meanwhile, and would have woken this one at a change: no backstop read is needed.
+            if (wake === "timeAfterRead" && !isLease) return pause(watch, record)
             const source = wake === "hint" ? "hint" : isLease ? "lease" : "backstop"
-            return Effect.withFiber(({ context }) => {
-              QueryMetrics.wakeUps[source].updateUnsafe(1, context)
-              return look(watch)
-            })
+            return Effect.andThen(Metric.update(QueryMetrics.wakeUps[source], 1), read(watch))
           }
         ))
   )
@@ -98,7 +96,7 @@ const pause = <A extends QueryRecord>(
 /** How many milliseconds the schedule waits after a record. */
 const delayAfter = (
   { policy, step }: Pick<Watch<never>, "step" | "policy">,
-  record: QueryRecord
+  record: QueryRecord.QueryRecord
 ): Effect.Effect<number, StillPending> =>
   Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => step(nowMillis, policy.inputOf(record))).pipe(
     Effect.map(([, delay]) => Duration.toMillis(delay)),
@@ -106,19 +104,19 @@ const delayAfter = (
   )
 
 /**
- * Reads a record until it is one to answer with, and fails with the last one where the schedule ends before.
+ * Reads a record until it is wanted, and fails with the last one where the schedule ends before.
  *
- * It is `Effect.retry` on the schedule, written out: with a delay that a hint and a lease can end, that would take three
- * times the memory while it waits, mostly for fibers that race each other.
+ * `Effect.retry` with the schedule would race fibers to let a hint and a lease end a delay, and take three times the memory
+ * (benchmark: 100,000 waiters of 100,000 queries).
  */
-const readUntil = <A extends QueryRecord>(
-  { bell, isWanted, key, policy, store }: Omit<Watch<A>, "step">,
+const readUntil = <A extends QueryRecord.QueryRecord>(
+  { isWanted, key, policy, store, waiter }: Omit<Watch<A>, "step">,
   changes: Changes
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
   Effect.flatMap(
     Schedule.toStep(policy.schedule(changes)),
-    // Named one by one: an object that is made of the rest of another has a shape of its own, which takes more than itself.
-    (step) => look({ store, key, bell, isWanted, step, policy })
+    // A spread would give every object a hidden class of its own (same benchmark).
+    (step) => read({ store, key, waiter, isWanted, step, policy })
   )
 
 const outcomeOf = (exit: Exit.Exit<unknown, StillPending | RedisStoreError>): QueryMetrics.WaitOutcome => {
@@ -128,43 +126,38 @@ const outcomeOf = (exit: Exit.Exit<unknown, StillPending | RedisStoreError>): Qu
   return error?._tag === "StillPending" ? "still_pending" : "failed"
 }
 
-// By the clock that is never set, or a wait could take less than no time.
+// The monotonic clock is never set, so no wait takes less than no time.
 const monotonicSeconds = (clock: Clock.Clock) => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000_000
 
 const timed = <A, R>(self: Effect.Effect<A, StillPending | RedisStoreError, R>) =>
   Clock.clockWith((clock) => {
     const start = monotonicSeconds(clock)
-    return Effect.onExit(self, (exit) =>
-      Effect.withFiber(({ context }) => {
-        QueryMetrics.waitDuration[outcomeOf(exit)].updateUnsafe(monotonicSeconds(clock) - start, context)
-        return Effect.void
-      }))
+    return Effect.onExit(
+      self,
+      (exit) => Metric.update(QueryMetrics.waitDuration[outcomeOf(exit)], monotonicSeconds(clock) - start)
+    )
   })
-
-export interface WaitOptions {
-  readonly policy: Policy
-  readonly timeout: Duration.Input | undefined
-}
 
 const waitOn = (
   store: Store,
-  record: QueryRecord,
-  { policy, timeout }: WaitOptions
-): Effect.Effect<DeterminateRecord, StillPending | RedisStoreError> => {
-  if (isDeterminate(record)) return Effect.succeed(record)
+  record: QueryRecord.QueryRecord,
+  { schedule, timeout }: QueryWait.Options
+): Effect.Effect<QueryRecord.Determinate, StillPending | RedisStoreError> => {
+  if (QueryRecord.isDeterminate(record)) return Effect.succeed(record)
 
   const { key } = record
+  const policy = policyOf(schedule)
   let last = record
-  const isWanted = (record: QueryRecord): record is DeterminateRecord => {
+  const isWanted = (record: QueryRecord.QueryRecord): record is QueryRecord.Determinate => {
     last = record
-    return isDeterminate(record)
+    return QueryRecord.isDeterminate(record)
   }
   // Subscribe first, read afterwards: a change in between is seen by one of the two.
   const wait = Effect.scoped(Effect.suspend(() => {
-    const bell = new Bell()
+    const waiter = new Waiter()
     return Effect.flatMap(
-      subscribe(store, key, bell),
-      (changes) => readUntil({ store, key, bell, isWanted, policy }, changes)
+      subscribe(store, key, waiter),
+      (changes) => readUntil({ store, key, waiter, isWanted, policy }, changes)
     )
   }))
   return timed(
@@ -175,43 +168,47 @@ const waitOn = (
   )
 }
 
-/** Waits on from a record that was read, or that a command was answered with. */
-export const waitFrom = (store: Store, record: QueryRecord, options: WaitOptions) =>
+/** Waits on from a record that is known already. */
+export const waitFrom = (store: Store, record: QueryRecord.QueryRecord, options: QueryWait.Options) =>
   Trace.waiting(record.key, waitOn(store, record, options))
 
-export const waitUntilComplete = (store: Store, key: QueryKey, options: WaitOptions) =>
+export const waitUntilComplete = (store: Store, key: QueryKey, options: QueryWait.Options = {}) =>
   Trace.waiting(key, Effect.flatMap(store.read(key), (record) => waitOn(store, record, options)))
 
-/** Rings at progress, too. */
-class ProgressBell extends Bell {
+/** Wakes at progress, too. */
+class ProgressWaiter extends Waiter {
   onProgress(): void {
     this.onHint(Number.POSITIVE_INFINITY)
   }
 
-  /** That others have looked is no reason not to: the version that they have seen does not tell of progress. */
-  override ring(): void {
+  /** A read by another fiber does not spare this one its own: only the version of that read is known here. */
+  override onTime(): void {
     this.wake("time")
   }
 }
 
-// Versions only go up, but for a record that was deleted, which has version 0 again.
-const isNews = (record: QueryRecord, seen: QueryRecord | undefined): boolean =>
+// Versions only go up, except that a deleted record has version 0 again.
+const isNews = (record: QueryRecord.QueryRecord, seen: QueryRecord.QueryRecord | undefined): boolean =>
   seen === undefined || record.version > seen.version || (record.version === 0 && seen.version > 0)
   || (record.version === seen.version && !Equal.equals(record.progress, seen.progress))
 
-/** The current record, then every later one that is seen, for as long as the policy goes on. */
-export const changes = (store: Store, key: QueryKey, policy: Policy): Stream.Stream<QueryRecord, RedisStoreError> =>
+/** The current record, then every later one that is seen, for as long as the default schedule goes on. */
+export const changes = (store: Store, key: QueryKey): Stream.Stream<QueryRecord.QueryRecord, RedisStoreError> =>
   Stream.unwrap(Effect.suspend(() => {
-    const bell = new ProgressBell()
+    const waiter = new ProgressWaiter()
     return Effect.map(
-      subscribe(store, key, bell),
+      subscribe(store, key, waiter),
       (changes) =>
-        Stream.unfold<QueryRecord | undefined, QueryRecord, RedisStoreError, never>(undefined, (seen) => {
-          const isWanted = (record: QueryRecord): record is QueryRecord => isNews(record, seen)
-          return readUntil({ store, key, bell, isWanted, policy }, changes).pipe(
-            Effect.map((record) => [record, record] as const),
-            Effect.catchTag("StillPending", () => Effect.undefined)
-          )
-        })
+        Stream.unfold<QueryRecord.QueryRecord | undefined, QueryRecord.QueryRecord, RedisStoreError, never>(
+          undefined,
+          (seen) => {
+            const isWanted = (record: QueryRecord.QueryRecord): record is QueryRecord.QueryRecord =>
+              isNews(record, seen)
+            return readUntil({ store, key, waiter, isWanted, policy: defaultPolicy }, changes).pipe(
+              Effect.map((record) => [record, record] as const),
+              Effect.catchTag("StillPending", () => Effect.undefined)
+            )
+          }
+        )
     )
   }))

@@ -1,7 +1,7 @@
 /** A process is killed at every point of its work, at each point with another query. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Context, DateTime, Effect, Fiber, Layer, Redacted, Ref, Result, Schedule } from "effect"
-import { QueryState, QueryStateMachine, Reason, RedisStoreLive, Transition } from "effect-query-state"
+import { type QueryRecord, QueryState, QueryStateMachine, Reason, RedisStoreLive, Transition } from "effect-query-state"
 import { inject } from "vitest"
 import type { Step, Task } from "../../fixtures/workerProtocol.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
@@ -62,7 +62,7 @@ interface Remains {
   readonly holder: string
   readonly diedAtMillis: number
   readonly raw: RawRecord.Raw
-  readonly waiter: Fiber.Fiber<QueryStateMachine.DeterminateRecord, unknown>
+  readonly waiter: Fiber.Fiber<QueryRecord.Determinate, unknown>
 }
 
 const prepare = Effect.fnUntraced(function*(death: Death, holder: string) {

@@ -32,7 +32,7 @@ export type Outcome =
   /** It may or may not have happened. */
   | { readonly _tag: "Unknown" }
 
-/** A call, what it was outcome, and when it began and ended, by one count for all clients. */
+/** A call, its outcome, and when it began and ended, by one counter for all clients. */
 export interface Entry {
   readonly key: QueryKey.QueryKey
   readonly call: Call
@@ -45,7 +45,7 @@ export class Recorder {
   readonly entries: Array<Entry> = []
   private count = 0
 
-  /** Performs a call, and notes what it was outcome. */
+  /** Performs a call, and records its outcome. */
   readonly note = Effect.fnUntraced(function*(
     this: Recorder,
     key: QueryKey.QueryKey,

@@ -8,7 +8,8 @@ import {
   type QueryRecord,
   QueryState,
   RedisStore,
-  type RedisStoreError
+  type RedisStoreError,
+  Transition
 } from "effect-query-state"
 import type { Touch } from "./Orders.ts"
 
@@ -53,7 +54,12 @@ export class SteppedStore {
     return RedisStore.RedisStore.of({
       ...this.store,
       compareAndSet: ((key: QueryKey.QueryKey, command: RedisStore.Command) =>
-        this.command(actor, command.event, { command, fence: command.fence }, compareAndSet(key, command))) as Store[
+        this.command(
+          actor,
+          Transition.eventsOf(command.event).join(" "),
+          { command, fence: command.fence },
+          compareAndSet(key, command)
+        )) as Store[
           "compareAndSet"
         ],
       renew: (key, fence, lease) =>
@@ -62,9 +68,7 @@ export class SteppedStore {
           "renew",
           { command: "renew", fence },
           Effect.map(renew(key, fence, lease), (record) => ({ record, changed: false }))
-        ).pipe(Effect.map(({ record }) =>
-          record
-        )),
+        ).pipe(Effect.map(({ record }) => record)),
       read: (key) =>
         this.operation(actor, "read", read(key)).pipe(Effect.flatMap(({ result }) => Effect.fromResult(result))),
       changes: (key, listener) =>

@@ -6,8 +6,8 @@ import { Duration, Result } from "effect"
 import {
   type QueryError,
   type QueryRecord,
+  type QueryRun,
   QueryState,
-  type QueryStateMachine,
   type RedisStore,
   Transition
 } from "effect-query-state"
@@ -75,7 +75,7 @@ const assertOneHolderPerFence = (calls: ReadonlyArray<Call>) => {
 }
 
 /** The errors of a run or a reset, apart from those of the work. */
-export type Failure = QueryStateMachine.RunError | QueryError.IllegalTransition
+export type Failure = QueryRun.Error | QueryError.IllegalTransition
 
 /** An error is right: its state occurred with its reason, and no claim was given up early. */
 export const assertFailureHolds = (error: Failure, play: Play<unknown, unknown>, lease: Duration.Input): void => {

@@ -1,18 +1,9 @@
 /** The last transitions of queries, in the memory of this process. */
 import * as DateTime from "effect/DateTime"
 import type { HistoryEntry } from "../../../domain/HistoryEntry.ts"
-import type { QueryEvent } from "../../../domain/QueryEvent.ts"
-import type { QueryRecord } from "../../../domain/QueryRecord.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
 import { type History, reasonIn } from "../scripts/history.ts"
-
-/** One transition of a query, by an event, or because its lease lapsed. */
-export interface Move {
-  readonly event: QueryEvent
-  readonly before: QueryRecord
-  readonly after: QueryRecord
-  readonly isLapse: boolean
-}
+import type { Move } from "./lifecycle.ts"
 
 const entryOf = ({ after, before, event }: Move, nowMillis: number): HistoryEntry => {
   const holder = QueryState.claimOf(after.state)?.holder ?? QueryState.claimOf(before.state)?.holder
@@ -28,7 +19,7 @@ const entryOf = ({ after, before, event }: Move, nowMillis: number): HistoryEntr
 }
 
 /** Keeps so many entries of each query, and forgets those of a query that has not moved for long. */
-export class Histories {
+export class MemoryHistory {
   // The query that moved last comes last.
   private readonly byId = new Map<string, { readonly entries: ReadonlyArray<HistoryEntry>; readonly until: number }>()
   private readonly options: History

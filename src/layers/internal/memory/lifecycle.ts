@@ -5,13 +5,24 @@ import type { QueryRecord } from "../../../domain/QueryRecord.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
 import * as Reason from "../../../domain/Reason.ts"
 import * as Transition from "../../../domain/Transition.ts"
-import type { Checked, Renewal } from "../command.ts"
+import type { Renewal, ValidCommand } from "../command.ts"
 
-/** What becomes of a command, and the record as it stands afterwards. */
+/** One transition of a query, by an event, or because its lease lapsed. */
+export interface Move {
+  readonly event: QueryEvent
+  readonly before: QueryRecord
+  readonly after: QueryRecord
+  readonly isLapse: boolean
+}
+
+/** What becomes of a command, the record afterwards, and the transitions that it made. */
 export interface Decision {
   readonly _tag: "Changed" | "Refused" | "LeaseLost"
   readonly record: QueryRecord
+  readonly moves: ReadonlyArray<Move>
 }
+
+const unchanged = (_tag: "Refused" | "LeaseLost", record: QueryRecord): Decision => ({ _tag, record, moves: [] })
 
 const nextVersion = (record: QueryRecord, nowMillis: number): number => Math.max(record.version + 1, nowMillis * 1000)
 
@@ -43,38 +54,43 @@ const move = (record: QueryRecord, to: QueryState.Tag, nowMillis: number, data: 
 const traceparentOf = ({ traceparent }: { readonly traceparent?: string | undefined }) =>
   traceparent === undefined ? undefined : { traceparent }
 
-/** The event that ends a claim whose lease has lapsed, and the record afterwards; nothing for any other record. */
-export const settle = (
-  record: QueryRecord,
-  nowMillis: number
-): { readonly event: QueryEvent; readonly record: QueryRecord } | undefined => {
+/** The transition that ends a claim whose lease has lapsed; `undefined` for any other record. */
+export const lapse = (record: QueryRecord, nowMillis: number): Move | undefined => {
   if (!QueryState.isPending(record.state)) return undefined
   const { claim } = record.state
   if (claim?.expiresAt === undefined || nowMillis < DateTime.toEpochMillis(claim.expiresAt)) return undefined
   const event = Transition.lapseEvents[record.state._tag]
   const to = Transition.next(record.state._tag, event)
-  return to === undefined
-    ? undefined
-    : { event, record: move(record, to, nowMillis, { reason: Reason.leaseExpired(claim.holder) }) }
+  return to === undefined ? undefined : {
+    event,
+    before: record,
+    after: move(record, to, nowMillis, { reason: Reason.leaseExpired(claim.holder) }),
+    isLapse: true
+  }
 }
 
-/** A claim under a lease is moved on by its holder alone, but for this event: calling off is open to all. */
-export const openEvent = "Cancel" satisfies QueryEvent
-
 const isOthers = (record: QueryRecord, event: QueryEvent): boolean =>
-  event !== openEvent && QueryState.claimOf(record.state)?.expiresAt !== undefined
+  event !== Transition.openEvent && QueryState.claimOf(record.state)?.expiresAt !== undefined
 
 // Nobody claimed a query that has no record, so its version is nobody's fence.
 const isHeldBy = ({ version }: QueryRecord, fence: number): boolean => version === fence && version > 0
 
-/** Decides a command on a settled record. */
-export const decide = (record: QueryRecord, command: Checked, nowMillis: number): Decision => {
-  if (command.fence !== undefined && !isHeldBy(record, command.fence)) return { _tag: "LeaseLost", record }
-  const to = Transition.next(record.state._tag, command.event)
-  if (to === undefined || (command.fence === undefined && isOthers(record, command.event))) {
-    return { _tag: "Refused", record }
+/** Decides a command on a record whose lease has not lapsed. */
+export const decide = (record: QueryRecord, command: ValidCommand, nowMillis: number): Decision => {
+  const { events, fence, ifVersion } = command
+  if (fence !== undefined && !isHeldBy(record, fence)) return unchanged("LeaseLost", record)
+  if (ifVersion !== undefined && ifVersion !== record.version) return unchanged("Refused", record)
+  if (fence === undefined && isOthers(record, events[0])) return unchanged("Refused", record)
+  const moves: Array<Move> = []
+  let before = record
+  for (const event of events) {
+    const to = Transition.next(before.state._tag, event)
+    if (to === undefined) return unchanged("Refused", record)
+    const after = move(before, to, nowMillis, command)
+    moves.push({ event, before, after, isLapse: false })
+    before = after
   }
-  return { _tag: "Changed", record: move(record, to, nowMillis, command) }
+  return { _tag: "Changed", record: before, moves }
 }
 
 /** Decides a renewal on a settled record. */
@@ -83,8 +99,12 @@ export const renew = (
   { fence, leaseMillis, progress }: Renewal,
   nowMillis: number
 ): Decision => {
-  if (!QueryState.isPending(record.state) || !isHeldBy(record, fence)) return { _tag: "LeaseLost", record }
+  if (!QueryState.isPending(record.state) || !isHeldBy(record, fence)) return unchanged("LeaseLost", record)
   const claim = { ...record.state.claim, fence, expiresAt: DateTime.makeUnsafe(nowMillis + leaseMillis) }
   const state = QueryState.make(record.state._tag, { claim })
-  return { _tag: "Changed", record: { ...record, state, ...(progress === undefined ? undefined : { progress }) } }
+  return {
+    _tag: "Changed",
+    record: { ...record, state, ...(progress === undefined ? undefined : { progress }) },
+    moves: []
+  }
 }

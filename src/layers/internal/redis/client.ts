@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { isReadOnly, toFailure } from "./failures.ts"
+import type { Timeouts } from "./options.ts"
 
 /** Where a Redis is: a URL, or the options of ioredis. */
 export type Address =
@@ -18,12 +19,6 @@ export type Address =
 export interface ClusterAddress {
   readonly nodes: ReadonlyArray<{ readonly host: string; readonly port: number }>
   readonly cluster?: ClusterOptions | undefined
-}
-
-/** How long to connect may take, and how long a command may. */
-export interface Timeouts {
-  readonly connectTimeout: Duration.Duration
-  readonly commandTimeout: Duration.Duration
 }
 
 const decodeUrl = Schema.decodeUnknownResult(
@@ -51,13 +46,8 @@ const validUrl = (url: string): Result.Result<string, RedisStoreError.Failure> =
     onSuccess: () => url
   })
 
-const defaults = {
-  // What was under way when the connection broke fails at once, and is sent again by this library, which tells the script.
-  maxRetriesPerRequest: 0,
-  autoResendUnfulfilledCommands: false,
-  // Behind the name of a server that refuses to write there may be another one by now.
-  reconnectOnError: isReadOnly
-}
+// What was under way when the connection broke fails at once, and is sent again by this library, which tells the script.
+const neverResends = { maxRetriesPerRequest: 0, autoResendUnfulfilledCommands: false }
 
 /**
  * How long a server is given to close a connection from its side, in milliseconds: no longer than the process may live on
@@ -96,10 +86,20 @@ const forSentinels = (redis: RedisOptions, connectTimeout: number, isConnected: 
   }
 }
 
-const createFrom = (redis: RedisOptions, timeouts: Timeouts): Redis => {
+const createFrom = (redis: RedisOptions, timeouts: Timeouts, url?: string): Redis => {
   let isConnected = false
   const sentinels = forSentinels(redis, Duration.toMillis(timeouts.connectTimeout), () => isConnected)
-  const client = new Redis({ ...defaults, ...givenUpAfter(timeouts), ...redis, ...sentinels, ...required(timeouts) })
+  const options: RedisOptions & { replyMapping: "legacy" } = {
+    ...neverResends,
+    ...givenUpAfter(timeouts),
+    // Behind the name of a server that refuses to write there may be another one by now. One refusal of many is enough:
+    // each time that ioredis disconnects, it adds a listener to the socket.
+    reconnectOnError: (error) => isReadOnly(error) && !client.stream.writableEnded,
+    ...redis,
+    ...sentinels,
+    ...required(timeouts)
+  }
+  const client: Redis = url === undefined ? new Redis(options) : new Redis(url, options)
   client.once("ready", () => {
     isConnected = true
   })
@@ -117,7 +117,7 @@ const create = (address: Address, timeouts: Timeouts): Result.Result<Redis, Redi
     ? orInvalid(() => createFrom(address.redis, timeouts))
     : Result.flatMap(
       validUrl(Redacted.value(address.url)),
-      (url) => orInvalid(() => new Redis(url, { ...defaults, ...givenUpAfter(timeouts), ...required(timeouts) }))
+      (url) => orInvalid(() => createFrom({}, timeouts, url))
     )
 
 const createCluster = (
@@ -128,12 +128,11 @@ const createCluster = (
     new Cluster(nodes.map((node) => ({ ...node })), {
       ...cluster,
       lazyConnect: true,
-      shardedSubscribers: true,
       keyPrefix: "",
       redisOptions: {
-        ...defaults,
         ...givenUpAfter(timeouts),
         ...cluster?.redisOptions,
+        ...neverResends,
         ...required(timeouts),
         keyPrefix: ""
       }
@@ -193,6 +192,12 @@ const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
 export const open = (address: Address, timeouts: Timeouts) =>
   Effect.suspend(() => connect(create(address, timeouts), timeouts))
 
-/** Connects to a cluster likewise. */
+/** Connects to a cluster likewise, and begins to connect to each of its primaries. */
 export const openCluster = (address: ClusterAddress, timeouts: Timeouts) =>
-  Effect.suspend(() => connect(createCluster(address, timeouts), timeouts))
+  Effect.suspend(() => connect(createCluster(address, timeouts), timeouts)).pipe(
+    Effect.tap((client) =>
+      Effect.sync(() => {
+        for (const node of client.nodes("master")) if (node.status === "wait") node.connect().catch(() => {})
+      })
+    )
+  )

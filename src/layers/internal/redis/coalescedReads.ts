@@ -1,19 +1,23 @@
 /** Lets those who read the same record at the same time share one read. */
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as RedisStoreError from "../../../services/RedisStoreError.ts"
+import { boundedBy } from "./timeout.ts"
 
 interface UnderWay<A, E> {
-  next: Deferred.Deferred<A, E> | undefined
+  next: { readonly deferred: Deferred.Deferred<A, E | RedisStoreError.TimedOut>; readonly since: number } | undefined
 }
 
 /**
- * Makes a read of which at most one is under way for each id. Whoever comes meanwhile gets the answer of the read after
- * it, together with all others who came: an answer is never older than the question. Thousands who are woken at once
- * cost two reads.
+ * Makes a read of which at most one is under way for each id. Callers that come meanwhile share the answer of the read after
+ * it: an answer is never older than the question. Thousands who are woken at once cost two reads. No caller waits for longer
+ * than `timeout`: the time of the second read counts from when the first of them came.
  */
 export const make = <K, A, E>(
-  read: (id: string, key: K) => Effect.Effect<A, E>
-): (id: string, key: K) => Effect.Effect<A, E> => {
+  read: (id: string, key: K) => Effect.Effect<A, E>,
+  timeout: Duration.Duration
+): (id: string, key: K) => Effect.Effect<A, E | RedisStoreError.TimedOut> => {
   const underWay = new Map<string, UnderWay<A, E>>()
 
   const handOver = (id: string, key: K, ended: UnderWay<A, E>): Effect.Effect<unknown> => {
@@ -23,20 +27,26 @@ export const make = <K, A, E>(
       return Effect.void
     }
     ended.next = undefined
+    const left = Duration.subtract(timeout, Duration.millis(performance.now() - next.since))
     return read(id, key).pipe(
+      boundedBy(left),
       Effect.onExit((exit) =>
-        Effect.andThen(Deferred.done(next, exit), Effect.suspend(() => handOver(id, key, ended)))
+        Effect.andThen(Deferred.done(next.deferred, exit), Effect.suspend(() => handOver(id, key, ended)))
       ),
       Effect.forkDetach({ startImmediately: true })
     )
   }
 
+  // The entry and the finalizer that removes it are made in one step: an interruption in between would leave the entry.
   return (id, key) =>
-    Effect.suspend(() => {
+    Effect.uninterruptibleMask((restore) => {
       const current = underWay.get(id)
-      if (current !== undefined) return Deferred.await(current.next ??= Deferred.makeUnsafe())
+      if (current !== undefined) {
+        current.next ??= { deferred: Deferred.makeUnsafe(), since: performance.now() }
+        return restore(Deferred.await(current.next.deferred))
+      }
       const mine: UnderWay<A, E> = { next: undefined }
       underWay.set(id, mine)
-      return Effect.onExit(read(id, key), () => handOver(id, key, mine))
+      return Effect.onExit(restore(read(id, key)), () => handOver(id, key, mine))
     })
 }

@@ -5,12 +5,17 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import type { Redis } from "ioredis"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { isChanged } from "../scripts/scripts.ts"
+import * as Corking from "./corking.ts"
 import { isElsewhere, isNoScript, isTransient, toFailure } from "./failures.ts"
-import { Acknowledgements, type Replicas } from "./replication.ts"
-import { within } from "./timeout.ts"
-import type { Server, Topology } from "./topology.ts"
+import type { Replicas } from "./options.ts"
+import { Replication } from "./replication.ts"
+import * as Replies from "./replies.ts"
+import { ServerClock } from "./serverClock.ts"
+import { callbackWithTimeout } from "./timeout.ts"
+import { addressOf, notConnected, type Topology } from "./topology.ts"
 
 /** A script that the server has been given, the hash it goes by there, and how many keys it takes. */
 export interface Script {
@@ -21,54 +26,71 @@ export interface Script {
 
 export type Arguments = ReadonlyArray<string | number>
 
-/** Runs a script on one key, with those of `argsAgain` where it may have been run before and the answer was lost. */
+/** The keys of one query. */
+export type RedisKeys = readonly [first: string, ...rest: ReadonlyArray<string>]
+
+/** Runs a script on the keys of a query, with `argsAgain` where it may have been run before and the reply was lost. */
 export type Run = (
   script: Script,
-  redisKey: string,
+  redisKeys: RedisKeys,
   args: Arguments,
   argsAgain?: () => Arguments
 ) => Effect.Effect<unknown, RedisStoreError.Failure>
 
 export interface Connection {
-  /** Further keys, where the script takes any, come first in the arguments. */
   readonly run: Run
   /** Runs a script that moves a record on; where it does, replicas have to acknowledge that, if this was asked for. */
   readonly move: Run
+  /** Reads a stream, oldest entry first. */
+  readonly range: (redisKey: string) => Effect.Effect<unknown, RedisStoreError.Failure>
   /** Finds the keys that match a pattern, some at a time. */
   readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Failure>
   /** Puts a script into the server's cache, and so finds out whether it answers at all. */
   readonly load: (lua: string, keyCount: number) => Effect.Effect<Script, RedisStoreError.Failure>
-  /** Finds out whether the servers may be told to wait for their replicas at all. */
-  readonly tryWait: Effect.Effect<void, RedisStoreError.Failure>
-  /** Asks for the time of the server, in microseconds. */
-  readonly time: Effect.Effect<number, RedisStoreError.Failure>
+  /** Finds out whether the servers are what they are expected to be, and what time they have. */
+  readonly prepare: Effect.Effect<void, RedisStoreError.Failure>
+  /** The clock of the server that has a key. */
+  readonly clockOf: (redisKey: string) => ServerClock
+  /** The clock of one of the servers. */
+  readonly clock: () => ServerClock
 }
 
 // How many keys the server looks at in one go: it is not blocked for longer than a millisecond or so.
 const scanCount = 1000
 
-type Answer = Result.Result<unknown, RedisStoreError.Failure>
+type Reply = Result.Result<unknown, RedisStoreError.Failure>
 
-type Send = (script: Script, redisKey: string, args: Arguments) => Effect.Effect<unknown, RedisStoreError.Failure>
+interface Sent {
+  readonly script: Script
+  readonly redisKeys: RedisKeys
+  readonly args: Arguments
+}
 
-/** Sends a script by its hash, and hands the answer that is to come to `follow` at once. */
+// ioredis does not catch where it is told to ask, and a server that closes the connection meanwhile would end the process.
+const asking = (server: Redis): void => {
+  server.asking().catch(ignore)
+}
+
+/** Sends a script by its hash, and hands the reply that is to come to `follow` at once. */
 const evaluate = <A>(
-  client: Pick<Server, "eval" | "evalsha">,
-  { keyCount, lua, sha }: Script,
-  redisKey: string,
-  args: Arguments,
+  server: Redis,
+  { args, redisKeys, script: { keyCount, lua, sha } }: Sent,
+  isAsking: boolean,
   follow: (reply: Promise<unknown>) => Promise<A>
-): Promise<A> =>
-  follow(client.evalsha(sha, keyCount, redisKey, ...args)).catch((error) => {
+): Promise<A> => {
+  if (isAsking) asking(server)
+  return follow(server.evalsha(sha, keyCount, ...redisKeys, ...args)).catch((error) => {
+    if (!isNoScript(error)) throw error
     // A server that lost its scripts, or a new one, is given the text, and keeps that.
-    if (isNoScript(error)) return follow(client.eval(lua, keyCount, redisKey, ...args))
-    throw error
+    if (isAsking) asking(server)
+    return follow(server.eval(lua, keyCount, ...redisKeys, ...args))
   })
+}
 
 const isSilence = ({ _tag }: RedisStoreError.Failure): boolean => _tag === "ConnectionLost" || _tag === "TimedOut"
 
-const perServer = <A>(make: (server: Server) => A): (server: Server) => A => {
-  const made = new WeakMap<Server, A>()
+const perServer = <A>(make: (server: Redis) => A): (server: Redis) => A => {
+  const made = new WeakMap<Redis, A>()
   return (server) => {
     const one = made.get(server) ?? make(server)
     made.set(server, one)
@@ -76,87 +98,202 @@ const perServer = <A>(make: (server: Server) => A): (server: Server) => A => {
   }
 }
 
-/** Sends scripts through a client of ioredis that somebody else owns. */
+/** Sends scripts to the servers that have their keys. */
 export const make = (
-  { beforeCommand, client, primaries, refresh, serverOf }: Topology,
+  topology: Topology,
   commandTimeout: Duration.Duration,
   replicas: Replicas | undefined
 ): Connection => {
   const after = Duration.toMillis(commandTimeout)
+  const corkOf = perServer(Corking.make)
+  const clocks = new Map<string, ServerClock>()
 
-  const bounded = <A>(send: () => Promise<A>, redisKey?: string): Effect.Effect<A, RedisStoreError.Failure> =>
-    within(after, (answer) => {
+  const clockAt = (address: string): ServerClock => {
+    const clock = clocks.get(address) ?? new ServerClock()
+    clocks.set(address, clock)
+    return clock
+  }
+
+  const clockOf = perServer((server) => clockAt(addressOf(server)))
+
+  // What a cluster says while a key is elsewhere is over as soon as that is known; a single server says it for good.
+  const failureOf = (error: unknown, redisKey?: string): RedisStoreError.Failure =>
+    topology.isCluster && isElsewhere(error)
+      ? new RedisStoreError.Unavailable({ cause: error })
+      : toFailure(error, redisKey)
+
+  const bounded = <A>(
+    millis: number,
+    send: () => Promise<A>,
+    redisKey?: string
+  ): Effect.Effect<A, RedisStoreError.Failure> =>
+    callbackWithTimeout(millis, (reply) => {
       send().then(
-        (value) => answer(Effect.succeed(value)),
-        (error) => answer(Effect.fail(toFailure(error, redisKey)))
+        (value) => reply(Effect.succeed(value)),
+        (error) => reply(Effect.fail(failureOf(error, redisKey)))
       )
     })
 
-  const send: Send = (script, redisKey, args) =>
-    bounded(() => {
-      beforeCommand()
-      return evaluate(client, script, redisKey, args, (reply) => reply)
-    }, redisKey)
+  /** Sends to a server that is ready: nothing waits at ioredis, so nothing is carried out that is given up here. */
+  const ask = <A>(
+    server: Redis | undefined,
+    millis: number,
+    send: (server: Redis) => Promise<A>,
+    redisKey?: string
+  ): Effect.Effect<A, RedisStoreError.Failure> =>
+    server?.status === "ready"
+      ? bounded(millis, () => {
+        corkOf(server)()
+        return send(server)
+      }, redisKey)
+      : Effect.fail(topology.notReady(server))
 
-  // It is the connection that wrote which waits for the replicas, so the server is chosen here, and not by ioredis.
-  const sendAndWait = (replicas: Replicas): Send => {
-    const acknowledgementsOf = perServer((server) => new Acknowledgements(server, replicas))
-    const elsewhere = (error: Error): Answer => {
-      refresh()
-      return Result.fail(new RedisStoreError.Unavailable({ cause: error }))
-    }
-    return (script, redisKey, args) =>
-      Effect.suspend(() => {
-        const server = serverOf(redisKey)
-        if (server === undefined) return Effect.fromResult(elsewhere(new Error("no server is known to have the key")))
-        const wait = (reply: Promise<unknown>) => acknowledgementsOf(server).of(reply, isChanged)
-        const answer = bounded((): Promise<Answer> => {
-          beforeCommand()
-          return evaluate(server, script, redisKey, args, wait).catch((error) => {
-            if (isElsewhere(error)) return elsewhere(error)
-            throw error
-          })
-        }, redisKey)
-        return Effect.flatMap(answer, Effect.fromResult)
+  // A server that starts, fails over or is out of reach is asked again, the more often the less time there is.
+  const whileTransient = Schedule.min([
+    Schedule.exponential("25 millis"),
+    Schedule.spaced(Duration.millis(Math.max(1, after / 25)))
+  ]).pipe(Schedule.jittered)
+
+  /**
+   * Attempts it again while a failure is transient, until the time that an operation may take is over. It fails with the
+   * last failure that says more than that there is no connection at the moment.
+   */
+  const persist = <A>(
+    attempt: (millis: number) => Effect.Effect<A, RedisStoreError.Failure>,
+    forMillis = after
+  ): Effect.Effect<A, RedisStoreError.Failure> =>
+    Effect.suspend(() => {
+      const startedAt = performance.now()
+      return Effect.catchIf(attempt(forMillis), isTransient, (first) => {
+        let last = first
+        const left = () => forMillis - (performance.now() - startedAt)
+        return Effect.suspend(() => left() > 0 ? attempt(left()) : Effect.fail(last)).pipe(
+          Effect.mapError((failure) => last = failure === notConnected ? last : failure),
+          Effect.retry({ schedule: whileTransient, while: (failure) => isTransient(failure) && left() > 0 }),
+          Effect.delay("25 millis")
+        )
       })
-  }
+    })
 
-  // A server that starts, fails over or is out of reach is asked again for as long as a command may take.
-  const whileTransient = Schedule.exponential("50 millis").pipe(
-    Schedule.jittered,
-    Schedule.upTo({ duration: commandTimeout })
-  )
+  const persistOn = <A>(
+    server: () => Redis | undefined,
+    send: (server: Redis) => Promise<A>,
+    { forMillis = after, redisKey }: { readonly forMillis?: number; readonly redisKey?: string } = {}
+  ) => persist((millis) => Effect.suspend(() => ask(server(), millis, send, redisKey)), forMillis)
 
-  const runBy = (send: Send): Run => (script, redisKey, args, argsAgain) =>
-    Effect.catchIf(send(script, redisKey, args), isTransient, () =>
-      send(script, redisKey, argsAgain?.() ?? args).pipe(
-        Effect.delay("25 millis"),
-        Effect.retry({ schedule: whileTransient, while: isTransient })
-      ))
+  /** Asks another server this one time, where a server of a cluster says so. */
+  const followed = <A>(server: Redis, send: (server: Redis, isAsking: boolean) => Promise<A>): Promise<A> =>
+    send(server, false).catch((error) => {
+      const other = topology.redirect(error)
+      if (other?.status === "ready") return send(other, true)
+      if (other !== undefined) topology.notReady(other)
+      throw error
+    })
 
-  return {
-    run: runBy(send),
-    move: runBy(replicas === undefined ? send : sendAndWait(replicas)),
-    find: (pattern) =>
-      Stream.flatMap(Stream.suspend(() => Stream.fromIterable(primaries())), (primary) =>
-        Stream.paginate(
-          "0",
-          (cursor) =>
-            Effect.map(
-              bounded(() => primary.scan(cursor, "MATCH", pattern, "COUNT", scanCount)),
-              ([next, redisKeys]) => [redisKeys, next === "0" ? Option.none() : Option.some(next)]
+  type Follow = (server: Redis, reply: Promise<unknown>) => Promise<Reply>
+
+  const succeed: Follow = (_, reply) => reply.then(Result.succeed)
+
+  const replicationOf = replicas === undefined ? undefined : perServer((server) => new Replication(server, replicas))
+
+  const replicated: Follow = replicationOf === undefined
+    ? succeed
+    // The connection that wrote is the one that waits for the replicas.
+    : (server, reply) => replicationOf(server).await(reply, isChanged)
+
+  const runBy = (follow: Follow): Run => (script, redisKeys, args, argsAgain) =>
+    Effect.suspend(() => {
+      const [redisKey] = redisKeys
+      const slot = topology.slotOf(redisKey)
+      let isLost = false
+      return persist((millis) =>
+        Effect.suspend(() => {
+          const sent: Sent = { script, redisKeys, args: isLost && argsAgain !== undefined ? argsAgain() : args }
+          let isSent = false
+          return ask(topology.primaryOf(slot), millis, (server) => {
+            isSent = true
+            return followed(
+              server,
+              (server, isAsking) => evaluate(server, sent, isAsking, (reply) => follow(server, reply))
             )
-        )),
-    load: (lua, keyCount) =>
-      Effect.map(bounded(() => client.script("LOAD", lua)), (sha): Script => ({ lua, sha: String(sha), keyCount })),
-    // A primary of a cluster that is out of reach is no reason to do without the others.
-    tryWait: Effect.suspend(() =>
+          }, redisKey).pipe(
+            Effect.tapError((failure) =>
+              Effect.sync(() => {
+                isLost ||= isSent && failure._tag === "ConnectionLost"
+              })
+            ),
+            Effect.flatMap(Effect.fromResult)
+          )
+        })
+      )
+    })
+
+  // A primary of a cluster that is out of reach is no reason to wait for long, nor to do without the others.
+  const preparing = topology.isCluster ? Math.min(after, 1000) : after
+  const onEach = (f: (server: Redis) => Effect.Effect<void, RedisStoreError.Failure>) =>
+    Effect.suspend(() =>
       Effect.forEach(
-        replicas === undefined ? [] : primaries(),
-        (primary) => Effect.catchIf(bounded(() => primary.wait(0, 1)), isSilence, () => Effect.void),
+        topology.primaries(),
+        (server) => topology.isCluster ? Effect.catchIf(f(server), isSilence, () => Effect.void) : f(server),
         { concurrency: "unbounded", discard: true }
       )
-    ),
-    time: Effect.map(bounded(() => client.time()), ([seconds, micros]) => Number(seconds) * 1_000_000 + Number(micros))
+    )
+
+  const scan = (server: () => Redis | undefined, pattern: string) =>
+    Stream.paginate(
+      Replies.firstPage,
+      (page) =>
+        persistOn(server, (server) => server.scan(page.cursor, "MATCH", pattern, "COUNT", scanCount)).pipe(
+          Effect.flatMap((reply) => Effect.fromResult(Replies.scanned(page, reply))),
+          Effect.map(({ next, redisKeys }) => [redisKeys, Option.fromUndefinedOr(next)] as const)
+        )
+    )
+
+  return {
+    run: runBy(succeed),
+    move: runBy(replicated),
+    range: (redisKey) =>
+      persistOn(
+        () => topology.primaryOf(topology.slotOf(redisKey)),
+        (server) =>
+          followed(server, (server, isAsking) => {
+            if (isAsking) asking(server)
+            return server.xrange(redisKey, "-", "+")
+          }),
+        { redisKey }
+      ),
+    find: (pattern) =>
+      Stream.flatMap(
+        Stream.suspend(() => Stream.fromIterable(topology.primaries())),
+        (primary) => scan(() => primary, pattern)
+      ),
+    load: (lua, keyCount) =>
+      persistOn(
+        () => {
+          const primaries = topology.primaries()
+          return primaries.find(({ status }) => status === "ready") ?? primaries[0]
+        },
+        (server) => server.script("LOAD", lua)
+      ).pipe(
+        Effect.flatMap((reply) => Effect.fromResult(Replies.sha(reply))),
+        Effect.map((sha): Script => ({ lua, sha, keyCount }))
+      ),
+    prepare: onEach((server) => {
+      const send = <A>(send: () => Promise<A>) => persistOn(() => server, send, { forMillis: preparing })
+      return Effect.gen(function*() {
+        if (!topology.isCluster) {
+          yield* Effect.fromResult(Replies.mode(yield* Effect.result(send(() => server.call("HELLO")))))
+        }
+        if (replicas !== undefined) yield* send(() => server.wait(0, 1))
+        clockOf(server).set(yield* Effect.fromResult(Replies.micros(yield* send(() => server.time()))))
+      })
+    }),
+    clockOf: (redisKey) => {
+      const server = topology.primaryOf(topology.slotOf(redisKey))
+      return server === undefined ? clockAt("") : clockOf(server)
+    },
+    clock: () => clocks.values().next().value ?? clockAt("")
   }
 }
+
+const ignore = (): void => {}

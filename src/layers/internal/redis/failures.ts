@@ -24,8 +24,11 @@ const isForReplica = (message: string): boolean => message.startsWith("ERR WAIT 
 // What ioredis says of an answer that is not in the protocol of Redis.
 const isGibberish = (message: string): boolean => message.startsWith("Unknown RESP type")
 
-// What ioredis says when the servers of a cluster refer to each other, as they do while a slot moves that has one key of two.
-const isReferredOn = (message: string): boolean => message.startsWith("Too many Cluster redirections")
+// What a server says that takes no further connection.
+const isFull = (message: string): boolean => message.includes("max number of clients")
+
+// What a server says that is no part of a cluster.
+const isNoCluster = (message: string): boolean => message.startsWith("ERR This instance has cluster support disabled")
 
 // What ioredis says when no sentinel told it where the primary is, and what the last of them said, if any had an error.
 const sentinelsFailed = /^All sentinels are unreachable.*?(?:Last error: (.*))?$/s
@@ -42,11 +45,24 @@ const codeOf = (message: string): string => message.split(" ", 1)[0] ?? ""
 const byCode = new Map<string, (cause: Error) => RedisStoreError.Failure>([
   ["READONLY", (cause) => new RedisStoreError.ReadOnly({ cause })],
   ["OOM", (cause) => new RedisStoreError.OutOfMemory({ cause })],
-  ...["LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED"].map((code) =>
+  ...["LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED", "MISCONF", "NOREPLICAS"].map((code) =>
     [code, (cause: Error) => new RedisStoreError.Unavailable({ cause })] as const
   ),
   ...["NOAUTH", "WRONGPASS", "NOPERM"].map((code) =>
     [code, (cause: Error) => new RedisStoreError.AccessDenied({ cause })] as const
+  ),
+  ["DENIED", () =>
+    new RedisStoreError.AccessDenied({
+      cause: new Error("the server is in protected mode: give it a password, or set protected-mode to no")
+    })],
+  ...["MOVED", "ASK", "CROSSSLOT"].map((code) =>
+    [
+      code,
+      () =>
+        new RedisStoreError.InvalidInput({
+          issue: "the server is a node of a cluster: use RedisStoreLive.layerCluster"
+        })
+    ] as const
   )
 ])
 
@@ -58,6 +74,10 @@ export const isElsewhere = (error: unknown): boolean => error instanceof Error &
 
 /** The reason behind an error of ioredis; `redisKey` is the key that the command named, if any. */
 export const toFailure = (error: unknown, redisKey?: string): RedisStoreError.Failure => {
+  // Why ioredis could not find out where the slots of a cluster are.
+  if (error instanceof Error && "lastNodeError" in error && error.lastNodeError instanceof Error) {
+    return toFailure(error.lastNodeError, redisKey)
+  }
   const cause = withoutCommand(error)
   const ofSentinels = sentinelsFailed.exec(cause.message)
   if (ofSentinels !== null) return sentinelFailure(cause, ofSentinels[1])
@@ -66,7 +86,12 @@ export const toFailure = (error: unknown, redisKey?: string): RedisStoreError.Fa
   const known = byCode.get(code)
   if (known !== undefined) return known(cause)
   if (isForReplica(cause.message)) return new RedisStoreError.ReadOnly({ cause })
-  if (isReferredOn(cause.message)) return new RedisStoreError.Unavailable({ cause })
+  if (isFull(cause.message)) {
+    return new RedisStoreError.Unavailable({ cause: new Error(`${cause.message}: see maxclients`) })
+  }
+  if (isNoCluster(cause.message)) {
+    return new RedisStoreError.InvalidInput({ issue: "the server is no part of a cluster: use RedisStoreLive.layer" })
+  }
   if (isDeniedInScript(cause.message)) return new RedisStoreError.AccessDenied({ cause })
   return cause.name === "ReplyError" || isGibberish(cause.message)
     ? new RedisStoreError.UnexpectedReply({ reply: cause.message, cause })

@@ -1,32 +1,8 @@
 /** Waiting until replicas have what was written: WAIT, right behind the scripts that write. */
-import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import type { Redis } from "ioredis"
-import { InvalidInput, NotReplicated } from "../../../services/RedisStoreError.ts"
-
-/** How many replicas are to have what was written, and how long they are given. */
-export interface Replicas {
-  readonly count: number
-  readonly timeoutMillis: number
-}
-
-const invalid = (issue: string) => Result.fail(new InvalidInput({ issue }))
-
-/** Checks what was asked for, against the time that a command may take. */
-export const check = (
-  { count, timeout }: { readonly count: number; readonly timeout?: Duration.Input | undefined },
-  commandTimeout: Duration.Duration
-): Result.Result<Replicas, InvalidInput> => {
-  // A command can stand behind the wait for another, and has its own before it.
-  const longest = Duration.toMillis(commandTimeout) / 2
-  const timeoutMillis = timeout === undefined
-    ? Math.min(1000, longest)
-    : Duration.toMillis(Duration.fromInputUnsafe(timeout))
-  if (!Number.isSafeInteger(count) || count < 1) return invalid("replicas.count must be a whole number, and at least 1")
-  return timeoutMillis > 0 && timeoutMillis <= longest
-    ? Result.succeed({ count, timeoutMillis: Math.ceil(timeoutMillis) })
-    : invalid("replicas.timeout must be longer than zero, and at most half of commandTimeout")
-}
+import { NotReplicated } from "../../../services/RedisStoreError.ts"
+import type { Replicas } from "./options.ts"
 
 /**
  * The waits for the replicas of one server, on the connection over which it is sent scripts.
@@ -36,7 +12,7 @@ export const check = (
  * behind one WAIT at most and has another before it; and it is the number of round trips to the replicas that bounds how
  * many waits there are in a second, not how many transitions.
  */
-export class Acknowledgements {
+export class Replication {
   private readonly server: Pick<Redis, "wait">
   private readonly replicas: Replicas
   private underWay: Promise<unknown> | undefined
@@ -47,13 +23,16 @@ export class Acknowledgements {
     this.replicas = replicas
   }
 
-  /** Takes the answer to come of a script that was sent just now, and gives it on once replicas have what it changed. */
-  of(reply: Promise<unknown>, isChanged: (reply: unknown) => boolean): Promise<Result.Result<unknown, NotReplicated>> {
-    const { acknowledged } = this
-    acknowledged.catch(ignore)
+  /** Takes the reply to come of a script that was sent just now, and passes it on once replicas have what it changed. */
+  await(
+    reply: Promise<unknown>,
+    isChanged: (reply: unknown) => boolean
+  ): Promise<Result.Result<unknown, NotReplicated>> {
+    const { replicated } = this
+    replicated.catch(ignore)
     return reply.then((reply) => {
       if (!isChanged(reply)) return Result.succeed(reply)
-      return acknowledged.then((acknowledged) =>
+      return replicated.then((acknowledged) =>
         acknowledged >= this.replicas.count
           ? Result.succeed(reply)
           : Result.fail(new NotReplicated({ wanted: this.replicas.count, acknowledged }))
@@ -65,7 +44,7 @@ export class Acknowledgements {
    * How many replicas have what was sent so far. Where the connection breaks this fails, for those who wait for the next
    * WAIT as well: on another connection that would know nothing of what they sent on this one.
    */
-  private get acknowledged(): Promise<number> {
+  private get replicated(): Promise<number> {
     return this.next ??= (this.underWay ?? Promise.resolve()).then(() => this.wait(), (error) => {
       this.next = undefined
       throw error

@@ -1,32 +1,32 @@
-/** The clock of the server, as far as it is known here. */
+/** The clocks of the servers, as far as they are known here. */
 import * as DateTime from "effect/DateTime"
 
 /**
- * Remembers how far the clock of the server is ahead of the time that this process has run, so that a wrong clock of
- * this machine changes nothing. It errs by no more than the time an answer was on its way.
+ * Remembers how far the clock of a server is ahead of the time that this process has run, so that a wrong clock of
+ * this machine changes nothing. It errs by no more than the time a reply was on its way.
  */
 export class ServerClock {
-  private toldMicros = 0
-  private toldAtMillis = 0
+  private readMicros = 0
+  private readAtMillis = 0
 
   set(serverMicros: number): void {
-    this.toldMicros = serverMicros
-    this.toldAtMillis = performance.now()
+    this.readMicros = serverMicros
+    this.readAtMillis = performance.now()
   }
 
   now(): DateTime.Utc {
-    return DateTime.makeUnsafe(this.toldMicros / 1000 + this.sinceToldMillis)
+    return DateTime.makeUnsafe(this.readMicros / 1000 + this.sinceReadMillis)
   }
 
   /**
    * A time in microseconds that the server has reached for certain, since no clock goes wrong by a hundredth. It is no
-   * earlier than the version of any record that was told.
+   * earlier than the version of any record that the server answered.
    */
   reachedMicros(): number {
-    return Math.floor(this.toldMicros + this.sinceToldMillis * 990)
+    return Math.floor(this.readMicros + this.sinceReadMillis * 990)
   }
 
-  private get sinceToldMillis(): number {
-    return performance.now() - this.toldAtMillis
+  private get sinceReadMillis(): number {
+    return performance.now() - this.readAtMillis
   }
 }

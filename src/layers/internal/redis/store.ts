@@ -11,46 +11,32 @@ import type { DbId, QueryKey } from "../../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../../domain/QueryRecord.ts"
 import { type Command, type CommandResult, type Listener, RedisStore } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
-import { check, type Checked, checkRenewal } from "../command.ts"
-import * as Counting from "../metrics.ts"
+import { validate, validateRenewal, type ValidCommand } from "../command.ts"
+import * as Metrics from "../metrics.ts"
 import * as Codec from "../scripts/codec.ts"
 import * as History from "../scripts/history.ts"
 import * as Keys from "../scripts/keys.ts"
 import * as Scripts from "../scripts/scripts.ts"
-import * as SharedReads from "./coalescedReads.ts"
+import * as CoalescedReads from "./coalescedReads.ts"
 import * as Connection from "./connection.ts"
 import * as OperationIds from "./operationIds.ts"
-import * as Acknowledgements from "./replication.ts"
-import { ServerClock } from "./serverClock.ts"
+import * as Options from "./options.ts"
 import * as Subscriptions from "./subscriptions.ts"
+import { boundedBy } from "./timeout.ts"
 import type { Topology } from "./topology.ts"
-
-/** The keys that a script is given behind the first one. */
-export interface FurtherKeys {
-  readonly count: number
-  readonly of: (redisKey: string) => ReadonlyArray<string>
-}
-
-export const nothingElse: FurtherKeys = { count: 0, of: () => [] }
 
 /** Where in Redis a query is kept, and the scripts that know. */
 export interface Layout {
   readonly scripts: Scripts.Scripts
-  /** The key that a query is found by, or why it can have none. */
-  readonly keyOf: (key: QueryKey) => Result.Result<string, RedisStoreError.Failure>
-  /** What the scripts `claim` and `conclude` are given besides. */
-  readonly movedWith: FurtherKeys
-  /** What the scripts `read` and `renew` are given besides. */
-  readonly lookedAtWith: FurtherKeys
-  /** What the script `history` is given besides: the key of the history last. */
-  readonly historyWith: FurtherKeys
-  /** The channel on which is told that a query moved on. */
-  readonly channelOf: (redisKey: string) => string
-  /** The pattern that finds the queries of a database. */
+  /** The keys of a query, which every script is given, or why it can have none. In a cluster, the first one has the slot. */
+  readonly keysOf: (key: QueryKey) => Result.Result<Keys.QueryKeys, RedisStoreError.Failure>
+  /** How many keys that is. */
+  readonly keyCount: number
+  /** The pattern that finds the first key of each query of a database. */
   readonly patternOf: (db: DbId) => Result.Result<string, RedisStoreError.Failure>
-  /** The query that is found by a key, if there is one. */
+  /** The query with this first key, if there is one. */
   readonly parse: (redisKey: string) => Result.Result<QueryKey, unknown>
-  /** Whether all that moves a query on tells so on its channel. */
+  /** Whether all changes of a query are published. */
   readonly announcesAll: boolean
 }
 
@@ -64,50 +50,11 @@ export const storeError = (operation: string) => (reason: RedisStoreError.Failur
 export const invalid = (issue: string) =>
   Effect.fail(storeError("configure the store")(new RedisStoreError.InvalidInput({ issue })))
 
-// The timers of Node go no further, 24 days, and are over at once beyond.
-const longestTimeout = Duration.millis(2 ** 31 - 1)
-
-const checkTimeout = (name: string, input: Duration.Input) => {
-  const duration = Duration.fromInputUnsafe(input)
-  return Duration.isFinite(duration) && Duration.toMillis(duration) > 0
-    ? Effect.succeed(Duration.min(duration, longestTimeout))
-    : invalid(`${name} must be longer than zero and finite`)
-}
-
-interface TimeoutOptions {
-  readonly commandTimeout?: Duration.Input | undefined
-  readonly connectTimeout?: Duration.Input | undefined
-}
-
-const checkCommandTimeout = ({ commandTimeout }: TimeoutOptions) =>
-  checkTimeout("commandTimeout", commandTimeout ?? Duration.seconds(5))
+const orInvalid = Effect.mapError(storeError("configure the store"))
 
 /** How long the first connection may take, and how long a command; 10 and 5 seconds where nothing else is said. */
-export const checkTimeouts = (options: TimeoutOptions) =>
-  Effect.all({
-    connectTimeout: checkTimeout("connectTimeout", options.connectTimeout ?? Duration.seconds(10)),
-    commandTimeout: checkCommandTimeout(options)
-  })
-
-interface Replicas {
-  readonly count: number
-  readonly timeout?: Duration.Input | undefined
-}
-
-const checkReplicas = (
-  topology: Topology,
-  replicas: Replicas | undefined,
-  commandTimeout: Duration.Duration
-): Effect.Effect<Acknowledgements.Replicas | undefined, RedisStoreError.RedisStoreError> => {
-  if (replicas === undefined) return Effect.undefined
-  // A WAIT that is sent again on another connection would answer for nothing that was written on the first.
-  return topology.resends
-    ? invalid("replicas need a client with autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
-    : Effect.mapError(
-      Effect.fromResult(Acknowledgements.check(replicas, commandTimeout)),
-      storeError("configure the store")
-    )
-}
+export const validateTimeouts = (options: Parameters<typeof Options.validateTimeouts>[0]) =>
+  orInvalid(Effect.fromResult(Options.validateTimeouts(options)))
 
 /** What the names of all keys of this library start with. */
 export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
@@ -115,51 +62,53 @@ export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
     ? invalid("prefix must hold no braces: they choose the slot in a cluster")
     : Effect.succeed(prefix)
 
+/** A query, and where it is. */
+interface Located {
+  readonly key: QueryKey
+  readonly keys: Keys.QueryKeys
+}
+
 /** Makes a store of queries that are laid out in one way, over connections of one kind. */
 export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layout, options: {
   readonly commandTimeout?: Duration.Input | undefined
-  readonly replicas?: Replicas | undefined
+  readonly replicas?: Options.ReplicaOptions | undefined
 }) {
-  const commandTimeout = yield* checkCommandTimeout(options)
-  const replicas = yield* checkReplicas(topology, options.replicas, commandTimeout)
+  const { commandTimeout, replicas } = yield* orInvalid(Effect.fromResult(Options.validate(options)))
 
   const connection = Connection.make(topology, commandTimeout, replicas)
-  const subscriptions = yield* Subscriptions.make(topology.subscriber, commandTimeout)
+  const subscriptions = yield* Subscriptions.make(topology, commandTimeout)
   const nextOperation = OperationIds.make()
-  const serverClock = new ServerClock()
-  const { announcesAll, channelOf, historyWith, keyOf, lookedAtWith, movedWith, parse, patternOf } = layout
+  const { announcesAll, keyCount, keysOf, parse, patternOf } = layout
   const scripts = yield* Effect.all({
-    claim: connection.load(layout.scripts.claim, 1 + movedWith.count),
-    conclude: connection.load(layout.scripts.conclude, 1 + movedWith.count),
-    read: connection.load(layout.scripts.read, 1 + lookedAtWith.count),
-    renew: connection.load(layout.scripts.renew, 1 + lookedAtWith.count),
-    history: connection.load(layout.scripts.history, 1 + historyWith.count)
+    claim: connection.load(layout.scripts.claim, keyCount),
+    conclude: connection.load(layout.scripts.conclude, keyCount),
+    read: connection.load(layout.scripts.read, keyCount),
+    renew: connection.load(layout.scripts.renew, keyCount)
   }, { concurrency: "unbounded" }).pipe(
-    Effect.tap(connection.tryWait),
-    Effect.tap(Effect.map(connection.time, (micros) => serverClock.set(micros))),
+    Effect.tap(connection.prepare),
     Effect.mapError(storeError("prepare the store"))
   )
 
   // Reads what a script answered.
-  const decode = (key: QueryKey, reply: unknown, context: Context.Context<never>) => {
+  const decode = (key: QueryKey, { names }: Keys.QueryKeys, reply: unknown, context: Context.Context<never>) => {
     const decoded = Codec.decode(key, reply)
     if (Result.isFailure(decoded)) return decoded
     const { moved, nowMicros } = decoded.success
-    serverClock.set(nowMicros)
+    connection.clockOf(names[0]).set(nowMicros)
     if (moved !== undefined) Codec.countMoved(moved, nowMicros, context)
     return decoded
   }
 
-  const run = (script: Connection.Script, key: QueryKey, redisKey: string, args: Connection.Arguments) =>
+  const run = (script: Connection.Script, key: QueryKey, keys: Keys.QueryKeys, args: Connection.Arguments = []) =>
     Effect.withFiber(({ context }) =>
       Effect.flatMap(
-        connection.run(script, redisKey, args),
-        (reply) => Effect.fromResult(decode(key, reply, context))
+        connection.run(script, keys.names, args),
+        (reply) => Effect.fromResult(decode(key, keys, reply, context))
       )
     )
 
   const toAnswer = (
-    { event, fence }: Checked,
+    { events, fence }: ValidCommand,
     { outcome, record }: Codec.Decoded,
     context: Context.Context<never>
   ): Effect.Effect<CommandResult, RedisStoreError.Failure | LeaseLost> => {
@@ -170,7 +119,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
         return Effect.fail(new LeaseLost({ fence: fence ?? record.version, record }))
       default: {
         const changed = outcome === Scripts.outcomes.changed
-        Counting.answered(event, changed, context)
+        Metrics.answered(events, changed, context)
         return Effect.succeed({ record, changed })
       }
     }
@@ -178,40 +127,40 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
 
   const compareAndSet = (key: QueryKey, command: Command) =>
     Effect.withFiber(({ context }): Effect.Effect<CommandResult, RedisStoreError.Failure | LeaseLost> => {
-      const checked = check(command)
-      if (Result.isFailure(checked)) return Effect.fail(checked.failure)
-      const found = keyOf(key)
-      if (Result.isFailure(found)) return Effect.fail(found.failure)
-      const redisKey = found.success
+      const valid = validate(command)
+      if (Result.isFailure(valid)) return Effect.fail(valid.failure)
+      const keys = keysOf(key)
+      if (Result.isFailure(keys)) return Effect.fail(keys.failure)
       const operation = nextOperation()
-      const argsOf = (first: number | "") => {
-        const args = Codec.encode(operation, first, checked.success)
-        return movedWith.count === 0 ? args : [...movedWith.of(redisKey), ...args]
-      }
-      const script = Codec.takesClaim.has(command.event) ? scripts.claim : scripts.conclude
-      const since = serverClock.reachedMicros()
-      return Effect.flatMap(connection.move(script, redisKey, argsOf(""), () => argsOf(since)), (reply) => {
-        const decoded = decode(key, reply, context)
+      const argsOf = (since: number | "") => Codec.encode(operation, since, valid.success)
+      const script = Codec.endsPending(valid.success) ? scripts.claim : scripts.conclude
+      const since = connection.clockOf(keys.success.names[0]).reachedMicros()
+      return Effect.flatMap(connection.move(script, keys.success.names, argsOf(""), () => argsOf(since)), (reply) => {
+        const decoded = decode(key, keys.success, reply, context)
         return Result.isFailure(decoded)
           ? Effect.fail(decoded.failure)
-          : toAnswer(checked.success, decoded.success, context)
+          : toAnswer(valid.success, decoded.success, context)
       })
-    }).pipe(Effect.catch(Counting.refused(command.event, key)))
+    }).pipe(Effect.catch(Metrics.refused(command.event, key)))
 
-  const sharedRead = SharedReads.make((redisKey, key: QueryKey) =>
-    Effect.map(run(scripts.read, key, redisKey, lookedAtWith.of(redisKey)), ({ record }) => {
-      // Whoever waits for the query in this process need not look for itself.
-      subscriptions.read(channelOf(redisKey), record.version)
-      return record
-    })
+  const coalescedRead = CoalescedReads.make(
+    (channel, { key, keys }: Located) =>
+      Effect.map(run(scripts.read, key, keys), ({ record }) => {
+        // Other waits of this process need no read of their own.
+        subscriptions.read(channel, record.version)
+        return record
+      }),
+    commandTimeout
   )
   const read = (key: QueryKey) =>
     Effect.catch(
       Effect.suspend(() => {
-        const found = keyOf(key)
-        return Result.isFailure(found) ? Effect.fail(found.failure) : sharedRead(found.success, key)
+        const keys = keysOf(key)
+        return Result.isFailure(keys)
+          ? Effect.fail(keys.failure)
+          : coalescedRead(keys.success.channel, { key, keys: keys.success })
       }),
-      Counting.failed("read", key)
+      Metrics.failed("read", key)
     )
 
   const renew = Effect.fnUntraced(
@@ -221,20 +170,19 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       lease: Duration.Input,
       progress?: Progress
     ): Effect.fn.Return<QueryRecord, RedisStoreError.Failure | LeaseLost> {
-      const renewal = yield* Effect.fromResult(checkRenewal(fence, lease, progress))
-      const redisKey = yield* Effect.fromResult(keyOf(key))
-      const args = [...lookedAtWith.of(redisKey), ...Codec.encodeRenewal(renewal)]
-      const { outcome, record } = yield* run(scripts.renew, key, redisKey, args)
+      const renewal = yield* Effect.fromResult(validateRenewal(fence, lease, progress))
+      const keys = yield* Effect.fromResult(keysOf(key))
+      const { outcome, record } = yield* run(scripts.renew, key, keys, Codec.encodeRenewal(renewal))
       return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
     },
-    (effect, key) => Effect.catch(effect, Counting.orLeaseLost(Counting.failed("renew the lease on", key)))
+    (effect, key) => Effect.catch(effect, Metrics.orLeaseLost(Metrics.failed("renew the lease on", key)))
   )
 
   const changes = (key: QueryKey, listener: Listener) =>
-    Effect.flatMap(Effect.fromResult(keyOf(key)), (redisKey) => subscriptions.subscribe(channelOf(redisKey), listener))
+    Effect.flatMap(Effect.fromResult(keysOf(key)), ({ channel }) => subscriptions.subscribe(channel, listener))
       .pipe(
         Effect.as({ announcesAll }),
-        Effect.catch(Counting.failed("subscribe to", key))
+        Effect.catch(Metrics.failed("subscribe to", key))
       )
 
   const keys = (db: DbId) =>
@@ -245,15 +193,14 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
 
   const history = Effect.fnUntraced(
     function*(key: QueryKey): Effect.fn.Return<ReadonlyArray<HistoryEntry>, RedisStoreError.Failure> {
-      const redisKey = yield* Effect.fromResult(keyOf(key))
-      const furtherKeys = historyWith.of(redisKey)
-      const reply = yield* connection.run(scripts.history, redisKey, furtherKeys)
-      if (reply === null) return yield* new RedisStoreError.WrongType({ redisKey: furtherKeys.at(-1) ?? redisKey })
-      // A record that cannot be right is answered instead.
-      if (Scripts.isRecord(reply)) yield* Effect.fromResult(Codec.decode(key, reply))
+      const keys = yield* Effect.fromResult(keysOf(key))
+      // Settles a lapsed lease, which belongs in the history, and finds a record that cannot be read.
+      yield* run(scripts.read, key, keys)
+      const reply = yield* connection.range(keys.history)
       return yield* Effect.fromResult(History.decode(reply))
     },
-    (effect, key) => Effect.catch(effect, Counting.failed("read the history of", key))
+    boundedBy(commandTimeout),
+    (effect, key) => Effect.catch(effect, Metrics.failed("read the history of", key))
   )
 
   return RedisStore.of({
@@ -266,6 +213,6 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     changes,
     keys,
     history,
-    currentTime: Effect.sync(() => serverClock.now())
+    currentTime: Effect.sync(() => connection.clock().now())
   })
 })

@@ -1,94 +1,93 @@
-/** What notifications arrive on: one connection beside that for commands, or one a primary in a cluster. */
+/** The connection over which one server sends notifications, beside that for commands. */
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
-import type { Cluster, Redis } from "ioredis"
-import type * as RedisStoreError from "../../../services/RedisStoreError.ts"
+import type { Redis } from "ioredis"
 import { close, disconnectTimeout } from "./client.ts"
-import { toFailure } from "./failures.ts"
 
 export interface Handlers {
   readonly onMessage: (channel: string, message: string) => void
-  /** A connection was made, be it again: channels have to be subscribed to, and messages may have been missed. */
+  /** A connection was made, be it again: nothing is subscribed to, and messages may have been missed. */
   readonly onReady: () => void
+  /** The server has ended subscriptions by itself, since it does not have their slots any more. */
+  readonly onEnded: () => void
+  /** The connection broke, or could not be made, and is made again. */
+  readonly onBroken: () => void
 }
-
-/** Tells that the server has acknowledged a channel, or why it has refused it. */
-export type OnAnswer = (channel: string, refusal?: RedisStoreError.Failure) => void
 
 export interface Subscriber {
   readonly isReady: () => boolean
-  /**
-   * Subscribes to channels, and calls back for each once the server has answered. Where it has not because the connection
-   * broke, there is no answer, and it is for whoever is told that the next one is ready to subscribe again.
-   */
-  readonly subscribe: (channels: ReadonlyArray<string>, onAnswer: OnAnswer) => void
+  /** The channels that are subscribed to as far as the server has said. */
+  readonly channels: () => ReadonlyArray<string>
+  /** Subscribes to channels of one slot, and ends when the server has acknowledged all of them. */
+  readonly subscribe: (channels: ReadonlyArray<string>) => Promise<unknown>
   readonly unsubscribe: (channels: ReadonlyArray<string>) => void
+  /** Closes the connection, and does not wait for that. */
+  readonly drop: () => void
   readonly close: Effect.Effect<void>
 }
-
-/** Makes a subscriber, when there first is something to subscribe to. */
-export type Open = (handlers: Handlers) => Subscriber
 
 // How many channels one command names: many waits that start at once need few commands, of a bounded size.
 const batchSize = 1000
 
-/** Opens a connection like that of `client`, and opens it again whenever it breaks. */
-export const standalone = (client: Redis): Open => (handlers) => {
+// A server that is silent for 9 seconds is given up. It is asked for a sign of life, since no other command is due.
+const pingEvery = 4000
+const silentFor = 5000
+
+/**
+ * Opens a connection to the server that a client is connected to, and opens it again whenever it breaks. Where channels are
+ * sharded, they move from server to server with their slots.
+ */
+export const open = (client: Redis, isSharded: boolean, handlers: Handlers): Subscriber => {
   const subscriber = client.duplicate({
     autoResubscribe: false,
+    autoResendUnfulfilledCommands: false,
     disconnectTimeout,
+    enableOfflineQueue: false,
     keyPrefix: "",
     lazyConnect: true,
-    maxRetriesPerRequest: null,
-    replyMapping: "legacy"
+    maxRetriesPerRequest: 0,
+    replyMapping: "legacy",
+    retryStrategy: (times: number) => {
+      handlers.onBroken()
+      return Math.min(times * 50, 2000)
+    },
+    socketTimeout: silentFor
   })
   subscriber.on("error", ignore)
-  subscriber.on("message", handlers.onMessage)
+  subscriber.on(isSharded ? "smessage" : "message", handlers.onMessage)
   subscriber.on("ready", handlers.onReady)
+  subscriber.on("moved", handlers.onEnded)
   subscriber.connect().catch(ignore)
+
+  // @effect-diagnostics-next-line globalTimers:off -- a socket lives in real time
+  const pinging = setInterval(() => {
+    if (subscriber.status === "ready") subscriber.ping().catch(ignore)
+  }, pingEvery)
+  pinging.unref()
+
+  const each = (channels: ReadonlyArray<string>, send: (channels: ReadonlyArray<string>) => Promise<unknown>) =>
+    Promise.all(Arr.chunksOf(channels, batchSize).map(send))
+
+  const stopPinging = () => clearInterval(pinging)
+
   return {
     isReady: () => subscriber.status === "ready",
-    subscribe: (channels, onAnswer) => {
-      for (const batch of Arr.chunksOf(channels, batchSize)) {
-        subscriber.subscribe(...batch).then(() => batch.forEach((channel) => onAnswer(channel)), (error) => {
-          // For one channel that it refuses, the server refuses all.
-          if (isRefusal(error)) batch.forEach((channel) => answer(subscriber.subscribe(channel), channel, onAnswer))
-        })
-      }
+    channels: () => {
+      const subscribed = subscriber.condition?.subscriber ?? false
+      return subscribed !== false ? subscribed.channels(isSharded ? "ssubscribe" : "subscribe") : []
     },
+    subscribe: (channels) =>
+      each(channels, (batch) => isSharded ? subscriber.ssubscribe(...batch) : subscriber.subscribe(...batch)),
     unsubscribe: (channels) => {
-      for (const batch of Arr.chunksOf(channels, batchSize)) subscriber.unsubscribe(...batch).catch(ignore)
+      each(channels, (batch) => isSharded ? subscriber.sunsubscribe(...batch) : subscriber.unsubscribe(...batch))
+        .catch(ignore)
     },
-    close: close(subscriber)
+    drop: () => {
+      stopPinging()
+      subscriber.disconnect()
+    },
+    close: Effect.andThen(Effect.sync(stopPinging), close(subscriber))
   }
 }
-
-/** Uses the connections that a client of a cluster keeps for sharded notifications. */
-export const cluster = (client: Cluster): Open => (handlers) => {
-  client.on("smessage", handlers.onMessage)
-  client.on("subscribersReady", handlers.onReady)
-  return {
-    isReady: () => client.status === "ready",
-    // Channels of different slots cannot be named by one command.
-    subscribe: (channels, onAnswer) => {
-      for (const channel of channels) answer(client.ssubscribe(channel), channel, onAnswer)
-    },
-    unsubscribe: (channels) => {
-      for (const channel of channels) client.sunsubscribe(channel).catch(ignore)
-    },
-    close: Effect.sync(() => {
-      client.off("smessage", handlers.onMessage)
-      client.off("subscribersReady", handlers.onReady)
-    })
-  }
-}
-
-const answer = (subscribing: Promise<unknown>, channel: string, onAnswer: OnAnswer): void => {
-  subscribing.then(() => onAnswer(channel), (error) => {
-    if (isRefusal(error)) onAnswer(channel, toFailure(error))
-  })
-}
-
-const isRefusal = (error: unknown): boolean => toFailure(error)._tag === "AccessDenied"
 
 const ignore = (): void => {}

@@ -1,15 +1,15 @@
-/** Channels, counted by those who are interested in them, over one subscriber. */
-import * as Arr from "effect/Array"
+/** Channels, counted by those who are interested in them, over one connection to each server that has any. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import type { Listener } from "../../../services/RedisStore.ts"
 import type * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { Listeners } from "../listeners.ts"
 import * as Scripts from "../scripts/scripts.ts"
-import type * as Subscriber from "./subscriber.ts"
-import { within } from "./timeout.ts"
+import { toFailure } from "./failures.ts"
+import * as Subscriber from "./subscriber.ts"
+import { callbackWithTimeout } from "./timeout.ts"
+import { addressOf, type Topology } from "./topology.ts"
 
 export interface Subscriptions {
   /** Subscribes to a channel while the scope is open, and returns once the server has acknowledged it. */
@@ -17,7 +17,7 @@ export interface Subscriptions {
     channel: string,
     listener: Listener
   ) => Effect.Effect<void, RedisStoreError.Failure, Scope.Scope>
-  /** Tells those who have subscribed to a channel here what was read. */
+  /** Hands those who have subscribed to a channel here what was read. */
   readonly read: (channel: string, version: number) => void
 }
 
@@ -25,103 +25,235 @@ type Acknowledged = Effect.Effect<void, RedisStoreError.Failure>
 
 /** What the server answers to a subscription, for those who wait for it. */
 class Acknowledgement {
-  private answered: Acknowledged | undefined
-  private readonly waiting = new Set<(answer: Acknowledged) => void>()
+  private reply: Acknowledged | undefined
+  private readonly waiting = new Set<(reply: Acknowledged) => void>()
 
-  answer(answer: Acknowledged): void {
-    this.answered = answer
-    this.waiting.forEach((resume) => resume(answer))
+  set(reply: Acknowledged): void {
+    this.reply = reply
+    this.waiting.forEach((resume) => resume(reply))
     this.waiting.clear()
   }
 
-  within(millis: number): Acknowledged {
-    return this.answered ?? within(millis, (answer) => {
-      this.waiting.add(answer)
-      return () => this.waiting.delete(answer)
+  await(millis: number): Acknowledged {
+    return this.reply ?? callbackWithTimeout(millis, (reply) => {
+      this.waiting.add(reply)
+      return () => this.waiting.delete(reply)
     })
   }
 }
 
-/** Makes subscriptions over a subscriber that is opened when it is first needed and stays until the scope closes. */
+/** The channels of one slot, which are all on one server. */
+class Shard {
+  readonly slot: number
+  readonly listeners = new Listeners()
+  /** Where they were subscribed to last. */
+  subscriber: Subscriber.Subscriber | undefined
+  /** How often that failed in a row. */
+  failures = 0
+
+  constructor(slot: number) {
+    this.slot = slot
+  }
+}
+
+// How many channels are subscribed to in one turn of the event loop, which is given 50 ms at most.
+const channelsPerTurn = 1000
+
+// In milliseconds: how long after the first failure channels are subscribed to again, and how long after many.
+const shortestDelay = 25
+const longestDelay = 1000
+
+/**
+ * Makes subscriptions whose connections are opened when they are first needed, and stay until the scope closes or the server
+ * has none of their channels any more.
+ *
+ * There is one rule for one server and for a cluster. Channels become dirty when the first listener comes or the last one
+ * leaves, when their server is connected to again, when it ends their subscription, when another server has their slot, and
+ * some time after a failure. Dirty channels are subscribed to, or left, where their slot is by then.
+ */
 export const make = Effect.fnUntraced(function*(
-  open: Subscriber.Open,
+  topology: Topology,
   commandTimeout: Duration.Duration
 ): Effect.fn.Return<Subscriptions, never, Scope.Scope> {
   const after = Duration.toMillis(commandTimeout)
-  const listeners = new Listeners()
+  const shards = new Map<number, Shard>()
+  const subscribers = new Map<string, Subscriber.Subscriber>()
   // Of the channels that are not acknowledged yet, or refused.
   const acknowledgements = new Map<string, Acknowledgement>()
-  // The channels that somebody came to, or all left, since the server was last told.
-  const untold = new Set<string>()
-  let subscriber: Subscriber.Subscriber | undefined
+  const dirty = new Set<string>()
+  let isFlushing = false
+  let isClosed = false
 
-  const handlers: Subscriber.Handlers = {
-    onMessage: (channel, message) => {
-      // While the slots of a cluster move, the end of a subscription can miss the server that has it.
-      if (!listeners.has(channel)) subscriber?.unsubscribe([channel])
-      if (message.endsWith(Scripts.progressed)) return listeners.progress(channel)
-      const version = Number.parseInt(message, 10)
-      listeners.hint(channel, Number.isNaN(version) ? Number.POSITIVE_INFINITY : version)
-    },
-    onReady: () => {
-      untold.clear()
-      send(listeners.channels)
+  const shardOf = (channel: string): Shard => {
+    const slot = topology.slotOf(channel)
+    const shard = shards.get(slot) ?? new Shard(slot)
+    shards.set(slot, shard)
+    return shard
+  }
+
+  const markDirty = (channels: Iterable<string>): void => {
+    for (const channel of channels) dirty.add(channel)
+    if (isFlushing || dirty.size === 0) return
+    isFlushing = true
+    queueMicrotask(flush)
+  }
+
+  const onMessage = (subscriber: Subscriber.Subscriber | undefined, channel: string, message: string): void => {
+    const listeners = shards.get(topology.slotOf(channel))?.listeners
+    if (listeners?.has(channel) !== true) return subscriber?.unsubscribe([channel])
+    if (message.endsWith(Scripts.progressSuffix)) return listeners.progress(channel)
+    const version = Number.parseInt(message, 10)
+    listeners.hint(channel, Number.isNaN(version) ? Number.POSITIVE_INFINITY : version)
+  }
+
+  const shardsAt = (subscriber: Subscriber.Subscriber) =>
+    Array.from(shards.values()).filter((shard) => shard.subscriber === subscriber)
+
+  const onReady = (subscriber: Subscriber.Subscriber): void => {
+    for (const { listeners } of shardsAt(subscriber)) markDirty(listeners.channels)
+  }
+
+  const onEnded = (subscriber: Subscriber.Subscriber): void => {
+    const left = new Set(subscriber.channels())
+    for (const { listeners } of shardsAt(subscriber)) {
+      markDirty(listeners.channels.filter((channel) => !left.has(channel)))
     }
+  }
+
+  const subscriberAt = (slot: number): Subscriber.Subscriber | undefined => {
+    const primary = topology.primaryOf(slot)
+    if (primary === undefined) return undefined
+    const address = addressOf(primary)
+    const open = subscribers.get(address)
+    if (open !== undefined) return open
+    const subscriber: Subscriber.Subscriber = Subscriber.open(primary, topology.isCluster, {
+      onMessage: (channel, message) => onMessage(subscribers.get(address), channel, message),
+      onReady: () => onReady(subscriber),
+      onEnded: () => onEnded(subscriber),
+      onBroken: topology.refresh
+    })
+    subscribers.set(address, subscriber)
+    return subscriber
+  }
+
+  // Slots may be on other servers now, and a server may have no slot left.
+  const onRefresh = (): void => {
+    const used = new Set<Subscriber.Subscriber>()
+    for (const shard of shards.values()) {
+      if (shard.listeners.isEmpty) continue
+      const subscriber = subscriberAt(shard.slot)
+      if (subscriber !== shard.subscriber) markDirty(shard.listeners.channels)
+      if (subscriber !== undefined) used.add(subscriber)
+    }
+    if (used.size === 0) return
+    for (const [address, subscriber] of subscribers) {
+      if (used.has(subscriber)) continue
+      subscribers.delete(address)
+      subscriber.drop()
+    }
+  }
+
+  const again = (shard: Shard, channels: ReadonlyArray<string>): void => {
+    const delay = Math.min(shortestDelay * 2 ** shard.failures++, longestDelay)
+    // @effect-diagnostics-next-line globalTimers:off -- a socket lives in real time
+    setTimeout(() => markDirty(channels), delay).unref()
+  }
+
+  const flush = (): void => {
+    const bySlot = new Map<Shard, Array<string>>()
+    let count = 0
+    for (const channel of dirty) {
+      if (count++ === channelsPerTurn) break
+      dirty.delete(channel)
+      const shard = shardOf(channel)
+      const channels = bySlot.get(shard)
+      if (channels === undefined) bySlot.set(shard, [channel])
+      else channels.push(channel)
+    }
+    if (!isClosed) bySlot.forEach((channels, shard) => flushShard(shard, channels))
+    if (dirty.size > 0) setImmediate(flush)
+    else isFlushing = false
+  }
+
+  const flushShard = (shard: Shard, channels: ReadonlyArray<string>): void => {
+    const entered = channels.filter((channel) => shard.listeners.has(channel))
+    const left = channels.filter((channel) => !shard.listeners.has(channel))
+    if (left.length > 0 && shard.subscriber?.isReady() === true) shard.subscriber.unsubscribe(left)
+    if (shard.listeners.isEmpty && topology.isCluster) shards.delete(shard.slot)
+    if (entered.length === 0) return
+    const subscriber = subscriberAt(shard.slot)
+    const isMoved = subscriber !== shard.subscriber
+    shard.subscriber = subscriber
+    if (subscriber === undefined) {
+      topology.refresh()
+      again(shard, entered)
+    } else if (subscriber.isReady()) {
+      send(shard, subscriber, isMoved ? shard.listeners.channels : entered)
+    }
+    // What is not sent before the connection is ready is sent when it is, or when another server has the slot.
   }
 
   // An acknowledgement counts for those who asked for it, and not for those who came when they had left. Where it is not
   // the first, hints may have been missed before it, and it is time to read.
-  const send = (channels: ReadonlyArray<string>): void => {
-    const asked = new Map(channels.map((channel) => [channel, acknowledgements.get(channel)]))
-    subscriber?.subscribe(channels, (channel, refusal) => {
-      const acknowledgement = asked.get(channel)
-      if (acknowledgement === undefined) {
-        listeners.hint(channel, Number.POSITIVE_INFINITY)
-      } else if (refusal !== undefined) {
-        acknowledgement.answer(Effect.fail(refusal))
-      } else {
-        if (acknowledgements.get(channel) === acknowledgement) acknowledgements.delete(channel)
-        acknowledgement.answer(Effect.void)
+  const send = (shard: Shard, subscriber: Subscriber.Subscriber, channels: ReadonlyArray<string>): void => {
+    const asked = channels.map((channel) => [channel, acknowledgements.get(channel)] as const)
+    const onAcknowledged = () => {
+      shard.failures = 0
+      for (const [channel, acknowledgement] of asked) {
+        if (acknowledgement === undefined) {
+          shard.listeners.hint(channel, Number.POSITIVE_INFINITY)
+        } else {
+          if (acknowledgements.get(channel) === acknowledgement) acknowledgements.delete(channel)
+          acknowledgement.set(Effect.void)
+        }
       }
-    })
-  }
-
-  // What is to be told before the connection is ready is told when it is.
-  const tell = (): void => {
-    const [entered, left] = Arr.partition(
-      untold,
-      (channel) => listeners.has(channel) ? Result.succeed(channel) : Result.fail(channel)
-    )
-    untold.clear()
-    if (subscriber?.isReady() !== true) return
-    subscriber.unsubscribe(left)
-    send(entered)
-  }
-
-  const changed = (channel: string): void => {
-    if (untold.size === 0) queueMicrotask(tell)
-    untold.add(channel)
+    }
+    const onFailed = (error: unknown) => {
+      const failure = toFailure(error)
+      if (!subscriber.isReady()) return
+      if (failure._tag !== "AccessDenied") {
+        topology.redirect(error)
+        topology.refresh()
+        again(shard, channels)
+      } else if (channels.length > 1) {
+        // For one channel that it refuses, the server refuses all.
+        channels.forEach((channel) => send(shard, subscriber, [channel]))
+      } else {
+        asked.forEach(([, acknowledgement]) => acknowledgement?.set(Effect.fail(failure)))
+      }
+    }
+    subscriber.subscribe(channels).then(onAcknowledged, onFailed)
   }
 
   const enter = (channel: string, listener: Listener): void => {
-    subscriber ??= open(handlers)
+    const { listeners } = shardOf(channel)
     if (!listeners.has(channel)) {
       acknowledgements.set(channel, new Acknowledgement())
-      changed(channel)
+      markDirty([channel])
     }
     listeners.add(channel, listener)
   }
 
   const leave = (channel: string, listener: Listener): void => {
+    const { listeners } = shardOf(channel)
     listeners.remove(channel, listener)
     if (listeners.has(channel)) return
     acknowledgements.delete(channel)
-    changed(channel)
+    markDirty([channel])
   }
 
-  const acknowledged = (channel: string): Acknowledged => acknowledgements.get(channel)?.within(after) ?? Effect.void
+  const acknowledged = (channel: string): Acknowledged => acknowledgements.get(channel)?.await(after) ?? Effect.void
 
-  yield* Effect.addFinalizer(() => subscriber?.close ?? Effect.void)
+  yield* topology.onRefresh(onRefresh)
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => {
+      isClosed = true
+      return Effect.forEach(subscribers.values(), (subscriber) => subscriber.close, {
+        concurrency: "unbounded",
+        discard: true
+      })
+    })
+  )
 
   return {
     subscribe: (channel, listener) =>
@@ -133,6 +265,6 @@ export const make = Effect.fnUntraced(function*(
             return acknowledged(channel)
           })
         )),
-    read: (channel, version) => listeners.read(channel, version)
+    read: (channel, version) => shards.get(topology.slotOf(channel))?.listeners.read(channel, version)
   }
 })

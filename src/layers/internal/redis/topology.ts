@@ -1,58 +1,159 @@
-/** What differs between one Redis server and a cluster of them. */
-import { type Cluster, Command, type Redis, type RedisOptions } from "ioredis"
-import type { Publish } from "../scripts/scripts.ts"
-import * as Batch from "./corking.ts"
-import * as Subscriber from "./subscriber.ts"
-
-/** One server, and always the same connection to it. */
-export type Server = Pick<Redis, "eval" | "evalsha" | "scan" | "wait">
+/** What differs between one Redis server and a cluster of them: which server has a key. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Cluster, ClusterOptions, Redis } from "ioredis"
+import * as RedisStoreError from "../../../services/RedisStoreError.ts"
+import { toFailure } from "./failures.ts"
+import { validateClient } from "./options.ts"
+import { slotOf } from "./slot.ts"
 
 export interface Topology {
-  /** Sends a command to the server that has its key. */
-  readonly client: Pick<Redis, "eval" | "evalsha" | "script" | "time">
-  /** The servers that have the keys, each its own. */
-  readonly primaries: () => ReadonlyArray<Server>
-  /** To be called before each command, so that many leave together. */
-  readonly beforeCommand: () => void
-  /** The server that has a key, if that is known. */
-  readonly serverOf: (redisKey: string) => Server | undefined
-  /** Finds out anew which server has what, since one turned out not to have it. */
+  /** The part of all keys that moves from server to server as a whole. A single server has one slot. */
+  readonly slotOf: (redisKey: string) => number
+  /** The connection to the server that has a slot, if that is known; it need not be ready. */
+  readonly primaryOf: (slot: number) => Redis | undefined
+  /** The connections to all servers that have slots. */
+  readonly primaries: () => ReadonlyArray<Redis>
+  /** Answers why a server cannot be sent commands, and works on that. */
+  readonly notReady: (server: Redis | undefined) => RedisStoreError.Failure
+  /** Learns from an error which server has a slot, and answers the server to be asked instead this one time, if any. */
+  readonly redirect: (error: unknown) => Redis | undefined
+  /** Finds out anew which server has which slots. */
   readonly refresh: () => void
-  /** Whether ioredis sends commands again by itself, on another connection. */
-  readonly resends: boolean
+  /** Calls back, until the scope closes, whenever that was found out. */
+  readonly onRefresh: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
   /** What ioredis puts before the keys of commands, and neither before channels nor before patterns. */
   readonly keyPrefix: string
-  /** The command that publishes to those who subscribed through `subscriber`. */
-  readonly publish: Publish
-  readonly subscriber: Subscriber.Open
+  readonly isCluster: boolean
 }
 
-export const standalone = (client: Redis): Topology => ({
-  client,
-  primaries: () => [client],
-  beforeCommand: Batch.make(client),
-  serverOf: () => client,
-  refresh: () => {},
-  resends: resends(client.options),
-  keyPrefix: client.options.keyPrefix ?? "",
-  publish: "PUBLISH",
-  subscriber: Subscriber.standalone(client)
+/** Names a server, over whichever connection. */
+export const addressOf = ({ options: { host, port } }: Redis): string => `${host}:${port}`
+
+const on = (
+  emitter: Redis | Cluster,
+  event: string,
+  listener: (error: Error) => void
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.asVoid(Effect.acquireRelease(
+    Effect.sync(() => emitter.on(event, listener)),
+    () => Effect.sync(() => emitter.off(event, listener))
+  ))
+
+const connect = (server: Redis): void => {
+  if (server.status === "wait") server.connect().catch(ignore)
+}
+
+/** There is no connection, and nothing is known of why. */
+export const notConnected: RedisStoreError.Failure = new RedisStoreError.ConnectionLost({
+  cause: new Error("not connected")
 })
 
-export const cluster = (client: Cluster): Topology => ({
-  client,
-  primaries: () => client.nodes("master"),
-  beforeCommand: () => {},
-  serverOf: (redisKey) => {
-    const [address] = client.slots[new Command("exists", [redisKey]).getSlot()] ?? []
-    return client.nodes("master").find(({ options }) => `${options.host}:${options.port}` === address)
-  },
-  refresh: () => client.refreshSlotsCache(),
-  resends: resends(client.options.redisOptions ?? {}),
-  keyPrefix: client.options.keyPrefix ?? "",
-  publish: "SPUBLISH",
-  subscriber: Subscriber.cluster(client)
-})
+/** One server, through a client that never sends a command again by itself. */
+export const standalone = Effect.fnUntraced(
+  function*(client: Redis): Effect.fn.Return<Topology, RedisStoreError.InvalidInput, Scope.Scope> {
+    yield* Effect.fromResult(validateClient(client.options))
+    let problem: RedisStoreError.Failure = notConnected
+    yield* on(client, "error", (error) => {
+      problem = toFailure(error)
+    })
+    yield* on(client, "ready", () => {
+      problem = notConnected
+    })
+    return {
+      slotOf: () => 0,
+      primaryOf: () => client,
+      primaries: () => [client],
+      notReady: () => {
+        connect(client)
+        return problem
+      },
+      redirect: () => undefined,
+      refresh: () => {},
+      onRefresh: () => Effect.void,
+      keyPrefix: client.options.keyPrefix ?? "",
+      isCluster: false
+    }
+  }
+)
 
-const resends = ({ autoResendUnfulfilledCommands, maxRetriesPerRequest }: RedisOptions): boolean =>
-  autoResendUnfulfilledCommands !== false || maxRetriesPerRequest !== 0
+// How often the servers are asked at most where slots are, in milliseconds.
+const refreshEvery = 100
+
+/**
+ * A cluster. ioredis knows which server has which slots, and connects to them; commands are sent to the servers here, and
+ * not by its `Cluster`, which sends them again by itself and keeps them while it is not connected.
+ */
+export const cluster = Effect.fnUntraced(
+  function*(client: Cluster): Effect.fn.Return<Topology, never, Scope.Scope> {
+    let problem: RedisStoreError.Failure = notConnected
+    let refreshedAt = Number.NEGATIVE_INFINITY
+    let byAddress: ReadonlyMap<string, Redis> | undefined
+    const forget = () => {
+      byAddress = undefined
+    }
+    yield* on(client, "+node", forget)
+    yield* on(client, "-node", forget)
+    yield* on(client, "refresh", () => {
+      forget()
+      problem = notConnected
+    })
+    yield* on(client, "node error", (error) => {
+      problem = toFailure(error)
+    })
+
+    const serverAt = (address: string | undefined): Redis | undefined => {
+      byAddress ??= new Map(client.nodes().map((node) => [addressOf(node), node]))
+      return address === undefined ? undefined : byAddress.get(address)
+    }
+
+    const refresh = () => {
+      if (performance.now() - refreshedAt < refreshEvery) return
+      refreshedAt = performance.now()
+      client.refreshSlotsCache((error) => {
+        // None of the servers that are known answers: those that the cluster was given at first may.
+        if (error instanceof Error && client.status === "ready" && !client.nodes().some(isReady)) {
+          client.disconnect(true)
+        }
+      })
+    }
+
+    return {
+      slotOf,
+      primaryOf: (slot) => serverAt(client.slots[slot]?.[0]),
+      primaries: () => client.nodes("master"),
+      notReady: (server) => {
+        refresh()
+        if (server !== undefined) connect(server)
+        return server === undefined && problem === notConnected ? noServer : problem
+      },
+      redirect: (error) => {
+        const [, kind, slot, address] = redirection.exec(error instanceof Error ? error.message : "") ?? []
+        if (kind === undefined || address === undefined) return undefined
+        const mapped = natMapped(client.options, address)
+        if (kind === "ASK") return serverAt(mapped)
+        if (serverAt(mapped) !== undefined) client.slots[Number(slot)] = [mapped]
+        refresh()
+        return undefined
+      },
+      refresh,
+      onRefresh: (listener) => on(client, "refresh", listener),
+      keyPrefix: "",
+      isCluster: true
+    }
+  }
+)
+
+const isReady = ({ status }: Redis): boolean => status === "ready"
+
+const noServer = new RedisStoreError.Unavailable({ cause: new Error("no server is known to have the key") })
+
+// What a server of a cluster answers that does not have a key: the slot, and the server that has it.
+const redirection = /^(MOVED|ASK) (\d+) (\S+)/
+
+const natMapped = ({ natMap }: ClusterOptions, address: string): string => {
+  const mapped = typeof natMap === "function" ? natMap(address) : natMap?.[address]
+  return mapped === undefined || mapped === null ? address : `${mapped.host}:${mapped.port}`
+}
+
+const ignore = (): void => {}

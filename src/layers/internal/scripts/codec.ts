@@ -11,34 +11,40 @@ import * as QueryState from "../../../domain/QueryState.ts"
 import { Reason } from "../../../domain/Reason.ts"
 import * as Transition from "../../../domain/Transition.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
-import type { Checked, Renewal } from "../command.ts"
-import * as Counting from "../metrics.ts"
+import type { Renewal, ValidCommand } from "../command.ts"
+import * as Metrics from "../metrics.ts"
 
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
   new Set(Transition.edges.filter(({ to }) => isWanted(QueryState.make(to))).map(({ event }) => event))
 
-/** The events that lead to a state in which others must wait. */
-export const takesClaim = eventsThatLeadTo(QueryState.isPending)
-const takesReason = eventsThatLeadTo((state) => "reason" in state)
+const claiming = eventsThatLeadTo(QueryState.isPending)
+const failing = eventsThatLeadTo((state) => "reason" in state)
+
+/** Checks whether a path ends where others must wait. */
+export const endsPending = ({ events }: ValidCommand): boolean => claiming.has(events[events.length - 1] ?? events[0])
 
 const reasonJson = Schema.fromJsonString(Reason)
 // @effect-diagnostics-next-line schemaSync:off -- a reason is always encodable: its constructors see to that
 const encodeReason = Schema.encodeSync(reasonJson)
 
-/** The arguments of the scripts that move a query on; `first` tells where a command is sent again. */
-export const encode = (operation: string, first: number | "", command: Checked): Array<string | number> => {
-  const claims = takesClaim.has(command.event)
+/** The arguments of the scripts that move a query; `since` is given where a command is sent again. */
+export const encode = (operation: string, since: number | "", command: ValidCommand): Array<string | number> => {
+  const { events, fence, holder, ifVersion, leaseMillis, reason, traceparent } = command
+  const isClaim = events.some((event) => claiming.has(event))
   const args = [
     operation,
-    QueryEvent.wireNames[command.event],
-    first,
-    command.fence ?? "",
-    claims ? command.leaseMillis ?? "" : "",
-    claims ? command.holder ?? "" : "",
-    takesReason.has(command.event) && command.reason !== undefined ? encodeReason(command.reason) : "",
-    claims ? command.traceparent ?? "" : ""
+    events.length === 1
+      ? QueryEvent.wireNames[events[0]]
+      : events.map((event) => QueryEvent.wireNames[event]).join(" "),
+    since,
+    fence ?? "",
+    isClaim ? leaseMillis ?? "" : "",
+    isClaim ? holder ?? "" : "",
+    reason !== undefined && events.some((event) => failing.has(event)) ? encodeReason(reason) : "",
+    isClaim ? traceparent ?? "" : "",
+    ifVersion ?? ""
   ]
-  // Most commands end after the event.
+  // Most commands end after the path.
   while (args.at(-1) === "") args.pop()
   return args
 }
@@ -115,7 +121,7 @@ export const countMoved = (moved: string, nowMicros: number, context: Context.Co
   const afterState = moved.indexOf(" ")
   const from = QueryState.fromWireName(moved.slice(0, afterState))
   const sinceMicros = Number(moved.slice(afterState + 1, -2))
-  if (from !== undefined) Counting.moved(from, sinceMicros, nowMicros, moved.endsWith("1"), context)
+  if (from !== undefined) Metrics.moved(from, sinceMicros, nowMicros, moved.endsWith("1"), context)
 }
 
 // What can be done without is left out where it cannot be read.

@@ -1,65 +1,70 @@
 /**
- * What the scripts do besides where the state is FlowMachine's.
+ * What the scripts do where the state is FlowMachine's.
  *
- * KEYS are the state, the record, its history, and, for those scripts that move a query on, the hashes of all events. The record has
- * the fields that it has elsewhere, and holds as long as the state is the one that was written with it. A state that is not
- * was moved by FlowMachine: it becomes a record of its own, with a new version and no claim, as soon as anybody here looks.
+ * KEYS are the state, the record, its history, and the hashes of all events. The record has the fields that it has
+ * elsewhere, and holds as long as the state is the one that was written with it. Any other state was written by
+ * FlowMachine: the first script that finds one gives the record that state, with a new version and no claim.
  */
 import * as QueryEvent from "../../../domain/QueryEvent.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
 import * as Transition from "../../../domain/Transition.ts"
-import type { Dialect } from "../../RedisStoreFlowMachine.ts"
-import { answer, outcomes, table, unclaimed, type Variant } from "./scripts.ts"
+import type { Dialect } from "./dialect.ts"
+import type { History } from "./history.ts"
+import { type Layout, moveTo, unclaimed } from "./scripts.ts"
 
-const known = QueryState.wireNames.Known
+const stateKey = "KEYS[1]"
+const historyKey = 3
+const firstHashKey = 4
 
-const states = table(Object.values(QueryState.wireNames).map((name) => [name, name]))
-
-/** The steps that are taken: where a state could not be read by others, none leads there. */
+/** The edges of a dialect: none leads to a state that others could not read. */
 const edgesOf = (dialect: Dialect): ReadonlyArray<Transition.Edge> =>
   Transition.edges.filter(({ to }) => dialect === "reset-failed" || to !== "ResetFailed")
 
-/** What the hashes of a query hold: field and value in turns, for each event. */
+/** What the hash of each event holds, as a Lua table: from-states and to-states alternately. */
 const hashesOf = (dialect: Dialect): string => {
   const edges = edgesOf(dialect).filter(({ from }) => dialect === "reset-failed" || from !== "ResetFailed")
   const fieldsOf = (event: QueryEvent.QueryEvent) =>
     edges.filter((edge) => edge.event === event).flatMap(({ from, to }) => [from, to])
       .map((tag) => `"${QueryState.wireNames[tag]}"`)
-  return `{ ${QueryEvent.all.map((event) => `{ ${fieldsOf(event).join(", ")} }`).join(", ")} }`
+  return `{\n${QueryEvent.all.map((event) => `    { ${fieldsOf(event).join(", ")} }`).join(",\n")}\n  }`
 }
 
-export const variant = (dialect: Dialect): Variant => ({
-  recordKey: 2,
-  edges: edgesOf(dialect),
-  onRead: `
-local state = redis.call("GET", KEYS[1]) or "${known}"
--- Left alone, and answered as it is.
-if not (${states})[state] then
-  s = state
-  ${answer(outcomes.refused)}
+const states = `{ ${Object.values(QueryState.wireNames).map((name) => `${name} = true`).join(", ")} }`
+
+const adopt = (history: Layout["history"]): string =>
+  moveTo({ history }, { ...unclaimed, event: "nil", trace: "false" }).replaceAll("\n", "\n  ")
+
+export const layout = (dialect: Dialect, keep: History | undefined): Layout => {
+  const history = keep === undefined ? undefined : { ...keep, key: historyKey }
+  return {
+    recordKey: 2,
+    history,
+    edges: edgesOf(dialect),
+    // FlowMachine may have come back to the same state since, but its writes leave no time to live. A claimed state has one
+    // that never ends, some 50,000 years off, and equals the version that was written with it.
+    afterRead: `
+local shared = call("GET", ${stateKey}) or "${QueryState.wireNames.Known}"
+if not (${states})[shared] then
+  return { outcome, now, shared, version, changedAt, holder, expiresAt, reason, before, progress, trace }
 end
+if shared ~= (state or "${QueryState.wireNames.Known}")
+  or ((holder or expiresAt) and call("PEXPIRETIME", ${stateKey}) ~= tonumber(version)) then
+  local to = shared
+  ${adopt(history)}
+end
+local wasClaimed = holder or expiresAt
 `,
-  // FlowMachine may have come back to the same state since. What it writes has no time to live; a claimed state has one
-  // that is never over, some 50,000 years off, and tells the version that it was written with.
-  onSettle: (move) => `
-if state ~= (s or "${known}") or ((h or x) and redis.call("PEXPIRETIME", KEYS[1]) ~= tonumber(v)) then
-  ${move({ ...unclaimed, to: "state", event: "nil", trace: "false", isLapse: false })}
-end`,
-  // FlowMachine never writes the hashes of a query that has a state. Those that it left out are made up for.
-  onMove: `
-  if to ~= state then
-    for index, fields in ipairs(${hashesOf(dialect)}) do
-      local hash = KEYS[index + 3]
-      if hash and redis.call("HLEN", hash) < #fields / 2 then redis.call("HSET", hash, unpack(fields)) end
-    end
-  end`,
-  onMoved: `
-  if to == state then redis.call("PERSIST", KEYS[1]) else redis.call("SET", KEYS[1], to) end
-  if h or x then redis.call("PEXPIREAT", KEYS[1], v) end
-  state = to
-`,
-  // Nobody here claimed what nobody here wrote.
-  onRenew: `
-if o == "" then ${answer(outcomes.leaseLost)} end
-redis.call("PEXPIREAT", KEYS[1], v)`
-})
+    // FlowMachine never writes the hashes of a query that has a state, so missing ones are written here.
+    afterWrite: `if state ~= shared then
+  local hashes = ${hashesOf(dialect)}
+  for index, fields in ipairs(hashes) do
+    local hash = KEYS[index + ${firstHashKey - 1}]
+    if call("HLEN", hash) < #fields / 2 then call("HSET", hash, unpack(fields)) end
+  end
+  call("SET", ${stateKey}, state)
+elseif wasClaimed and not (holder or expiresAt) then
+  call("PERSIST", ${stateKey})
+end
+if holder or expiresAt then call("PEXPIREAT", ${stateKey}, version) end`
+  }
+}

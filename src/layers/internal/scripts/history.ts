@@ -11,7 +11,6 @@ import { Reason } from "../../../domain/Reason.ts"
 import type { HistoryOptions } from "../../../services/RedisStore.ts"
 import { type Failure, InvalidInput, InvalidRecord, RedisStoreError } from "../../../services/RedisStoreError.ts"
 import { maxMillis, toMillis } from "../command.ts"
-import type { Variant } from "./scripts.ts"
 
 /** Why a state is what it is, as an entry has it. */
 export const reasonIn = (state: QueryState.QueryState): Pick<HistoryEntry, "reason"> | undefined =>
@@ -43,23 +42,6 @@ export const checkOption = (options: HistoryOptions | undefined): Effect.Effect<
     Effect.fromResult(check(options)),
     (reason) => new RedisStoreError({ operation: "configure the store", reason })
   )
-
-/**
- * Lets the scripts write an entry for every transition, in the same step. Its fields are those of the record, `e` for the
- * event and `f` for the state before. It is for people to read, so that it must not fail what has just been written.
- */
-export const recorded = (variant: Variant, { length, retentionMillis }: History): Variant => ({
-  ...variant,
-  onMoved: `${variant.onMoved}
-  local entry = { "s", s, "v", v, "t", format("%.0f", millis), "f", from }
-  if event then entry[#entry + 1], entry[#entry + 2] = "e", event end
-  if by then entry[#entry + 1], entry[#entry + 2] = "h", by end
-  if r then entry[#entry + 1], entry[#entry + 2] = "r", r end
-  local history = KEYS[${variant.recordKey + 1}]
-  redis.pcall("XADD", history, "MAXLEN", ${length}, "*", unpack(entry))
-  redis.pcall("PEXPIRE", history, ${retentionMillis})
-`
-})
 
 const Fields = Schema.Struct({
   s: Schema.String,

@@ -5,6 +5,16 @@ import { type DbId, QueryKey } from "../../../domain/QueryKey.ts"
 
 export const defaultPrefix = "query-state"
 
+/** What a query is called in Redis. */
+export interface QueryKeys {
+  /** All keys that the scripts are given. */
+  readonly names: readonly [first: string, ...rest: ReadonlyArray<string>]
+  /** The key of the history. */
+  readonly history: string
+  /** The channel on which changes are published. */
+  readonly channel: string
+}
+
 /**
  * The key of a query's record: `<prefix>:{<db>:<query>}`.
  *

@@ -1,283 +1,309 @@
 /**
- * The scripts that run inside Redis, each above what it takes and what it answers.
+ * The scripts that run inside Redis, each above what it takes and what it replies.
  *
  * A record is one hash with these fields; those that do not apply are absent:
  *
- *     s  state, by its wire name        o  operation that wrote this version; absent after a lapse
+ *     s  state, by its wire name        o  operation that wrote this version; empty after a lapse
  *     v  version                        h  holder of the claim
  *     t  time of the change in ms,      x  when its lease lapses, in ms
- *        where it is not that of v      r  reason, as JSON
+ *        unless v tells it              r  reason, as JSON
  *     p  progress, as JSON              c  traceparent of the last claim
  *
- * The scripts answer `{ outcome, now in µs, s, v, t, h, x, r, moved, p, c }`: the record as it stands afterwards, `false`
- * for what is absent, and without the last ones where all of them are. `moved` is there where the record has moved on:
- * `<state before> <version before> <whether a lease lapsed, 1 or 0>`. Whenever it does, `<version> <state>` is
- * published on the channel with the name of its key, and `<version> <state> progress` when progress is reported.
+ * Every script replies `{ outcome, now in µs, s, v, t, h, x, r, before, p, c }`: the record afterwards, with `false` for
+ * what is absent. `before` tells where the record stood if it has moved: `<state> <version> <1 if a lease lapsed, else 0>`.
+ * However many transitions a script makes, it writes and publishes once.
+ * A record that has moved is published as `<version> <state>` on the channel with the name of its key; reported progress as
+ * `<version> <state> progress`.
+ *
+ * The scripts hold no Lua functions: defining the six that there once were took a quarter of the time of a script
+ * (benchmark row `scriptTime`). What two scripts share is written once here, and appears in the text of both.
  */
 import * as Duration from "effect/Duration"
 import * as QueryEvent from "../../../domain/QueryEvent.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
 import * as Transition from "../../../domain/Transition.ts"
 import { knownTimeToLive } from "../../../services/RedisStore.ts"
-import { openEvent } from "../memory/lifecycle.ts"
+import type { History } from "./history.ts"
 
-/** In a cluster a notification goes to those who are connected to the server that has the key, and no further. */
+/** The command that publishes; in a cluster a notification goes to the clients of the server that has the key. */
 export type Publish = "PUBLISH" | "SPUBLISH"
 
 export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } as const
 
-/** Whether a script answers with a record, and not with what it was asked for besides. */
-export const isRecord = (reply: unknown): boolean => Array.isArray(reply) && typeof reply[0] === "number"
-
-/** Whether a script answers that it moved the record on. */
+/** Checks whether a reply tells that the command changed the record. */
 export const isChanged = (reply: unknown): boolean => Array.isArray(reply) && Number(reply[0]) === outcomes.changed
 
-/** How the message ends that tells of progress. */
-export const progressed = " progress"
+/** End of the notification that tells of progress. */
+export const progressSuffix = " progress"
 
-const known = QueryState.wireNames.Known
-
-/** Writes a Lua table. */
-export const table = (entries: ReadonlyArray<readonly [key: string, value: string]>): string =>
-  `{ ${entries.map(([key, value]) => `["${key}"] = "${value}"`).join(", ")} }`
-
-/** What differs where a record is not all there is of a query. */
-export interface Variant {
-  /** The place among KEYS of the record. */
+/** Where a query is kept, as far as the scripts depend on it. */
+export interface Layout {
+  /** Place of the record among KEYS. */
   readonly recordKey: number
-  /** The lifecycle, or what can be had of it. */
+  /** Place of the history among KEYS, where one is kept. */
+  readonly history?: History & { readonly key: number } | undefined
+  /** The lifecycle that the scripts follow. */
   readonly edges: ReadonlyArray<Transition.Edge>
-  /** Lua for when a record has been read, before anything is decided. */
-  readonly onRead: string
-  /** Lua for before a lapsed lease is settled, given how a record moves on. */
-  readonly onSettle: (move: (step: Step) => string) => string
-  /** Lua for before a record moves on to the state `to`. */
-  readonly onMove: string
-  /** Lua for after it has: by `event`, if that is known, `from` one state to `s`, with a claim `by` somebody, or of his. */
-  readonly onMoved: string
-  /** Lua for before a claim is renewed. */
-  readonly onRenew: string
+  /** Lua that runs once the record was read. */
+  readonly afterRead: string
+  /** Lua that runs once the record was written. */
+  readonly afterWrite: string
 }
 
-export const plain: Variant = {
+/** Layout of a record that is all there is of a query. */
+export const recordLayout = (history: History | undefined): Layout => ({
   recordKey: 1,
+  history: history === undefined ? undefined : { ...history, key: 2 },
   edges: Transition.edges,
-  onRead: "",
-  onSettle: () => "",
-  onMove: "",
-  onMoved: "",
-  onRenew: ""
-}
+  afterRead: "",
+  afterWrite: ""
+})
 
-// What a script may do when Redis has reached its maxmemory: what frees a query, or keeps its claim, must still work.
-const header = { claims: "#!lua\n", frees: "#!lua flags=allow-oom\n" }
+const wire = QueryState.wireNames
+const known = wire.Known
 
-// Lua runs straight on here, without functions: to define the six that there were took a quarter of the time of a script.
+// What frees a query, or keeps its claim, must work even when Redis has reached its maxmemory.
+const header = { claims: "#!lua", frees: "#!lua flags=allow-oom" }
 
-/** Lua that answers with the record as it stands. */
-export const answer = (outcome: number): string => {
-  const record = `${outcome}, micros, s, v, t, h, x, r`
-  return `do
-  if p or c then return { ${record}, moved, p, c } end
-  if moved then return { ${record}, moved } end
-  return { ${record} }
-end`
-}
+/** Indents all lines but the first, to where the text is inserted. */
+const indent = (lua: string, width: number): string => lua.replaceAll("\n", `\n${" ".repeat(width)}`)
 
-/** Lua that does one thing or another, by the state a query is in. */
-const byState = (cases: ReadonlyArray<readonly [state: QueryState.Tag, lua: string]>): string =>
-  `${
-    cases.map(([state, lua]) => {
-      const name = QueryState.wireNames[state]
-      return `if ${state === "Known" ? `not s or s == "${name}"` : `s == "${name}"`} then\n  ${lua}`
-    }).join("\nelse")
-  }\nend`
+/** Lua that does one thing or another, by which condition holds. */
+const choose = (cases: ReadonlyArray<readonly [condition: string, lua: string]>): string =>
+  `${cases.map(([condition, lua]) => `if ${condition} then\n  ${indent(lua, 2)}`).join("\nelse")}\nend`
 
-/** Lua that sets `to` to where the event leads, if it leads anywhere. */
-const findTarget = (edges: ReadonlyArray<Transition.Edge>): string =>
-  byState(
-    QueryState.tags.flatMap((tag) => {
-      const targets = edges.filter(({ from }) => from === tag).map(({ event, to }) =>
-        `if event == "${QueryEvent.wireNames[event]}" then to = "${QueryState.wireNames[to]}"`
-      )
-      return targets.length === 0 ? [] : [[tag, `${targets.join(" else")} end`]]
-    })
-  )
+const anyOf = (local: string, tags: ReadonlyArray<QueryState.Tag>): string =>
+  tags.map((tag) => `${local} == "${wire[tag]}"`).join(" or ")
 
-/** Lua that sets `event` to what ends a claim whose lease has lapsed, and `to` to where that leads, if it leads anywhere. */
-const findLapse = (edges: ReadonlyArray<Transition.Edge>): string =>
-  byState(
-    Object.entries(Transition.lapseEvents).map(([state, event]) => {
-      const from = state as keyof typeof Transition.lapseEvents
-      const edge = edges.find((edge) => edge.from === from && edge.event === event)
-      const to = edge === undefined ? "nil" : `"${QueryState.wireNames[edge.to]}"`
-      return [from, `event, to = "${QueryEvent.wireNames[event]}", ${to}`]
-    })
-  )
+const pendingTags = QueryState.tags.filter((tag) => QueryState.isPending(QueryState.make(tag)))
+const failedTags = QueryState.tags.filter((tag) => "reason" in QueryState.make(tag))
 
-const isPending = Object.keys(Transition.lapseEvents).map((state) =>
-  `s == "${QueryState.wireNames[state as keyof typeof Transition.lapseEvents]}"`
-).join(" or ")
+/** Lua that replies with the record. */
+const reply = `return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }`
 
-/** How a record moves on, each as Lua: `nil` or `false` for what there is not. */
-export interface Step {
-  readonly to: string
-  readonly operation: string
+const entry = ({ key, length, retentionMillis }: NonNullable<Layout["history"]>): string =>
+  `-- People read a history: it must not fail what is written.
+local entry = { "s", to, "v", version, "t", format("%.0f", nowMillis), "f", from }
+if event then entry[#entry + 1], entry[#entry + 2] = "e", event end
+if by then entry[#entry + 1], entry[#entry + 2] = "h", by end
+if reason then entry[#entry + 1], entry[#entry + 2] = "r", reason end
+redis.pcall("XADD", KEYS[${key}], "MAXLEN", ${length}, "*", unpack(entry))
+redis.pcall("PEXPIRE", KEYS[${key}], ${retentionMillis})`
+
+/** The locals that a transition sets, each as Lua: `nil` or `false` for what the record does not have afterwards. */
+interface Transit {
   readonly event: string
+  readonly operation: string
   readonly holder: string
-  readonly expiry: string
+  readonly expiresAt: string
   readonly reason: string
   readonly trace: string
   readonly isLapse: boolean
 }
 
-/** A step by nobody, which ends a claim. */
-export const unclaimed = { operation: `""`, holder: "false", expiry: "false", reason: "false", trace: "c" } as const
-
-/** Lua that moves a record on. Most records have only what is set at once. */
-const moveOn = (publish: Publish, { onMove, onMoved }: Variant) => (step: Step): string => {
-  const before = `(s or "${known}") .. " " .. (v or 0) .. " ${step.isLapse ? 1 : 0}"`
-  return `do
-  local to, event, holder, expiry, reason, trace = ${step.to}, ${step.event}, ${step.holder}, ${step.expiry}, ${step.reason}, ${step.trace}
-  ${onMove}
-  local from, by = s or "${known}", holder or h
-  moved = ${step.isLapse ? before : `moved or ${before}`}
-  if t or h or x or r or p or c then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
-  if s == "${known}" then call("PERSIST", key) end
-  local version = v and tonumber(v) >= micros and tonumber(v) + 1 or micros
-  s, v, o, h, x, r, p, c = to, format("%.0f", version), ${step.operation}, holder, expiry, reason, false, trace
-  t = version ~= micros and format("%.0f", millis)
-  if t or r or c then
-    local set = { key, "s", s, "v", v, "o", o }
-    local size = 7
-    if t then set[size + 1], set[size + 2], size = "t", t, size + 2 end
-    if h then set[size + 1], set[size + 2], size = "h", h, size + 2 end
-    if x then set[size + 1], set[size + 2], size = "x", x, size + 2 end
-    if r then set[size + 1], set[size + 2], size = "r", r, size + 2 end
-    if c then set[size + 1], set[size + 2] = "c", c end
-    call("HSET", unpack(set))
-  elseif h and x then
-    call("HSET", key, "s", s, "v", v, "o", o, "h", h, "x", x)
-  elseif h or x then
-    call("HSET", key, "s", s, "v", v, "o", o, h and "h" or "x", h or x)
-  else
-    call("HSET", key, "s", s, "v", v, "o", o)
-  end
-  if s == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end
-  ${onMoved}
-  -- A hint, and no more: it must not fail what has just been written.
-  redis.pcall("${publish}", key, v .. " " .. s)
-end`
+/** A transition that nobody asked for, and which ends the claim. */
+export const unclaimed = {
+  operation: `""`,
+  holder: "false",
+  expiresAt: "false",
+  reason: "false",
+  trace: "trace",
+  isLapse: false
 }
 
-// Shared by all scripts: reads the record, and settles its lease if that has lapsed.
-//
-// A record whose s, v, t or x cannot be right is left alone and answered as it is. Versions and times are written with
-// "%.0f", since Lua prints a large number with an exponent; they are exact as far as a Date of JavaScript reaches.
-const isWhole = (n: string) => `(not find(${n}, "%D") and (tonumber(${n}) or 1 / 0) <= 8640000000000000)`
+/** Lua that moves the record, as the locals have it, to the state `to`. */
+export const moveTo = (
+  { history }: Pick<Layout, "history">,
+  { event, expiresAt, holder, isLapse, operation, reason, trace }: Transit
+): string => {
+  const before = `(state or "${known}") .. " " .. (version or 0) .. " ${isLapse ? 1 : 0}"`
+  const move = `before = ${isLapse ? before : `before or ${before}`}
+local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
+version, operation = format("%.0f", micros), ${operation}
+changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
+expiresAt, reason, progress, trace = ${expiresAt}, ${reason}, false, ${trace}`
+  return history === undefined
+    ? `${move}\nstate, holder = to, ${holder}`
+    : `local event, from, by = ${event}, state or "${known}", ${holder} or holder
+${move}
+state, holder = to, ${holder}
+${entry(history)}`
+}
 
-const prelude = ({ edges, onRead, onSettle, recordKey }: Variant, move: (step: Step) => string): string => `
-local call, key, find, format = redis.call, KEYS[${recordKey}], string.find, string.format
+/** Lua that writes the record, as the locals have it, and publishes it. */
+const write = (publish: Publish, { afterWrite }: Layout): string =>
+  `if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
+if storedState == "${known}" then call("PERSIST", key) end
+local fields = { "s", state, "v", version, "o", operation }
+if changedAt then fields[7], fields[8] = "t", changedAt end
+if holder then fields[#fields + 1], fields[#fields + 2] = "h", holder end
+if expiresAt then fields[#fields + 1], fields[#fields + 2] = "x", expiresAt end
+if reason then fields[#fields + 1], fields[#fields + 2] = "r", reason end
+if trace then fields[#fields + 1], fields[#fields + 2] = "c", trace end
+call("HSET", key, unpack(fields))
+if state == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end${
+    afterWrite === "" ? "" : `\n${afterWrite}`
+  }
+-- A notification must not fail what is written.
+redis.pcall("${publish}", key, version .. " " .. state)`
+
+/** Lua, by the state, for the event that ends a claim whose lease has lapsed, and where that leads, if it leads anywhere. */
+const lapses = (edges: ReadonlyArray<Transition.Edge>) =>
+  Object.entries(Transition.lapseEvents).map(([state, event]) => {
+    const from = state as keyof typeof Transition.lapseEvents
+    const edge = edges.find((edge) => edge.from === from && edge.event === event)
+    const to = edge === undefined ? "nil" : `"${wire[edge.to]}"`
+    return [`state == "${wire[from]}"`, `event, to = "${QueryEvent.wireNames[event]}", ${to}`] as const
+  })
+
+/** Lua that sets `to` to where `event` leads from a state; states that lead to the same share a branch. */
+const targets = (edges: ReadonlyArray<Transition.Edge>): string => {
+  const tagsByCases = new Map<string, Array<QueryState.Tag>>()
+  for (const tag of QueryState.tags) {
+    const cases = edges.filter(({ from }) => from === tag).map(({ event, to }) =>
+      [`event == "${QueryEvent.wireNames[event]}"`, `to = "${wire[to]}"`] as const
+    )
+    if (cases.length === 0) continue
+    const lua = choose(cases)
+    tagsByCases.set(lua, [...tagsByCases.get(lua) ?? [], tag])
+  }
+  return choose(Array.from(tagsByCases, ([lua, tags]) => [anyOf("from", tags), lua]))
+}
+
+// Versions and times are written with "%.0f", since Lua prints large numbers with an exponent. They are exact as far as a
+// Date of JavaScript reaches.
+const isWhole = (local: string) => `(not find(${local}, "%D") and (tonumber(${local}) or 1 / 0) <= 8640000000000000)`
+
+/** Begins every script: reads the record, and settles its lease if that has lapsed. */
+const begin = (layout: Layout): string =>
+  `local call, key, find, format, floor = redis.call, KEYS[${layout.recordKey}], string.find, string.format, math.floor
 local time = call("TIME")
-local micros = time[1] * 1000000 + time[2]
-local millis = (micros - micros % 1000) / 1000
+local now = time[1] * 1000000 + time[2]
+local nowMillis = floor(now / 1000)
 
-local s, v, t, h, x, r, p, c, o = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
-local moved = false
-if (s or v) and not (s and v and ${isWhole("v")} and (not t or ${isWhole("t")}) and (not x or ${isWhole("x")})) then
-  ${answer(outcomes.refused)}
+local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation =
+  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
+local storedState = state
+local hasOptional = changedAt or holder or expiresAt or reason or progress or trace
+local outcome, before = ${outcomes.refused}, false
+
+-- A record that cannot be right is left alone, and replied as it is.
+if (state or version) and not (state and version
+  and ${isWhole("version")}
+  and (not changedAt or ${isWhole("changedAt")})
+  and (not expiresAt or ${isWhole("expiresAt")})) then
+  ${reply}
 end
-${onRead}
-${onSettle(move)}
-if x and tonumber(x) <= millis then
+${layout.afterRead}
+if expiresAt and tonumber(expiresAt) <= nowMillis then
   local event, to
-  ${findLapse(edges)}
+  ${indent(choose(lapses(layout.edges)), 2)}
   if event then
-    -- Where the lifecycle does not have that step, all that ends is the claim.
+    -- Where the lifecycle has no such edge, only the claim ends.
+    local why = to and cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }) or false
+    to = to or state
     ${
-  move({
-    ...unclaimed,
-    to: "to or s",
-    event: "event",
-    reason: `to and cjson.encode({ _tag = "LeaseExpired", holder = h or nil }) or false`,
-    isLapse: true
-  })
-}
+    indent(
+      moveTo(layout, {
+        ...unclaimed,
+        event: "event",
+        reason: "why",
+        isLapse: true
+      }),
+      4
+    )
+  }
   end
+end`
+
+/** Ends every script. */
+const end = (publish: Publish, layout: Layout): string =>
+  `if before then
+  ${indent(write(publish, layout), 2)}
 end
+${reply}
 `
 
-/** Lua for an argument that may be empty, or left out at the end: it must not become `nil`, which would end an answer. */
-const given = (name: string): string => `${name} ~= "" and ${name} or false`
+const compareAndSet = (layout: Layout): string =>
+  `local id, path, since, fence, lease, newHolder, newReason, traceparent, ifVersion = unpack(ARGV)
+if operation == id then
+  -- Sent again because the reply was lost: this version is its own work. It is written again, so that a WAIT on this
+  -- connection waits for a write of this connection.
+  call("HSET", key, "o", id)
+  outcome = ${outcomes.changed}
+elseif fence ~= version and since and since ~= "" and (tonumber(version) or 0) > tonumber(since) then
+  -- Sent again, and the query has moved since it was first sent, perhaps by this very command, and then by others. They
+  -- may have moved it back to where the command would be accepted once more.
+  outcome = ${outcomes.unknown}
+elseif fence and fence ~= "" and fence ~= version then
+  outcome = ${outcomes.leaseLost}
+elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames[Transition.openEvent]}"))
+  and (not ifVersion or ifVersion == (version or "0")) then
+  -- The whole path is accepted, or none of it.
+  local to, moves = state or "${known}", {}
+  for event in string.gmatch(path, "%S+") do
+    local from = to
+    to = nil
+    ${indent(targets(layout.edges), 4)}
+    if not to then break end
+    moves[#moves + 1], moves[#moves + 2] = event, to
+  end
+  if to then
+    outcome = ${outcomes.changed}
+    -- An argument that is empty or absent becomes false: nil would end a reply.
+    local newExpiresAt = lease and lease ~= "" and format("%.0f", nowMillis + lease) or false
+    newHolder = newHolder ~= "" and newHolder or false
+    newReason = newReason ~= "" and newReason or false
+    traceparent = traceparent ~= "" and traceparent or false
+    for index = 1, #moves, 2 do
+      local event, to = moves[index], moves[index + 1]
+      local isPending = ${anyOf("to", pendingTags)}
+      local isFailed = ${anyOf("to", failedTags)}
+      if isPending then trace = traceparent end
+      ${
+    indent(
+      moveTo(layout, {
+        operation: "id",
+        event: "event",
+        holder: "isPending and newHolder",
+        expiresAt: "isPending and newExpiresAt",
+        reason: "isFailed and newReason",
+        trace: "trace",
+        isLapse: false
+      }),
+      6
+    )
+  }
+    end
+  end
+end`
 
-const compareAndSet = (edges: ReadonlyArray<Transition.Edge>, move: (step: Step) => string, trace: string): string => `
-local operation, event, first, fence, lease, holder, reason, traceparent = unpack(ARGV)
--- Sent again because the answer was lost: this version is its own work. It is written again, so that whoever waits for
--- the replicas on this connection waits for a write of this connection.
-if o == operation then
-  call("HSET", key, "o", o)
-  ${answer(outcomes.changed)}
-end
-if fence ~= v then
-  -- Sent again, and the query has moved since it was first sent: perhaps by this very command, before others. They may
-  -- even have moved it back to where the command would be accepted once more.
-  if first and first ~= "" and (tonumber(v) or 0) > tonumber(first) then ${answer(outcomes.unknown)} end
-  if fence and fence ~= "" then ${answer(outcomes.leaseLost)} end
-end
-
-local to
-${findTarget(edges)}
-if not to or (x and fence ~= v and event ~= "${QueryEvent.wireNames[openEvent]}") then ${answer(outcomes.refused)} end
-${
-  move({
-    to: "to",
-    operation: "operation",
-    event: "event",
-    holder: given("holder"),
-    expiry: `lease and lease ~= "" and format("%.0f", millis + lease) or false`,
-    reason: given("reason"),
-    trace,
-    isLapse: false
-  })
-}
-${answer(outcomes.changed)}
-`
-
-const read = `
-${answer(outcomes.refused)}
-`
-
-const renew = (publish: Publish, { onRenew }: Variant): string => `
-if v ~= ARGV[1] or not (${isPending}) then ${answer(outcomes.leaseLost)} end
-${onRenew}
-x = format("%.0f", millis + ARGV[2])
-if ARGV[3] then
-  p = ARGV[3]
-  call("HSET", key, "x", x, "p", p)
-  redis.pcall("${publish}", key, v .. " " .. s .. "${progressed}")
+const renew = (publish: Publish, { afterWrite }: Layout): string =>
+  `local fence, lease, newProgress = unpack(ARGV)
+-- A version that no command wrote is nobody's claim.
+if version ~= fence or operation == "" or not (${anyOf("state", pendingTags)}) then
+  outcome = ${outcomes.leaseLost}
 else
-  call("HSET", key, "x", x)
-end
-${answer(outcomes.changed)}
-`
-
-// Where there is a history, its key follows that of the record.
-const history = ({ recordKey }: Variant): string => `
-local entries = redis.pcall("XRANGE", KEYS[${recordKey + 1}], "-", "+")
--- As an error it would not tell which of the keys it is about.
-if entries.err and string.find(entries.err, "WRONGTYPE", 1, true) then return false end
-return entries
-`
+  outcome = ${outcomes.changed}
+  expiresAt = format("%.0f", nowMillis + lease)
+  call("HSET", key, "x", expiresAt)
+  if newProgress then
+    progress = newProgress
+    call("HSET", key, "p", progress)
+    redis.pcall("${publish}", key, version .. " " .. state .. "${progressSuffix}")
+  end${afterWrite === "" ? "" : `\n  ${indent(afterWrite, 2)}`}
+end`
 
 export interface Scripts {
   /**
-   * Moves a query to where others must wait, if the lifecycle and its claim allow it.
+   * Moves a query along a path that ends where others must wait, if the lifecycle and its claim allow it.
    *
-   * ARGV: operation, event; where the command is sent again, a time in µs that the server had reached when it was first
-   * sent; fence, lease in ms, holder, reason and traceparent. Each is empty where there is none, or left out at the end.
+   * ARGV: operation; path, as the names of its events; where the command is sent again, a time in µs that the server had
+   * reached when it was first sent; fence, lease in ms, holder, reason, traceparent, expected version. Each is empty where
+   * there is none, or left out at the end.
    */
   readonly claim: string
-  /** Moves a query to where nobody need wait, likewise. */
+  /** Moves a query along a path that ends where nobody waits, likewise. */
   readonly conclude: string
   /** Reads a record. No ARGV. */
   readonly read: string
@@ -287,20 +313,16 @@ export interface Scripts {
    * ARGV: fence, lease in ms, and progress where there is any.
    */
   readonly renew: string
-  /** Reads the history, as `XRANGE` answers it, or nothing where its key holds something else. No ARGV. */
-  readonly history: string
 }
 
 /** Writes the scripts, with the command by which they publish. */
-export const make = (publish: Publish, variant: Variant = plain): Scripts => {
-  const move = moveOn(publish, variant)
-  const shared = prelude(variant, move)
-  const { edges } = variant
+export const make = (publish: Publish, layout: Layout): Scripts => {
+  const script = (header: string, ...body: ReadonlyArray<string>) =>
+    [header, begin(layout), ...body, end(publish, layout)].join("\n").replaceAll(/\n{2,}/g, "\n\n")
   return {
-    claim: `${header.claims}${shared}${compareAndSet(edges, move, given("traceparent"))}`,
-    conclude: `${header.frees}${shared}${compareAndSet(edges, move, "c")}`,
-    read: `${header.frees}${shared}${read}`,
-    renew: `${header.frees}${shared}${renew(publish, variant)}`,
-    history: `${header.frees}${shared}${history(variant)}`
+    claim: script(header.claims, compareAndSet(layout)),
+    conclude: script(header.frees, compareAndSet(layout)),
+    read: script(header.frees),
+    renew: script(header.frees, renew(publish, layout))
   }
 }

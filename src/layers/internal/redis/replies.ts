@@ -1,0 +1,69 @@
+/** Reads the replies to commands that are no scripts, of which nothing is taken for granted. */
+import * as Result from "effect/Result"
+import { InvalidInput, UnexpectedReply } from "../../../services/RedisStoreError.ts"
+
+const unexpected = (command: string, reply: unknown) =>
+  Result.fail(new UnexpectedReply({ reply: `${describe(reply)} to ${command}` }))
+
+const describe = (reply: unknown): string =>
+  Array.isArray(reply) ? `[${reply.slice(0, 3).map(describe).join()}]` : String(reply).slice(0, 100)
+
+/** The time of a server in microseconds, from the reply to TIME. */
+export const micros = (reply: unknown): Result.Result<number, UnexpectedReply> => {
+  const [seconds, micros] = Array.isArray(reply) ? reply : []
+  const sum = Number(seconds ?? Number.NaN) * 1_000_000 + Number(micros ?? Number.NaN)
+  return Number.isSafeInteger(sum) && sum > 0 ? Result.succeed(sum) : unexpected("TIME", reply)
+}
+
+/** The hash of a script, from the reply to SCRIPT LOAD. */
+export const sha = (reply: unknown): Result.Result<string, UnexpectedReply> =>
+  typeof reply === "string" ? Result.succeed(reply) : unexpected("SCRIPT LOAD", reply)
+
+/** Refuses servers that the layer for a single server cannot work with, from the reply to HELLO if there is one. */
+export const mode = (reply: Result.Result<unknown, unknown>): Result.Result<void, InvalidInput> => {
+  const fields = Result.isSuccess(reply) && Array.isArray(reply.success) ? reply.success.map(String) : []
+  switch (fields[fields.indexOf("mode") + 1]) {
+    case "cluster":
+      return Result.fail(
+        new InvalidInput({ issue: "the server is a node of a cluster: use RedisStoreLive.layerCluster" })
+      )
+    case "sentinel":
+      return Result.fail(
+        new InvalidInput({
+          issue: "the server is a sentinel: name it in `redis.sentinels`, and the primary in `redis.name`"
+        })
+      )
+    default:
+      return Result.succeed(undefined)
+  }
+}
+
+/** Where a SCAN has got to. */
+export interface Page {
+  readonly cursor: string
+  /** How many pages came before. */
+  readonly count: number
+  /** A cursor of before: one that comes again would come for ever (Brent's way to find a cycle). */
+  readonly seen: string | undefined
+}
+
+export const firstPage: Page = { cursor: "0", count: 0, seen: undefined }
+
+const isPowerOfTwo = (count: number): boolean => (count & (count - 1)) === 0
+
+/** The keys of a page and the page after it, from the reply to SCAN. */
+export const scanned = (
+  { count, cursor, seen }: Page,
+  reply: unknown
+): Result.Result<{ readonly redisKeys: ReadonlyArray<string>; readonly next: Page | undefined }, UnexpectedReply> => {
+  const [next, redisKeys] = Array.isArray(reply) ? reply : []
+  if (typeof next !== "string" || !Array.isArray(redisKeys) || !redisKeys.every((key) => typeof key === "string")) {
+    return unexpected("SCAN", reply)
+  }
+  if (next === "0") return Result.succeed({ redisKeys, next: undefined })
+  if (next === seen || next === cursor) return unexpected("SCAN", `the cursor ${next} again`)
+  return Result.succeed({
+    redisKeys,
+    next: { cursor: next, count: count + 1, seen: isPowerOfTwo(count) ? next : seen }
+  })
+}

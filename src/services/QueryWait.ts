@@ -1,0 +1,61 @@
+/**
+ * How a wait for a query goes on: its options, and the schedules to choose from.
+ *
+ * @module
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import type { StillPending } from "../domain/QueryError.ts"
+
+/**
+ * How to wait.
+ *
+ * **Details**
+ *
+ * - `schedule`: when to read the record again while the query is pending and no notification comes. The wait ends with the
+ *   schedule. Default: `backstopSchedule` where the store announces all changes, else `pollingSchedule`.
+ * - `timeout`: how long to wait after the query was found pending. Default: as long as the schedule goes on.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly schedule?: Schedule.Schedule<unknown, StillPending> | undefined
+  readonly timeout?: Duration.Input | undefined
+}
+
+/**
+ * Schedule of a wait without notifications: it reads after 10 milliseconds, then after delays that grow by half each time,
+ * up to 5 seconds, with 20 % of jitter, without end.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const pollingSchedule: Schedule.Schedule<unknown> = Schedule.min([
+  Schedule.exponential("10 millis", 1.5),
+  Schedule.spaced("5 seconds")
+]).pipe(Schedule.jittered)
+
+/**
+ * Schedule of a wait with notifications: it reads every 30 seconds, with 20 % of jitter, without end.
+ *
+ * **Details**
+ *
+ * A lost notification delays the wait by no more than that. Many waits of one process for one query share one read, and
+ * then a lost notification costs at most twice as much.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const backstopSchedule: Schedule.Schedule<unknown> = Schedule.fromStep(
+  // It has no state, and so takes no memory for each wait (benchmark: 100,000 waiters of 100,000 queries).
+  Effect.succeed(() =>
+    Effect.map(Random.nextBetween(24_000, 36_000), (millis): [unknown, Duration.Duration] => [
+      undefined,
+      Duration.millis(millis)
+    ])
+  )
+)

@@ -1,0 +1,148 @@
+/** Work under a claim: claim the query, do the work while a heartbeat renews the lease, record the outcome. */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
+import * as Result from "effect/Result"
+import type { IllegalTransition, LeaseLost } from "../../domain/QueryError.ts"
+import type { QueryEvent } from "../../domain/QueryEvent.ts"
+import type { QueryKey } from "../../domain/QueryKey.ts"
+import type { QueryRecord } from "../../domain/QueryRecord.ts"
+import * as QueryState from "../../domain/QueryState.ts"
+import * as Reason from "../../domain/Reason.ts"
+import * as Transition from "../../domain/Transition.ts"
+import * as QueryClaim from "../QueryClaim.ts"
+import * as QueryMetrics from "../QueryMetrics.ts"
+import type { Command, CommandResult, RedisStore } from "../RedisStore.ts"
+import type { RedisStoreError } from "../RedisStoreError.ts"
+import { heartbeat, type Lost, monotonicMillis, orCancelled } from "./heartbeat.ts"
+import { defaultHolder } from "./holder.ts"
+import * as ProgressReports from "./progressReports.ts"
+import * as Trace from "./trace.ts"
+
+type Store = RedisStore["Service"]
+
+/** A kind of claimed work: the event that claims, the events that say how it went, and its name in a trace. */
+interface Kind {
+  readonly span: string
+  readonly claim: QueryEvent
+  readonly success: QueryEvent
+  readonly failure: QueryEvent
+  readonly interruption: QueryEvent
+}
+
+export const execution: Kind = {
+  span: "QueryStateMachine.withExecution",
+  claim: "Execute",
+  success: "Finish",
+  failure: "Error",
+  interruption: "Cancel"
+}
+export const reset: Kind = {
+  span: "QueryStateMachine.withReset",
+  claim: "Reset",
+  success: "FinishReset",
+  failure: "Error",
+  interruption: "Error"
+}
+
+export const withDefaults = ({ holder = defaultHolder, lease = QueryClaim.defaultLease }: QueryClaim.Options) => ({
+  holder,
+  lease
+})
+
+const outcomeOf = (kind: Kind, exit: Exit.Exit<unknown, unknown>): Command => {
+  if (Exit.isSuccess(exit)) return { event: kind.success }
+  const reason = Reason.fromCause(exit.cause)
+  return { event: reason._tag === "Interrupted" ? kind.interruption : kind.failure, reason }
+}
+
+const countHeld = Effect.acquireRelease(
+  Metric.update(QueryMetrics.claimsHeld, 1),
+  () => Metric.update(QueryMetrics.claimsHeld, -1)
+)
+
+/**
+ * Claims a query, does `work` while the lease is renewed, and records the outcome before it ends as the work did. Where
+ * `claim` did not change the query, it ends as `refused` does.
+ *
+ * Only `work` can be interrupted. Its finalizers have run before the outcome is recorded, and the lease is renewed until
+ * then.
+ */
+export const claimed = <A, E, R, B, E2>(store: Store, key: QueryKey, options: {
+  readonly kind: Kind
+  readonly claim: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>
+  readonly lease: Duration.Input
+  readonly refused: (record: QueryRecord) => Effect.Effect<B, E2>
+  readonly work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>
+}): Effect.Effect<A | B, E | E2 | Lost | RedisStoreError, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      const claimedAtMillis = yield* monotonicMillis
+      const { changed, record } = yield* Effect.mapError(options.claim, orCancelled)
+      if (!changed) return yield* options.refused(record)
+
+      const held = Effect.gen(function*() {
+        yield* countHeld
+        const lease = Duration.fromInputUnsafe(options.lease)
+        const beating = yield* Effect.forkScoped(heartbeat(store, record, lease, claimedAtMillis))
+        const claim: QueryClaim.QueryClaim = {
+          ...QueryState.claimOf(record.state),
+          fence: record.version,
+          report: ProgressReports.make(store, record, lease, yield* Effect.scope)
+        }
+        const worked: Result.Result<Exit.Exit<A, E>, Lost> = yield* Effect.suspend(() => options.work(claim)).pipe(
+          Effect.exit,
+          Effect.map((exit) => Result.succeed(exit)),
+          Effect.raceFirst(Effect.map(Fiber.join(beating), (lost) => Result.fail(lost))),
+          restore,
+          // Only an interruption of the caller can be caught here.
+          Effect.catchCause((cause) => Effect.succeed(Result.succeed(Exit.failCause(cause))))
+        )
+        const exit = yield* Effect.fromResult(worked)
+        return yield* settle(store, record, options.kind, exit)
+      })
+      return yield* Effect.scoped(held)
+    })
+  ).pipe(Trace.spanned(options.kind.span, () => Trace.attributesOf(key)))
+
+/** Does work of one kind, with defaults for its claim; a query in a state that has no such claim is an error. */
+export const claimedWork = <A, E, R>(
+  store: Store,
+  key: QueryKey,
+  kind: Kind,
+  work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>,
+  { fence, ...options }: QueryClaim.ExecutionOptions | QueryClaim.ResetOptions = {}
+): Effect.Effect<A, E | Lost | IllegalTransition | RedisStoreError, R> => {
+  const claiming = withDefaults(options)
+  return claimed(store, key, {
+    kind,
+    claim: store.compareAndSet(key, { event: kind.claim, fence, ...claiming }),
+    lease: claiming.lease,
+    refused: (record) => Effect.fail(Transition.refusal(record, kind.claim)),
+    work
+  })
+}
+
+/** Records how work went, and ends as the work did. An error of recording is added to that of the work. */
+const settle = <A, E>(
+  store: Store,
+  record: QueryRecord,
+  kind: Kind,
+  exit: Exit.Exit<A, E>
+): Effect.Effect<A, E | Lost | RedisStoreError> =>
+  store.compareAndSet(record.key, { ...outcomeOf(kind, exit), fence: record.version }).pipe(
+    Effect.mapError(orCancelled),
+    Effect.matchEffect({
+      onSuccess: () => exit,
+      onFailure: (error): Effect.Effect<A, E | Lost | RedisStoreError> => {
+        if (Exit.isSuccess(exit)) return Effect.fail(error)
+        // An interrupted caller does not need to know that the outcome was decided before.
+        return error._tag !== "RedisStoreError" && Cause.hasInterruptsOnly(exit.cause)
+          ? exit
+          : Effect.failCause(Cause.combine(exit.cause, Cause.fail(error)))
+      }
+    })
+  )

@@ -1,0 +1,78 @@
+/** The heartbeat of a claim: it renews the lease until the claim is lost. */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import { LeaseLost, QueryCancelled } from "../../domain/QueryError.ts"
+import type { QueryRecord } from "../../domain/QueryRecord.ts"
+import type { RedisStore } from "../RedisStore.ts"
+import type { RedisStoreError } from "../RedisStoreError.ts"
+import { subscribe, Waiter } from "./waiter.ts"
+
+/** Why a claim ended before its work did. */
+export type Lost = LeaseLost | QueryCancelled
+
+/** Part of a lease that is left unused: the clocks of two machines differ in pace, and an interruption takes its time. */
+const safety = 0.1
+
+export const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
+
+const cancelledOrLost = (lost: LeaseLost): Lost => {
+  const { key, state } = lost.record
+  return state._tag === "Cancelled" && state.reason._tag !== "LeaseExpired"
+    ? new QueryCancelled({ key, reason: state.reason })
+    : lost
+}
+
+/** Turns `LeaseLost` into `QueryCancelled` where somebody cancelled the query. */
+export const orCancelled = (error: LeaseLost | RedisStoreError): Lost | RedisStoreError =>
+  error._tag === "LeaseLost" ? cancelledOrLost(error) : error
+
+/**
+ * Renews the lease every third of it, and at each hint at a change of the query, until the claim is lost.
+ *
+ * It also goes by its own clock, counted from when the last successful renewal was sent. So it gives the claim up before
+ * the lease can have lapsed in the store, even if every call hangs.
+ */
+export const heartbeat = Effect.fnUntraced(function*(
+  store: RedisStore["Service"],
+  record: QueryRecord,
+  lease: Duration.Duration,
+  claimedAtMillis: number
+): Effect.fn.Return<Lost, never, Scope.Scope> {
+  const { key, version: fence } = record
+  const givenUp = () => new LeaseLost({ fence, record })
+  const usableMillis = Duration.toMillis(lease) * (1 - safety)
+  const intervalMillis = Duration.toMillis(lease) / 3
+  let renewedAtMillis = claimedAtMillis
+  let delayMillis = intervalMillis
+
+  // The heartbeat does not wait for the subscription. The renewal after it finds what happened before it.
+  const waiter = new Waiter()
+  yield* subscribe(store, key, waiter).pipe(
+    Effect.tap(() => Effect.sync(() => waiter.onHint(Number.POSITIVE_INFINITY))),
+    Effect.forkScoped
+  )
+
+  while (true) {
+    const usableLeft = renewedAtMillis + usableMillis - (yield* monotonicMillis)
+    yield* waiter.wait(fence, Math.min(delayMillis, usableLeft))
+    // The hint may be at the end of this very claim by its holder, whose fiber goes first.
+    yield* Effect.yieldNow
+    const sentAtMillis = yield* monotonicMillis
+    const left = renewedAtMillis + usableMillis - sentAtMillis
+    if (left <= 0) return givenUp()
+    const renewed = yield* Effect.timeoutOption(Effect.result(store.renew(key, fence, lease)), left)
+    if (Option.isNone(renewed)) return givenUp()
+    if (Result.isSuccess(renewed.value)) {
+      renewedAtMillis = sentAtMillis
+      delayMillis = intervalMillis
+    } else if (renewed.value.failure._tag === "LeaseLost") {
+      return cancelledOrLost(renewed.value.failure)
+    } else {
+      delayMillis = intervalMillis / 3
+    }
+  }
+})

@@ -1,0 +1,187 @@
+#!lua flags=allow-oom
+local call, key, find, format, floor = redis.call, KEYS[2], string.find, string.format, math.floor
+local time = call("TIME")
+local now = time[1] * 1000000 + time[2]
+local nowMillis = floor(now / 1000)
+
+local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation =
+  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
+local storedState = state
+local hasOptional = changedAt or holder or expiresAt or reason or progress or trace
+local outcome, before = 0, false
+
+-- A record that cannot be right is left alone, and replied as it is.
+if (state or version) and not (state and version
+  and (not find(version, "%D") and (tonumber(version) or 1 / 0) <= 8640000000000000)
+  and (not changedAt or (not find(changedAt, "%D") and (tonumber(changedAt) or 1 / 0) <= 8640000000000000))
+  and (not expiresAt or (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))) then
+  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+end
+
+local shared = call("GET", KEYS[1]) or "known"
+if not ({ known = true, queued = true, executing = true, completed = true, errored = true, cancelled = true, resetting = true, reset_failed = true })[shared] then
+  return { outcome, now, shared, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+end
+if shared ~= (state or "known")
+  or ((holder or expiresAt) and call("PEXPIRETIME", KEYS[1]) ~= tonumber(version)) then
+  local to = shared
+  local event, from, by = nil, state or "known", false or holder
+  before = before or (state or "known") .. " " .. (version or 0) .. " 0"
+  local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
+  version, operation = format("%.0f", micros), ""
+  changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
+  expiresAt, reason, progress, trace = false, false, false, false
+  state, holder = to, false
+  -- People read a history: it must not fail what is written.
+  local entry = { "s", to, "v", version, "t", format("%.0f", nowMillis), "f", from }
+  if event then entry[#entry + 1], entry[#entry + 2] = "e", event end
+  if by then entry[#entry + 1], entry[#entry + 2] = "h", by end
+  if reason then entry[#entry + 1], entry[#entry + 2] = "r", reason end
+  redis.pcall("XADD", KEYS[3], "MAXLEN", 100, "*", unpack(entry))
+  redis.pcall("PEXPIRE", KEYS[3], 604800000)
+end
+local wasClaimed = holder or expiresAt
+
+if expiresAt and tonumber(expiresAt) <= nowMillis then
+  local event, to
+  if state == "queued" then
+    event, to = "cancel", "cancelled"
+  elseif state == "executing" then
+    event, to = "error", "errored"
+  elseif state == "resetting" then
+    event, to = "error", "reset_failed"
+  end
+  if event then
+    -- Where the lifecycle has no such edge, only the claim ends.
+    local why = to and cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }) or false
+    to = to or state
+    local event, from, by = event, state or "known", false or holder
+    before = (state or "known") .. " " .. (version or 0) .. " 1"
+    local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
+    version, operation = format("%.0f", micros), ""
+    changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
+    expiresAt, reason, progress, trace = false, why, false, trace
+    state, holder = to, false
+    -- People read a history: it must not fail what is written.
+    local entry = { "s", to, "v", version, "t", format("%.0f", nowMillis), "f", from }
+    if event then entry[#entry + 1], entry[#entry + 2] = "e", event end
+    if by then entry[#entry + 1], entry[#entry + 2] = "h", by end
+    if reason then entry[#entry + 1], entry[#entry + 2] = "r", reason end
+    redis.pcall("XADD", KEYS[3], "MAXLEN", 100, "*", unpack(entry))
+    redis.pcall("PEXPIRE", KEYS[3], 604800000)
+  end
+end
+local id, path, since, fence, lease, newHolder, newReason, traceparent, ifVersion = unpack(ARGV)
+if operation == id then
+  -- Sent again because the reply was lost: this version is its own work. It is written again, so that a WAIT on this
+  -- connection waits for a write of this connection.
+  call("HSET", key, "o", id)
+  outcome = 1
+elseif fence ~= version and since and since ~= "" and (tonumber(version) or 0) > tonumber(since) then
+  -- Sent again, and the query has moved since it was first sent, perhaps by this very command, and then by others. They
+  -- may have moved it back to where the command would be accepted once more.
+  outcome = -2
+elseif fence and fence ~= "" and fence ~= version then
+  outcome = -1
+elseif (not expiresAt or fence == version or find(path, "^cancel"))
+  and (not ifVersion or ifVersion == (version or "0")) then
+  -- The whole path is accepted, or none of it.
+  local to, moves = state or "known", {}
+  for event in string.gmatch(path, "%S+") do
+    local from = to
+    to = nil
+    if from == "known" then
+      if event == "queue" then
+        to = "queued"
+      end
+    elseif from == "queued" then
+      if event == "execute" then
+        to = "executing"
+      elseif event == "cancel" then
+        to = "cancelled"
+      end
+    elseif from == "executing" then
+      if event == "finish" then
+        to = "completed"
+      elseif event == "error" then
+        to = "errored"
+      elseif event == "cancel" then
+        to = "cancelled"
+      end
+    elseif from == "completed" or from == "errored" or from == "cancelled" or from == "reset_failed" then
+      if event == "reset" then
+        to = "resetting"
+      end
+    elseif from == "resetting" then
+      if event == "error" then
+        to = "reset_failed"
+      elseif event == "finish_resetting" then
+        to = "known"
+      end
+    end
+    if not to then break end
+    moves[#moves + 1], moves[#moves + 2] = event, to
+  end
+  if to then
+    outcome = 1
+    -- An argument that is empty or absent becomes false: nil would end a reply.
+    local newExpiresAt = lease and lease ~= "" and format("%.0f", nowMillis + lease) or false
+    newHolder = newHolder ~= "" and newHolder or false
+    newReason = newReason ~= "" and newReason or false
+    traceparent = traceparent ~= "" and traceparent or false
+    for index = 1, #moves, 2 do
+      local event, to = moves[index], moves[index + 1]
+      local isPending = to == "queued" or to == "executing" or to == "resetting"
+      local isFailed = to == "errored" or to == "cancelled" or to == "reset_failed"
+      if isPending then trace = traceparent end
+      local event, from, by = event, state or "known", isPending and newHolder or holder
+      before = before or (state or "known") .. " " .. (version or 0) .. " 0"
+      local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
+      version, operation = format("%.0f", micros), id
+      changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
+      expiresAt, reason, progress, trace = isPending and newExpiresAt, isFailed and newReason, false, trace
+      state, holder = to, isPending and newHolder
+      -- People read a history: it must not fail what is written.
+      local entry = { "s", to, "v", version, "t", format("%.0f", nowMillis), "f", from }
+      if event then entry[#entry + 1], entry[#entry + 2] = "e", event end
+      if by then entry[#entry + 1], entry[#entry + 2] = "h", by end
+      if reason then entry[#entry + 1], entry[#entry + 2] = "r", reason end
+      redis.pcall("XADD", KEYS[3], "MAXLEN", 100, "*", unpack(entry))
+      redis.pcall("PEXPIRE", KEYS[3], 604800000)
+    end
+  end
+end
+if before then
+  if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
+  if storedState == "known" then call("PERSIST", key) end
+  local fields = { "s", state, "v", version, "o", operation }
+  if changedAt then fields[7], fields[8] = "t", changedAt end
+  if holder then fields[#fields + 1], fields[#fields + 2] = "h", holder end
+  if expiresAt then fields[#fields + 1], fields[#fields + 2] = "x", expiresAt end
+  if reason then fields[#fields + 1], fields[#fields + 2] = "r", reason end
+  if trace then fields[#fields + 1], fields[#fields + 2] = "c", trace end
+  call("HSET", key, unpack(fields))
+  if state == "known" then call("PEXPIRE", key, 60000) end
+  if state ~= shared then
+    local hashes = {
+      { "known", "queued" },
+      { "queued", "executing" },
+      { "executing", "completed" },
+      { "executing", "errored", "resetting", "reset_failed" },
+      { "queued", "cancelled", "executing", "cancelled" },
+      { "completed", "resetting", "errored", "resetting", "cancelled", "resetting", "reset_failed", "resetting" },
+      { "resetting", "known" }
+    }
+    for index, fields in ipairs(hashes) do
+      local hash = KEYS[index + 3]
+      if call("HLEN", hash) < #fields / 2 then call("HSET", hash, unpack(fields)) end
+    end
+    call("SET", KEYS[1], state)
+  elseif wasClaimed and not (holder or expiresAt) then
+    call("PERSIST", KEYS[1])
+  end
+  if holder or expiresAt then call("PEXPIREAT", KEYS[1], version) end
+  -- A notification must not fail what is written.
+  redis.pcall("PUBLISH", key, version .. " " .. state)
+end
+return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }

@@ -1,0 +1,64 @@
+#!lua flags=allow-oom
+local call, key, find, format, floor = redis.call, KEYS[1], string.find, string.format, math.floor
+local time = call("TIME")
+local now = time[1] * 1000000 + time[2]
+local nowMillis = floor(now / 1000)
+
+local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation =
+  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
+local storedState = state
+local hasOptional = changedAt or holder or expiresAt or reason or progress or trace
+local outcome, before = 0, false
+
+-- A record that cannot be right is left alone, and replied as it is.
+if (state or version) and not (state and version
+  and (not find(version, "%D") and (tonumber(version) or 1 / 0) <= 8640000000000000)
+  and (not changedAt or (not find(changedAt, "%D") and (tonumber(changedAt) or 1 / 0) <= 8640000000000000))
+  and (not expiresAt or (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))) then
+  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+end
+
+if expiresAt and tonumber(expiresAt) <= nowMillis then
+  local event, to
+  if state == "queued" then
+    event, to = "cancel", "cancelled"
+  elseif state == "executing" then
+    event, to = "error", "errored"
+  elseif state == "resetting" then
+    event, to = "error", "reset_failed"
+  end
+  if event then
+    -- Where the lifecycle has no such edge, only the claim ends.
+    local why = to and cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }) or false
+    to = to or state
+    local event, from, by = event, state or "known", false or holder
+    before = (state or "known") .. " " .. (version or 0) .. " 1"
+    local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
+    version, operation = format("%.0f", micros), ""
+    changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
+    expiresAt, reason, progress, trace = false, why, false, trace
+    state, holder = to, false
+    -- People read a history: it must not fail what is written.
+    local entry = { "s", to, "v", version, "t", format("%.0f", nowMillis), "f", from }
+    if event then entry[#entry + 1], entry[#entry + 2] = "e", event end
+    if by then entry[#entry + 1], entry[#entry + 2] = "h", by end
+    if reason then entry[#entry + 1], entry[#entry + 2] = "r", reason end
+    redis.pcall("XADD", KEYS[2], "MAXLEN", 100, "*", unpack(entry))
+    redis.pcall("PEXPIRE", KEYS[2], 604800000)
+  end
+end
+if before then
+  if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
+  if storedState == "known" then call("PERSIST", key) end
+  local fields = { "s", state, "v", version, "o", operation }
+  if changedAt then fields[7], fields[8] = "t", changedAt end
+  if holder then fields[#fields + 1], fields[#fields + 2] = "h", holder end
+  if expiresAt then fields[#fields + 1], fields[#fields + 2] = "x", expiresAt end
+  if reason then fields[#fields + 1], fields[#fields + 2] = "r", reason end
+  if trace then fields[#fields + 1], fields[#fields + 2] = "c", trace end
+  call("HSET", key, unpack(fields))
+  if state == "known" then call("PEXPIRE", key, 60000) end
+  -- A notification must not fail what is written.
+  redis.pcall("PUBLISH", key, version .. " " .. state)
+end
+return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
