@@ -99,9 +99,10 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
         assert.include(error.message, "it is recorded on the primary, but reached only 1 of the 2 requested replicas")
         assert.deepStrictEqual(yield* statesOn(primary, [key]), ["queued"])
       }).pipe(Effect.scoped)
+      yield* Replicated.caughtUp(primary)
       const { changed, record } = yield* store.compareAndSet(key, { event: "Cancel" })
       assert.deepStrictEqual([changed, record.state], [true, QueryState.make("Cancelled")])
-    }).pipe(Effect.provide(storeWith({ count: 2, timeout: "200 millis" }))))
+    }).pipe(Effect.provide(storeWith({ count: 2, timeout: "1 second" }))))
 
   it.effect("succeeds with as many replicas as configured", () =>
     Effect.gen(function*() {
@@ -175,7 +176,8 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
 
   it.effect("replicates through a client of the program, and as configured", () =>
     Effect.gen(function*() {
-      const { primary: { server } } = yield* Servers
+      const { primary } = yield* Servers
+      const { server } = primary
       const client = yield* Effect.acquireRelease(
         Effect.sync(() => new Redis(server.url, { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 })),
         (client) => Effect.sync(() => client.disconnect())
@@ -186,12 +188,10 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       }).pipe(
         Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ REDIS_URL: server.url, REPLICAS: "3" })))
       )
-      for (
-        const StoreLayer of [
-          configured,
-          RedisStoreLive.layerClient(client, { replicas: { count: 3 }, commandTimeout: 200 })
-        ]
-      ) {
+      // There is no third replica, so WAIT lasts half of commandTimeout. The other half must outlast a stalled server.
+      const ofClient = RedisStoreLive.layerClient(client, { replicas: { count: 3 }, commandTimeout: "1800 millis" })
+      for (const StoreLayer of [configured, ofClient]) {
+        yield* Replicated.caughtUp(primary)
         const error = yield* Effect.flip(Effect.provide(driveTo(yield* freshKey, "Queued"), StoreLayer))
         assert.deepInclude("reason" in error ? error.reason : {}, { _tag: "NotReplicated", wanted: 3, acknowledged: 2 })
       }
