@@ -1,4 +1,4 @@
-/** The inspector, as a program of its own. */
+/** Runs the inspector as a separate process. */
 import { Context, Effect, Layer, type Scope } from "effect"
 import { build } from "esbuild"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -22,7 +22,7 @@ export interface Running {
   readonly ended: Effect.Effect<Ended>
 }
 
-/** Starts the inspector with arguments, and with the Redis that the tests share as `REDIS_URL`, if not told otherwise. */
+/** Starts the inspector with arguments. `REDIS_URL` is the shared Redis of the tests by default. */
 export class Cli extends Context.Service<
   Cli,
   (

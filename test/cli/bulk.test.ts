@@ -18,7 +18,7 @@ import { driveTo } from "../support/queries.ts"
 
 const db = QueryKey.DbId.make("warehouse")
 
-/** That many queries in one state, chosen by version, and a store whose every command takes 100 milliseconds. */
+/** Queries selected in one state, and a store whose every command takes a tenth of a second. */
 const many = Effect.fnUntraced(function*(count: number, tag: QueryState.Tag) {
   const targets: Array<Bulk.Target> = []
   for (let index = 0; index < count; index++) {
@@ -78,7 +78,7 @@ inMemory("a query whose state changed after it was selected is left alone", () =
     const [other] = targets
     if (other === undefined) return assert.fail("there is none")
     const query = yield* QueryStateMachine.make(other.key)
-    // Somebody else runs it anew, before this comes to it.
+    // Another process runs it again before this one reaches it.
     yield* Effect.forkChild(
       Effect.all([query.reset, query.finishResetting, query.enqueue, query.execute, query.finish])
     )

@@ -7,7 +7,7 @@ import { driveTo } from "../support/queries.ts"
 
 const db = QueryKey.DbId.make("warehouse")
 
-/** A terminal that keeps what is drawn, with keys and sizes as a test gives them. */
+/** A terminal that records what is drawn; a test sets its keys and sizes. */
 const makeTerminal = Effect.gen(function*() {
   let screen = ""
   const keys = yield* Queue.unbounded<Terminal.UserInput>()

@@ -1,5 +1,5 @@
 /**
- * What the subscriptions of every `RedisStore` do, whatever notifications arrive on. Each store's test file calls `suite`.
+ * What the subscriptions of every `RedisStore` do. The test file of each store calls `suite`.
  */
 import { assert, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, type Layer, Scope } from "effect"
@@ -33,7 +33,7 @@ export const suite = (
   layer: Layer.Layer<RedisStore.RedisStore, unknown>,
   { announcesAll = true, excludeTestServices }: {
     readonly excludeTestServices: boolean
-    /** False where others move queries without telling; what is moved through the store is told in any case. */
+    /** False when other writers send no notifications. The store itself always sends them. */
     readonly announcesAll?: boolean
   }
 ) =>

@@ -3,7 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
 import { type RedisStore, type RedisStoreError, RedisStoreLive } from "effect-query-state"
 import * as FakeServers from "../support/FakeServers.ts"
-import { told } from "../support/queries.ts"
+import { errorFields } from "../support/queries.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
 const failureOf = (layer: Layer.Layer<RedisStore.RedisStore, RedisStoreError.RedisStoreError>) =>
@@ -15,7 +15,7 @@ it.live("layer says of a node of a cluster that it takes layerCluster", () =>
   Effect.gen(function*() {
     const { host, port } = yield* RedisServer.acquire({ args: ["--cluster-enabled", "yes"] })
     const error = yield* failureOf(layerAt(`${host}:${port}`))
-    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "prepare the store", key: undefined })
+    assert.deepStrictEqual(errorFields(error), { _tag: "InvalidInput", operation: "prepare the store", key: undefined })
     assert.include(error.message, "the server is a node of a cluster: use RedisStoreLive.layerCluster")
   }))
 
@@ -23,7 +23,7 @@ it.live("layerCluster says of a single server that it takes layer", () =>
   Effect.gen(function*() {
     const { host, port } = yield* RedisServer.acquire()
     const error = yield* failureOf(RedisStoreLive.layerCluster({ nodes: [{ host, port }] }))
-    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "connect", key: undefined })
+    assert.deepStrictEqual(errorFields(error), { _tag: "InvalidInput", operation: "connect", key: undefined })
     assert.include(error.message, "the server is no part of a cluster: use RedisStoreLive.layer")
   }))
 

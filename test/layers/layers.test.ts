@@ -4,7 +4,7 @@ import { QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } f
 import { Redis, type RedisOptions } from "ioredis"
 import { inject } from "vitest"
 import * as Notifications from "../support/Notifications.ts"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
@@ -37,7 +37,11 @@ it.live.each<[what: string, options: Options, issue: string]>([
 ])("%s is invalid", ([, options, issue]) =>
   Effect.gen(function*() {
     const error = yield* Layer.build(RedisStoreLive.layer({ url, ...options })).pipe(Effect.scoped, Effect.flip)
-    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
+    assert.deepStrictEqual(errorFields(error), {
+      _tag: "InvalidInput",
+      operation: "configure the store",
+      key: undefined
+    })
     assert.include(error.message, issue)
   }))
 
@@ -114,7 +118,7 @@ it.live("layerConfig validates what it reads", () =>
       Effect.scoped,
       Effect.flip
     )
-    assert.deepStrictEqual(http._tag === "RedisStoreError" && told(http), {
+    assert.deepStrictEqual(http._tag === "RedisStoreError" && errorFields(http), {
       _tag: "InvalidInput",
       operation: "connect",
       key: undefined
@@ -123,7 +127,7 @@ it.live("layerConfig validates what it reads", () =>
 
 type ClientOptions = Omit<RedisOptions, "replyMapping">
 
-/** A client of the program's own. */
+/** A client that the program made itself. */
 const ownClient = (options: ClientOptions, url = inject("redisUrl")) =>
   Effect.acquireRelease(
     Effect.sync(() => new Redis(url, { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, ...options })),
@@ -174,7 +178,11 @@ it.live.each<ClientOptions>([
     Effect.gen(function*() {
       const client = yield* ownClient(options)
       const error = yield* Layer.build(RedisStoreLive.layerClient(client)).pipe(Effect.scoped, Effect.flip)
-      assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
+      assert.deepStrictEqual(errorFields(error), {
+        _tag: "InvalidInput",
+        operation: "configure the store",
+        key: undefined
+      })
       assert.include(error.message, "autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
     })
 )
@@ -209,5 +217,9 @@ it.live("layerClient fails with a closed client", () =>
     const client = yield* ownClient({})
     client.disconnect()
     const error = yield* Layer.build(RedisStoreLive.layerClient(client)).pipe(Effect.scoped, Effect.flip)
-    assert.deepStrictEqual(told(error), { _tag: "ConnectionLost", operation: "prepare the store", key: undefined })
+    assert.deepStrictEqual(errorFields(error), {
+      _tag: "ConnectionLost",
+      operation: "prepare the store",
+      key: undefined
+    })
   }))

@@ -12,12 +12,12 @@ import {
   RedisStoreFaults
 } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
-import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
 import { failedWith, outcomeOf } from "../support/outcome.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 import type * as Timeline from "../support/Timeline.ts"
 
-/** A Queued query whose changes are collected from the beginning of the timeline on, each with its time. */
+/** A Queued query whose changes are collected from the beginning of the timeline, each with its time. */
 const observed = Effect.fnUntraced(function*(choose?: Timeline.Choose) {
   const { key, query, record: queued, timeline } = yield* queryThatIs("Queued", choose && { choose })
   const records: Array<QueryRecord.QueryRecord> = []
@@ -196,7 +196,7 @@ inMemory(
       yield* timeline.at("1 second", Effect.all([query.execute, query.finish, query.reset, query.finishResetting]))
       yield* timeline.at("2 minutes", query.enqueue)
       yield* timeline.until("3 minutes")
-      // Known is kept for a minute; the schedule looks every 30 seconds.
+      // A Known record expires after a minute; the schedule reads every 30 seconds.
       assert.deepStrictEqual(states().slice(-3), [[1_000, "Known"], [61_000, "Known"], [120_000, "Queued"]])
       assert.deepStrictEqual(records.at(-2), QueryRecord.absent(key))
       rise(records.filter(({ version }) => version > 0))
@@ -230,7 +230,7 @@ inMemory("a store that cannot be read ends the stream with its error", () =>
 inMemory(
   "a stream whose consumer stops or is interrupted leaves no subscription",
   () =>
-    countingSubscriptions((open) =>
+    withOpenSubscriptions((open) =>
       Effect.gen(function*() {
         const { fiber, query, timeline } = yield* observed()
         const enough = yield* timeline.at(0, Stream.runDrain(Stream.take(query.changes, 2)))

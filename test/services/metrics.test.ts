@@ -18,7 +18,7 @@ import { inject } from "vitest"
 import { driveTo, freshKey } from "../support/queries.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
-/** Counts from nothing, whatever else is counted in this process. */
+/** Counts from zero, apart from other counts in this process. */
 const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.provideService(effect, Metric.MetricRegistry, new Map())
 
@@ -65,7 +65,7 @@ for (const [name, layer] of stores) {
       const { Executing, Known, Queued } = QueryMetrics.stateDuration
       const { min } = yield* Metric.value(Executing)
       assert.isAtLeast(min, 0.024)
-      // Since when a query without a record is Known, nobody knows.
+      // The time at which a query without a record became Known is unknown.
       assert.deepStrictEqual(yield* counts(Executing, Known, Queued), [1, 0, 1])
     })).pipe(Effect.provide(layer)))
 }

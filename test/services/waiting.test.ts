@@ -15,7 +15,7 @@ import {
   RedisStoreMemory
 } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
-import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
 import { failedWith, outcomeOf } from "../support/outcome.ts"
 import { freshKey } from "../support/queries.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
@@ -219,7 +219,7 @@ inMemory("a wait whose clock is behind the store reads by its schedule", () =>
     assert.strictEqual(atMillis, 30_000)
   }))
 
-/** A machine whose store is wrong about its time. */
+/** A machine whose clock differs from that of the store. */
 const withClockAhead = (key: QueryKey.QueryKey, by: Duration.Duration) =>
   QueryStateMachine.make(key).pipe(
     Effect.updateService(RedisStore.RedisStore, (store) => ({
@@ -353,7 +353,7 @@ for (const [how, options, end] of endings) {
   inMemory(
     `a wait that ${how} leaves no fibers and subscriptions`,
     () =>
-      countingSubscriptions((open) =>
+      withOpenSubscriptions((open) =>
         Effect.gen(function*() {
           const { query, timeline } = yield* queryThatIs("Executing")
           const wait = yield* timeline.at(0, query.waitUntilComplete(options))

@@ -21,7 +21,8 @@ export const subscribe = (
   })
 
 /** Ignores what it gets. */
-export const deaf: RedisStore.Listener = { onRecord: () => {}, onGap: () => {} }
+export const noListener: RedisStore.Listener = { onRecord: () => {}, onGap: () => {} }
 
 /** Subscribes, and ignores what comes. */
-export const ignored = (key: QueryKey.QueryKey) => RedisStore.RedisStore.use((store) => store.changes(key, { ...deaf }))
+export const ignored = (key: QueryKey.QueryKey) =>
+  RedisStore.RedisStore.use((store) => store.changes(key, { ...noListener }))

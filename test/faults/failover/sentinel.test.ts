@@ -8,7 +8,7 @@ import * as Replicated from "../../support/Replicated.ts"
 
 const redisKeyOf = (key: QueryKey.QueryKey) => `query-state:{${key.db}:${key.query}}`
 
-/** Waits until somebody has subscribed to the channel of a query on a server. */
+/** Waits until the channel of a query has a subscriber on a server. */
 const subscribed = ({ admin }: Replicated.Node, key: QueryKey.QueryKey) =>
   Replicated.until(async () => Number((await admin.pubsub("NUMSUB", redisKeyOf(key)))[1]) > 0)
 

@@ -1,4 +1,4 @@
-/** Notifications that come late, doubled or out of order, or that nobody of this library sent. */
+/** Notifications that are late, doubled, out of order or from other programs. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Random, Redacted, Schedule, Stream } from "effect"
 import {

@@ -1,4 +1,4 @@
-/** Subscribers that read more slowly than they are told. */
+/** Subscribers that read more slowly than notifications arrive. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Effect, Fiber, Queue, Redacted, Schedule, Stream } from "effect"
 import { type QueryKey, type QueryRecord, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
@@ -7,7 +7,7 @@ import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 const channelOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
 
@@ -27,7 +27,7 @@ it.live(
             Effect.flatMap((query) => query.waitUntilComplete({ schedule: Schedule.spaced("1 day") })),
             Effect.forkChild
           ))
-        yield* Effect.repeat(Subscribed.channels(admin), { until: ({ size }) => size === keys.length })
+        yield* Effect.repeat(ServerStats.channels(admin), { until: ({ size }) => size === keys.length })
 
         yield* proxy.pause("notifications")
         // The sockets in between take some megabytes before anything stays with the server.

@@ -4,7 +4,7 @@ import { Effect, Redacted, Stream } from "effect"
 import { RedisStore, RedisStoreLive } from "effect-query-state"
 import * as Net from "node:net"
 import * as FakeServers from "../../support/FakeServers.ts"
-import { freshKey, told } from "../../support/queries.ts"
+import { errorFields, freshKey } from "../../support/queries.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 
 /** Forwards to Redis, and answers one command by itself. */
@@ -36,7 +36,11 @@ it.live.each<[what: string, answer: string]>([
   Effect.gen(function*() {
     const { address } = yield* answering("time", () => answer)
     const error = yield* Effect.flip(Effect.provide(RedisStore.RedisStore, storeAt(address)))
-    assert.deepStrictEqual(told(error), { _tag: "UnexpectedReply", operation: "prepare the store", key: undefined })
+    assert.deepStrictEqual(errorFields(error), {
+      _tag: "UnexpectedReply",
+      operation: "prepare the store",
+      key: undefined
+    })
   }).pipe(Effect.scoped))
 
 let cursor = 0
