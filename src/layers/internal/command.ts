@@ -17,6 +17,7 @@ export interface ValidCommand {
   readonly leaseMillis: number | undefined
   readonly holder: string | undefined
   readonly reason: Reason | undefined
+  readonly operation: number | undefined
   readonly traceparent: string | undefined
 }
 
@@ -41,7 +42,7 @@ const isPath = (events: ReadonlyArray<QueryEvent.QueryEvent>): boolean =>
   Array.isArray(events) && events.length >= 1 && events.length <= maxPathLength && events.every(isEvent)
 
 const issueOf = (
-  { events, fence, holder, ifVersion, leaseMillis, traceparent }: Partial<ValidCommand>
+  { events, fence, holder, ifVersion, leaseMillis, operation, traceparent }: Partial<ValidCommand>
 ): string | undefined => {
   if (leaseMillis !== undefined && !(leaseMillis > 0 && leaseMillis <= maxMillis)) {
     return "a lease must be longer than zero and finite"
@@ -51,6 +52,9 @@ const issueOf = (
   }
   if (ifVersion !== undefined && !Number.isSafeInteger(ifVersion)) return "an expected version must be a whole number"
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
+  if (operation !== undefined && !(Number.isSafeInteger(operation) && operation > 0)) {
+    return "an operation must be a whole number above zero"
+  }
   if (traceparent !== undefined && !isTraceparent(traceparent)) {
     return "a traceparent must be as W3C Trace Context has it: 00-<trace id>-<span id>-<flags>"
   }
@@ -66,7 +70,7 @@ const orInvalid = <A extends Partial<ValidCommand>>(command: A): Result.Result<A
 }
 
 export const validate = (
-  { event, fence, holder, ifVersion, lease, reason, traceparent }: Command
+  { event, fence, holder, ifVersion, lease, operation, reason, traceparent }: Command
 ): Result.Result<ValidCommand, InvalidInput> =>
   orInvalid({
     events: Transition.eventsOf(event),
@@ -74,6 +78,7 @@ export const validate = (
     ifVersion,
     holder,
     reason,
+    operation,
     traceparent,
     leaseMillis: lease === undefined ? undefined : toMillis(lease)
   })

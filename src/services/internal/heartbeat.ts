@@ -17,6 +17,13 @@ export type Lost = LeaseLost | QueryCancelled
 /** Part of a lease that is left unused: the clocks of two machines differ in pace, and an interruption takes its time. */
 const safety = 0.1
 
+/** How much of a lease is used: a claim that was not renewed for so long is given up. */
+export const usableMillis = (lease: Duration.Duration): number => Duration.toMillis(lease) * (1 - safety)
+
+/** Whether the heartbeat gave a claim up by its own clock, and did not hear of its end from the store. */
+export const isGivenUp = (lost: Lost, fence: number): boolean =>
+  lost._tag === "LeaseLost" && lost.record.version === fence
+
 export const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
 
 const cancelledOrLost = (lost: LeaseLost): Lost => {
@@ -44,7 +51,7 @@ export const heartbeat = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Lost, never, Scope.Scope> {
   const { key, version: fence } = record
   const givenUp = () => new LeaseLost({ fence, record })
-  const usableMillis = Duration.toMillis(lease) * (1 - safety)
+  const usable = usableMillis(lease)
   const intervalMillis = Duration.toMillis(lease) / 3
   let renewedAtMillis = claimedAtMillis
   let delayMillis = intervalMillis
@@ -57,12 +64,12 @@ export const heartbeat = Effect.fnUntraced(function*(
   )
 
   while (true) {
-    const usableLeft = renewedAtMillis + usableMillis - (yield* monotonicMillis)
+    const usableLeft = renewedAtMillis + usable - (yield* monotonicMillis)
     yield* waiter.wait(fence, Math.min(delayMillis, usableLeft))
     // The hint may be at the end of this very claim by its holder, whose fiber goes first.
     yield* Effect.yieldNow
     const sentAtMillis = yield* monotonicMillis
-    const left = renewedAtMillis + usableMillis - sentAtMillis
+    const left = renewedAtMillis + usable - sentAtMillis
     if (left <= 0) return givenUp()
     const renewed = yield* Effect.timeoutOption(Effect.result(store.renew(key, fence, lease)), left)
     if (Option.isNone(renewed)) return givenUp()
