@@ -153,7 +153,6 @@ inMemory(
         [0, "changes"],
         [0, "read"],
         [5_000, "Finish"],
-        [5_000, "read"],
         [5_000, "fetch"]
       ])
     })
