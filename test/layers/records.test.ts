@@ -305,7 +305,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A po
         ])
         assert.deepStrictEqual(
           errors.map((error) => error._tag === "RedisStoreError" ? errorFields(error) : error),
-          ["read", "read", "Execute", "Reset", "read"].map((operation) => ({ _tag, operation, key }))
+          ["read", "read", "Execute", "Reset", "Queue, Execute"].map((operation) => ({ _tag, operation, key }))
         )
       })
   )
