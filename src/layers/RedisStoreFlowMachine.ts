@@ -173,8 +173,10 @@ const layoutOf = (prefix: string, dialect: Dialect, history: History.History | u
     Result.map(Keys.state(key), (state) => {
       const record = Keys.record(prefix, state)
       const historyKey = historyOf(record)
-      return { names: [state, record, historyKey, ...Keys.hashes(state)], history: historyKey, channel: record }
+      const names = [state, record, historyKey, ...Keys.hashes(state)] as const
+      return { names, state, history: historyKey, channel: record }
     }),
+  types: ["string", "hash", "stream", ...QueryEvent.all.map(() => "hash")],
   keyCount: 3 + QueryEvent.all.length,
   patternOf: Keys.pattern,
   parse: Keys.parse,
