@@ -173,7 +173,7 @@ const layoutOf = (prefix: string, dialect: Dialect, history: History.History | u
     Result.map(Keys.state(key), (state) => {
       const record = Keys.record(prefix, state)
       const historyKey = historyOf(record)
-      return { names: [state, record, historyKey, ...Keys.hashes(state)], history: historyKey, channel: record }
+      return { names: [state, record, historyKey, ...Keys.hashes(state)], history: historyKey, channel: record, state }
     }),
   keyCount: 3 + QueryEvent.all.length,
   patternOf: Keys.pattern,

@@ -196,10 +196,12 @@ const layoutOf = (
     keysOf: (key) => {
       const record = Keys.record(prefix, key)
       const historyKey = Keys.history(record)
+      const fullName = `${topology.keyPrefix}${record}`
       return Result.succeed({
         names: history === undefined ? [record] : [record, historyKey],
         history: historyKey,
-        channel: `${topology.keyPrefix}${record}`
+        channel: fullName,
+        state: fullName
       })
     },
     keyCount: history === undefined ? 1 : 2,

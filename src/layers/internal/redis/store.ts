@@ -92,11 +92,11 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   )
 
   // Reads what a script answered.
-  const decode = (key: QueryKey, { names }: Keys.QueryKeys, reply: unknown, context: Context.Context<never>) => {
-    const decoded = Codec.decode(key, reply)
+  const decode = (key: QueryKey, keys: Keys.QueryKeys, reply: unknown, context: Context.Context<never>) => {
+    const decoded = Codec.decode(key, keys, reply)
     if (Result.isFailure(decoded)) return decoded
     const { before, nowMicros } = decoded.success
-    connection.clockOf(names[0]).set(nowMicros)
+    connection.clockOf(keys.names[0]).set(nowMicros)
     if (before !== undefined) Codec.countMoved(before, nowMicros, context)
     return decoded
   }

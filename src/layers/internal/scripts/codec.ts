@@ -14,6 +14,7 @@ import * as Transition from "../../../domain/Transition.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import type { Renewal, ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
+import type { QueryKeys } from "./keys.ts"
 import { maxNumber } from "./scripts.ts"
 
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
@@ -77,6 +78,9 @@ interface Fields {
   readonly c: unknown
 }
 
+/** Why a record cannot be read, once it is known in which keys it is. */
+type Problem = (keys: QueryKeys) => RedisStoreError.Failure
+
 /**
  * Reads a record.
  *
@@ -85,10 +89,12 @@ interface Fields {
 const toRecord = (
   key: QueryKey,
   { c, h, p, r, s, t, v, x }: Fields
-): Result.Result<QueryRecord.QueryRecord, RedisStoreError.Failure> => {
+): Result.Result<QueryRecord.QueryRecord, Problem> => {
   if (s === null && v === null) return Result.succeed(QueryRecord.absent(key))
   const tag = typeof s === "string" ? QueryState.fromWireName(s) : undefined
-  if (tag === undefined && typeof s === "string") return Result.fail(new RedisStoreError.UnknownState({ raw: s }))
+  if (tag === undefined && typeof s === "string") {
+    return Result.fail(({ state }) => new RedisStoreError.UnknownState({ raw: s, redisKey: state }))
+  }
   const version = wholeNumber(v)
   const changedMillis = t === null ? Math.floor(version / 1000) : wholeNumber(t)
   const expiresMillis = x === null ? undefined : wholeNumber(x)
@@ -122,13 +128,17 @@ export interface Decoded {
 }
 
 /** Reads the reply of any script. */
-export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, RedisStoreError.Failure> => {
+export const decode = (
+  key: QueryKey,
+  keys: QueryKeys,
+  reply: unknown
+): Result.Result<Decoded, RedisStoreError.Failure> => {
   if (!Array.isArray(reply) || reply.length !== 11) {
     return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
   }
   const [outcome, now, s, v, t, h, x, r, before, p, c] = reply
   const record = toRecord(key, { s, v, t, h, x, r, p, c })
-  return Result.isFailure(record) ? Result.fail(record.failure) : Result.succeed({
+  return Result.isFailure(record) ? Result.fail(record.failure(keys)) : Result.succeed({
     outcome: Number(outcome),
     nowMicros: Number(now),
     record: record.success,
@@ -176,7 +186,7 @@ const wholeNumber = (text: unknown): number => {
   return number <= maxNumber ? number : Number.NaN
 }
 
-const invalid = (field: string, expected: string, actual: unknown) =>
-  Result.fail(
-    new RedisStoreError.InvalidRecord({ issue: `["${field}"] must be ${expected}, and is "${String(actual)}"` })
-  )
+const invalid = (field: string, expected: string, actual: unknown) => {
+  const issue = `["${field}"] must be ${expected}, and is "${String(actual)}"`
+  return Result.fail(({ channel }: QueryKeys) => new RedisStoreError.InvalidRecord({ issue, redisKey: channel }))
+}

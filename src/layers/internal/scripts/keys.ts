@@ -11,8 +11,10 @@ export interface QueryKeys {
   readonly names: readonly [first: string, ...rest: ReadonlyArray<string>]
   /** The key of the history. */
   readonly history: string
-  /** The channel on which changes are published. */
+  /** The channel on which changes are published: the full name of the record's key. */
   readonly channel: string
+  /** The full name of the key that has the state. */
+  readonly state: string
 }
 
 /**
