@@ -15,7 +15,7 @@ import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import type { Renewal, ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
 import type { QueryKeys } from "./keys.ts"
-import { maxNumber } from "./scripts.ts"
+import { maxNumber, outcomes } from "./scripts.ts"
 
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
   new Set(Transition.edges.filter(({ to }) => isWanted(QueryState.make(to))).map(({ event }) => event))
@@ -137,6 +137,9 @@ export const decode = (
     return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
   }
   const [outcome, now, s, v, t, h, x, r, before, p, c] = reply
+  if (Number(outcome) === outcomes.lastVersion) {
+    return Result.fail(invalidField("v", "a version after which there are others", v)(keys))
+  }
   const record = toRecord(key, { s, v, t, h, x, r, p, c })
   return Result.isFailure(record) ? Result.fail(record.failure(keys)) : Result.succeed({
     outcome: Number(outcome),
@@ -186,7 +189,10 @@ const wholeNumber = (text: unknown): number => {
   return number <= maxNumber ? number : Number.NaN
 }
 
-const invalid = (field: string, expected: string, actual: unknown) => {
-  const issue = `["${field}"] must be ${expected}, and is "${String(actual)}"`
-  return Result.fail(({ channel }: QueryKeys) => new RedisStoreError.InvalidRecord({ issue, redisKey: channel }))
-}
+const invalidField = (field: string, expected: string, actual: unknown): Problem => ({ channel }) =>
+  new RedisStoreError.InvalidRecord({
+    issue: `["${field}"] must be ${expected}, and is "${String(actual)}"`,
+    redisKey: channel
+  })
+
+const invalid = (field: string, expected: string, actual: unknown) => Result.fail(invalidField(field, expected, actual))
