@@ -21,6 +21,7 @@ import * as CoalescedReads from "./coalescedReads.ts"
 import * as Connection from "./connection.ts"
 import * as OperationIds from "./operationIds.ts"
 import * as Options from "./options.ts"
+import * as Replies from "./replies.ts"
 import * as Subscriptions from "./subscriptions.ts"
 import { boundedBy } from "./timeout.ts"
 import type { Topology } from "./topology.ts"
@@ -200,7 +201,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       // Settles a lapsed lease, which belongs in the history, and finds a record that cannot be read.
       yield* run(scripts.read, key, keys)
       const reply = yield* connection.range(keys.history)
-      return yield* Effect.fromResult(History.decode(reply))
+      return History.decode(yield* Effect.fromResult(Replies.entries(reply)))
     },
     boundedBy(commandTimeout),
     (effect, key) => Effect.catch(effect, Metrics.failed("read the history of", key))

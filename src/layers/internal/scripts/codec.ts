@@ -4,6 +4,7 @@ import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { cut } from "../../../domain/internal/cut.ts"
 import { Progress } from "../../../domain/Progress.ts"
 import * as QueryEvent from "../../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../../domain/QueryKey.ts"
@@ -127,25 +128,43 @@ export interface Decoded {
   readonly before: string | undefined
 }
 
+const knownOutcomes: ReadonlySet<number> = new Set(Object.values(outcomes))
+
+// No server has a time at which a record could not be written.
+const isTime = (micros: number): boolean => micros > 0 && micros < maxNumber
+
+// A client of the program's own may answer numbers as texts.
+const integer = (reply: unknown): number => {
+  const number = typeof reply === "number" || (typeof reply === "string" && reply !== "") ? Number(reply) : Number.NaN
+  return Number.isInteger(number) ? number : Number.NaN
+}
+
+const unexpected = (reply: unknown) =>
+  Result.fail(new RedisStoreError.UnexpectedReply({ reply: `${cut(String(reply), 100)} to a script` }))
+
 /** Reads the reply of any script. */
 export const decode = (
   key: QueryKey,
   keys: QueryKeys,
   reply: unknown
 ): Result.Result<Decoded, RedisStoreError.Failure> => {
-  if (!Array.isArray(reply) || reply.length !== 11) {
-    return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
+  if (!Array.isArray(reply) || reply.length !== 11) return unexpected(reply)
+  const [, , s, v, t, h, x, r, before, p, c] = reply
+  const outcome = integer(reply[0])
+  const nowMicros = integer(reply[1])
+  if (!knownOutcomes.has(outcome) || !isTime(nowMicros)) return unexpected(reply)
+  for (let index = 2; index < reply.length; index++) {
+    if (reply[index] !== null && typeof reply[index] !== "string") return unexpected(reply)
   }
-  const [outcome, now, s, v, t, h, x, r, before, p, c] = reply
-  if (Number(outcome) === outcomes.lastVersion) {
+  if (outcome === outcomes.lastVersion) {
     return Result.fail(invalidField("v", "a version after which there are others", v)(keys))
   }
   const record = toRecord(key, { s, v, t, h, x, r, p, c })
   return Result.isFailure(record) ? Result.fail(record.failure(keys)) : Result.succeed({
-    outcome: Number(outcome),
-    nowMicros: Number(now),
+    outcome,
+    nowMicros,
     record: record.success,
-    before: before === null ? undefined : String(before)
+    before: before ?? undefined
   })
 }
 
