@@ -312,6 +312,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           for (const operation of operations) {
             assert.strictEqual(errorFields(yield* Effect.flip(operation))["_tag"], "UnknownState")
           }
+          assert.include((yield* Effect.flip(store.read(key))).message, `in the Redis key ${stateKey(key)} `)
           assert.strictEqual(yield* withAdmin((admin) => admin.get(stateKey(key))), "paused")
           assert.deepStrictEqual(yield* withAdmin((admin) => admin.hgetall(recordKey(key))), fields)
         }
