@@ -20,8 +20,8 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  * - `onCompleted` fetches the result of a query that is Completed.
  * - `purge` removes what an earlier run left behind, before the query is run again. Default: nothing.
  * - `recover` says whether to reset a query that ended without a result and run it again. Every caller that joined asks its
- *   own `recover`: if work always fails and `recover` always answers `true`, the work runs once for each caller. Default: only if
- *   a lease lapsed, because then nobody decided the outcome.
+ *   own `recover`: if work always fails and `recover` always answers `true`, the work runs once for each caller. Default:
+ *   only if a lease lapsed, because then nobody decided the outcome.
  *
  * @category models
  * @since 0.1.0
