@@ -32,9 +32,9 @@ const rulesBelow = (heading: string): Rules =>
 
 /** The rules in the row of a table that begins so. */
 const rulesOf = (row: string): Rules => {
-  const line = page.split("\n").find((line) => line.startsWith(`| ${row}`))
-  assert.isDefined(line, `docs/permissions.md has no row "${row}"`)
-  return Array.from(line?.matchAll(/`([+~&][^`]*)`/g) ?? [], ([, rule = ""]) => rule.replaceAll("\\", ""))
+  const line = page.split("\n").find((line) => line.startsWith(`| ${row} `))
+  if (line === undefined) throw new Error(`docs/permissions.md has no row "${row}"`)
+  return Array.from(line.matchAll(/`([+~&][^`]*)`/g), ([, rule = ""]) => rule.replaceAll("\\", ""))
 }
 
 const standalone = rulesBelow("A standalone Redis, or one behind sentinels")
