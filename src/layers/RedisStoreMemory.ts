@@ -43,6 +43,8 @@ interface Now {
 /** Keeps the records of all queries, and forgets those that have been Known for `knownTimeToLive`. */
 class Records {
   private readonly byId = new Map<string, QueryRecord.QueryRecord>()
+  // The operation of the last transition, where it was given.
+  private readonly operations = new Map<string, number>()
   // When to forget a Known query, oldest first, since all are kept for the same time.
   private readonly until = new Map<string, number>()
   private readonly onMove: (id: string, move: Lifecycle.Move, now: Now) => void
@@ -66,15 +68,22 @@ class Records {
   }
 
   /** Stores a record that has moved. */
-  move(moves: ReadonlyArray<Lifecycle.Move>, now: Now): void {
+  move(moves: ReadonlyArray<Lifecycle.Move>, now: Now, operation?: number): void {
     for (const move of moves) {
       const { key, state } = move.after
       const id = idOf(key)
       this.byId.set(id, move.after)
       this.until.delete(id)
+      if (operation === undefined) this.operations.delete(id)
+      else this.operations.set(id, operation)
       if (state._tag === "Known") this.until.set(id, now.millis + knownMillis)
       this.onMove(id, move, now)
     }
+  }
+
+  /** Whether the last transition of a query was made by an operation. */
+  isBy(key: QueryKey, operation: number | undefined): boolean {
+    return operation !== undefined && this.operations.get(idOf(key)) === operation
   }
 
   /** Stores a record with another lease, or other progress. */
@@ -87,6 +96,7 @@ class Records {
       if (nowMillis < until) return
       this.until.delete(id)
       this.byId.delete(id)
+      this.operations.delete(id)
     }
   }
 }
@@ -125,10 +135,13 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
   const compareAndSet = (key: QueryKey, command: Command) =>
     atKey(key, (now) =>
       Result.flatMap(validate(command), (valid): Result.Result<CommandResult, LeaseLost> => {
-        const { _tag, moves, record } = Lifecycle.decide(records.get(key, now), valid, now.millis)
+        const before = records.get(key, now)
+        const { _tag, moves, record } = records.isBy(key, valid.operation)
+          ? Lifecycle.carriedOut(before)
+          : Lifecycle.decide(before, valid, now.millis)
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: valid.fence ?? record.version, record }))
         const changed = _tag === "Changed"
-        records.move(moves, now)
+        records.move(moves, now, valid.operation)
         Metrics.answered(valid.events, changed, now.context)
         return Result.succeed({ record, changed })
       })).pipe(Effect.catch(Metrics.refused(command.event, key)))

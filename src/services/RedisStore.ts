@@ -33,6 +33,9 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  * - `lease`: for how long the new state is claimed, longer than zero and finite. Default: it never lapses.
  * - `holder`: who claims it, 1 to 256 characters. Default: nobody.
  * - `reason`: why, for states with a reason. Default: `Unrecorded`.
+ * - `operation`: a number that names the command, so that it can be sent again where its answer was lost: a whole number
+ *   above zero, unique among the commands for this query. If the last transition of the query has the same number, the
+ *   command was carried out before; it is answered with `changed: true` and writes nothing. Default: a new one.
  * - `traceparent`: the span that claims the query, as W3C Trace Context writes it. Default: none.
  *
  * @category models
@@ -45,6 +48,7 @@ export interface Command {
   readonly lease?: Duration.Input | undefined
   readonly holder?: string | undefined
   readonly reason?: Reason | undefined
+  readonly operation?: number | undefined
   readonly traceparent?: string | undefined
 }
 

@@ -20,6 +20,7 @@ export interface ValidCommand {
   readonly leaseMillis: number | undefined
   readonly holder: string | undefined
   readonly reason: Reason | undefined
+  readonly operation: number | undefined
   readonly traceparent: string | undefined
 }
 
@@ -47,7 +48,7 @@ export const isPath = (events: ReadonlyArray<QueryEvent.QueryEvent>): boolean =>
   Array.isArray(events) && events.length >= 1 && events.length <= maxPathLength && events.every(isEvent)
 
 const issueOf = (
-  { fence, holder, ifVersion, leaseMillis, reason, traceparent }: Partial<ValidCommand>
+  { fence, holder, ifVersion, leaseMillis, operation, reason, traceparent }: Partial<ValidCommand>
 ): string | undefined => {
   if (leaseMillis !== undefined && !(leaseMillis > 0 && leaseMillis <= maxMillis)) {
     return "a lease must be longer than zero and finite"
@@ -55,6 +56,9 @@ const issueOf = (
   if (ifVersion !== undefined && !Number.isSafeInteger(ifVersion)) return "an expected version must be a whole number"
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
   if (reason !== undefined && !isReason(reason)) return "a reason must be a Reason, as its constructors create it"
+  if (operation !== undefined && !(Number.isSafeInteger(operation) && operation > 0)) {
+    return "an operation must be a whole number above zero"
+  }
   if (traceparent !== undefined && !isTraceparent(traceparent)) {
     return "a traceparent must be as W3C Trace Context has it: 00-<trace id>-<span id>-<flags>"
   }
@@ -85,7 +89,7 @@ export const validateDb = (db: DbId): Result.Result<DbId, InvalidInput> => {
 }
 
 export const validate = (
-  { event, fence, holder, ifVersion, lease, reason, traceparent }: Command
+  { event, fence, holder, ifVersion, lease, operation, reason, traceparent }: Command
 ): Result.Result<ValidCommand, InvalidInput> => {
   const events = Transition.eventsOf(event)
   if (!isPath(events)) return invalid(`a path must be 1 to ${maxPathLength} events of ${QueryEvent.all.join(", ")}`)
@@ -95,6 +99,7 @@ export const validate = (
     ifVersion,
     holder,
     reason,
+    operation,
     traceparent,
     leaseMillis: lease === undefined ? undefined : toMillis(lease)
   })

@@ -20,6 +20,13 @@ const safety = 0.1
 /** How long work takes at least for which a subscription is worth its cost. */
 const subscribeAfter = Duration.millis(100)
 
+/** How much of a lease is used: a claim that was not renewed for so long is given up. */
+export const usableMillis = (lease: Duration.Duration): number => Duration.toMillis(lease) * (1 - safety)
+
+/** Whether the heartbeat gave a claim up by its own clock, and did not hear of its end from the store. */
+export const isGivenUp = (lost: Lost, fence: number): boolean =>
+  lost._tag === "LeaseLost" && lost.record.version === fence
+
 export const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
 
 const cancelledOrLost = (lost: LeaseLost): Lost => {
@@ -47,7 +54,7 @@ export const heartbeat = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Lost, never, Scope.Scope> {
   const { key, version: fence } = record
   const givenUp = () => new LeaseLost({ fence, record })
-  const usableMillis = Duration.toMillis(lease) * (1 - safety)
+  const usable = usableMillis(lease)
   const intervalMillis = Duration.toMillis(lease) / 3
   let renewedAtMillis = claimedAtMillis
   let delayMillis = intervalMillis
@@ -62,13 +69,13 @@ export const heartbeat = Effect.fnUntraced(function*(
   )
 
   while (true) {
-    const usableLeft = renewedAtMillis + usableMillis - (yield* monotonicMillis)
+    const usableLeft = renewedAtMillis + usable - (yield* monotonicMillis)
     const wake = yield* waiter.wait(record, Math.min(delayMillis, usableLeft))
     // The record may be that of the end of this very claim by its holder, whose fiber goes first.
     yield* Effect.yieldNow
     if (typeof wake === "object") return cancelledOrLost(new LeaseLost({ fence, record: wake }))
     const sentAtMillis = yield* monotonicMillis
-    const left = renewedAtMillis + usableMillis - sentAtMillis
+    const left = renewedAtMillis + usable - sentAtMillis
     if (left <= 0) return givenUp()
     const renewed = yield* Effect.timeoutOption(Effect.result(store.renew(key, fence, lease)), left)
     if (Option.isNone(renewed)) return givenUp()

@@ -133,7 +133,8 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       if (Result.isFailure(valid)) return Effect.fail(valid.failure)
       const keys = keysOf(key)
       if (Result.isFailure(keys)) return Effect.fail(keys.failure)
-      const operation = nextOperation()
+      // The ids of this store have 19 digits, which no safe integer has.
+      const operation = command.operation === undefined ? nextOperation() : `${command.operation}`
       const argsOf = (since: number | "") => Codec.encode(operation, since, valid.success)
       const script = Codec.endsPending(valid.success) ? scripts.claim : scripts.conclude
       const since = connection.clockOf(keys.success.names[0]).reachedMicros()
