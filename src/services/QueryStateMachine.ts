@@ -130,7 +130,8 @@ export interface QueryStateMachine {
    * Runs a Queued query: marks it as Executing, does `work` while a heartbeat renews the lease, and records the outcome.
    *
    * Success is recorded as Completed, a failure or defect as Errored with its cause, and an interruption as Cancelled. Then
-   * this effect ends as `work` did. The finalizers of `work` run before the outcome is recorded.
+   * this effect ends as `work` did. The finalizers of `work` run before the outcome is recorded. If the store fails then, the
+   * outcome is sent again until 90 % of the lease is over.
    *
    * Fails with `QueryCancelled` when the query is cancelled meanwhile, and with `LeaseLost` when the claim is lost otherwise;
    * both interrupt `work`. Fails with `IllegalTransition`, which holds the record, when the query is not Queued. When the
