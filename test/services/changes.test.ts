@@ -134,7 +134,7 @@ inMemory(
       const { key, timeline } = yield* queryThatIs("Queued")
       const store = yield* RedisStore.RedisStore
       const listeners = new Set<RedisStore.Listener>()
-      // As a store is to which reads cost something, of which all hints of progress get lost.
+      // Reads reach the listeners, as they do in Redis. All notifications of progress get lost.
       const query = yield* QueryStateMachine.make(key).pipe(
         Effect.provideService(RedisStore.RedisStore, {
           ...store,

@@ -1,4 +1,4 @@
-/** Waiting for a query: reads the record at each hint, when a lease may have lapsed, and when the schedule says so. */
+/** Waiting for a query: a notification carries the record; else reads after a gap, when a lease may be over, and by schedule. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -113,7 +113,7 @@ const delayAfter = (
 /**
  * Reads a record until it is wanted, and fails with the last one where the schedule ends before.
  *
- * `Effect.retry` with the schedule would race fibers to let a hint and a lease end a delay, and take three times the memory
+ * `Effect.retry` with the schedule would race fibers so that a notification or a lease ends a delay, and take three times the memory
  * (benchmark: 100,000 waiters of 100,000 queries).
  */
 const readUntil = <A extends QueryRecord.QueryRecord>(

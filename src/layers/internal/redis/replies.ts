@@ -1,4 +1,4 @@
-/** Reads the replies to commands that are no scripts, of which nothing is taken for granted. */
+/** Decodes the replies to commands other than scripts. It checks everything. */
 import * as Result from "effect/Result"
 import { InvalidInput, UnexpectedReply } from "../../../services/RedisStoreError.ts"
 import { maxNumber } from "../scripts/scripts.ts"
@@ -39,12 +39,12 @@ export const mode = (reply: Result.Result<unknown, unknown>): Result.Result<void
   }
 }
 
-/** Where a SCAN has got to. */
+/** The position of a SCAN. */
 export interface Page {
   readonly cursor: string
   /** How many pages came before. */
   readonly count: number
-  /** A cursor of before: one that comes again would come for ever (Brent's way to find a cycle). */
+  /** An earlier cursor. If it comes again, the SCAN would never end (Brent's algorithm for finding a cycle). */
   readonly seen: string | undefined
 }
 
