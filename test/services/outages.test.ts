@@ -139,7 +139,7 @@ for (const owning of [ClaimedWork.executing, ClaimedWork.resetting]) {
       const reason = new RedisStoreError.TimedOut({ after: 20_000 })
       assert.deepStrictEqual(
         outcomeOf(exit),
-        failedWith(new RedisStoreError.RedisStoreError({ operation: "settle", key, reason }))
+        failedWith(new RedisStoreError.RedisStoreError({ operation: "record the outcome of", key, reason }))
       )
     }))
 
