@@ -23,8 +23,8 @@ import {
   knownTimeToLive,
   RedisStore
 } from "../services/RedisStore.ts"
-import type { RedisStoreError } from "../services/RedisStoreError.ts"
-import { validate, validateRenewal } from "./internal/command.ts"
+import { type InvalidInput, RedisStoreError } from "../services/RedisStoreError.ts"
+import { validate, validateDb, validateKey, validateRenewal } from "./internal/command.ts"
 import { Listeners } from "./internal/listeners.ts"
 import { MemoryHistory } from "./internal/memory/history.ts"
 import * as Lifecycle from "./internal/memory/lifecycle.ts"
@@ -120,7 +120,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
   const entries = history === undefined ? undefined : new MemoryHistory(history)
   const records = new Records((id, move, { context, millis }) => {
     entries?.add(id, move, millis)
-    listeners.hint(id, move.after.version)
+    listeners.each(id, (listener) => listener.onRecord(move.after))
     const { after, before, isLapse } = move
     Metrics.moved(before.state._tag, before.version, after.version, isLapse, context)
   })
@@ -129,9 +129,11 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
     Effect.withFiber(({ context }) =>
       Effect.flatMap(Clock.currentTimeMillis, (millis) => Effect.fromResult(f({ millis, context })))
     )
+  const atKey = <A, E>(key: QueryKey, f: (now: Now) => Result.Result<A, E>) =>
+    at((now): Result.Result<A, E | InvalidInput> => Result.flatMap(validateKey(key), () => f(now)))
 
   const compareAndSet = (key: QueryKey, command: Command) =>
-    at((now) =>
+    atKey(key, (now) =>
       Result.flatMap(validate(command), (valid): Result.Result<CommandResult, LeaseLost> => {
         const before = records.get(key, now)
         const { _tag, moves, record } = records.isBy(key, valid.operation)
@@ -142,24 +144,23 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
         records.move(moves, now, valid.operation)
         Metrics.answered(valid.events, changed, now.context)
         return Result.succeed({ record, changed })
-      })
-    ).pipe(Effect.catch(Metrics.refused(command.event, key)))
+      })).pipe(Effect.catch(Metrics.refused(command.event, key)))
 
   const renew = (key: QueryKey, fence: number, lease: Duration.Input, progress?: Progress) =>
-    at((now) =>
+    atKey(key, (now) =>
       Result.flatMap(
         validateRenewal(fence, lease, progress),
         (renewal): Result.Result<QueryRecord.QueryRecord, LeaseLost> => {
           const { _tag, record } = Lifecycle.renew(records.get(key, now), renewal, now.millis)
           if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
           records.replace(record)
-          if (progress !== undefined) listeners.progress(idOf(key))
+          if (progress !== undefined) listeners.each(idOf(key), (listener) => listener.onRecord(record))
           return Result.succeed(record)
         }
-      )
-    ).pipe(Effect.catch(Metrics.orLeaseLost(Metrics.failed("renew the lease on", key))))
+      )).pipe(Effect.catch(Metrics.orLeaseLost(Metrics.failed("renew the lease on", key))))
 
-  const read = (key: QueryKey) => at((now) => Result.succeed(records.get(key, now)))
+  const read = (key: QueryKey) =>
+    Effect.catch(atKey(key, (now) => Result.succeed(records.get(key, now))), Metrics.failed("read", key))
 
   return RedisStore.of({
     // Without a fence no decision is that a lease is lost.
@@ -170,15 +171,20 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
     renew,
     changes: (key, listener) =>
       Effect.acquireRelease(
-        Effect.sync(() => listeners.add(idOf(key), listener)),
+        Effect.map(Effect.fromResult(validateKey(key)), () => listeners.add(idOf(key), key, listener)),
         () => Effect.sync(() => listeners.remove(idOf(key), listener))
-      ).pipe(Effect.as({ announcesAll: true })),
-    keys: (db) => Stream.unwrap(at(({ millis }) => Result.succeed(Stream.fromArray(records.keys(db, millis))))),
+      ).pipe(Effect.as({ announcesAll: true }), Effect.catch(Metrics.failed("subscribe to", key))),
+    keys: (db) =>
+      Stream.unwrap(
+        at(({ millis }) => Result.map(validateDb(db), (db) => Stream.fromArray(records.keys(db, millis))))
+      ).pipe(
+        Stream.mapError((reason) => new RedisStoreError({ operation: "list queries", reason }))
+      ),
     history: (key) =>
-      at((now) => {
+      atKey(key, (now) => {
         records.get(key, now)
         return Result.succeed(entries?.get(idOf(key), now.millis) ?? [])
-      }),
+      }).pipe(Effect.catch(Metrics.failed("read the history of", key))),
     currentTime: DateTime.now
   })
 }

@@ -15,6 +15,7 @@ import type * as QueryState from "../domain/QueryState.ts"
 import * as Reason from "../domain/Reason.ts"
 import type { Path } from "../domain/Transition.ts"
 import { claimedWork, execution, reset } from "./internal/claimedWork.ts"
+import * as Input from "./internal/input.ts"
 import * as Run from "./internal/run.ts"
 import * as Trace from "./internal/trace.ts"
 import * as Wait from "./internal/wait.ts"
@@ -265,9 +266,22 @@ const machine = (store: RedisStore["Service"], key: QueryKey): QueryStateMachine
     isFinishedExecuting: new IsFinishedExecuting(query),
     changes: Wait.changes(store, key),
     history: new ReadHistory(query),
-    waitUntilComplete: (options) => Wait.waitUntilComplete(store, key, options),
-    withExecution: (work, options) => claimedWork(store, key, execution, work, options),
-    withReset: (purge, options) => claimedWork(store, key, reset, purge, options),
-    run: (options) => Run.run(store, key, options)
+    waitUntilComplete: (options) =>
+      Input.orInvalid("wait for", key, Input.waitIssue(options), () => Wait.waitUntilComplete(store, key, options)),
+    withExecution: (work, options) =>
+      Input.orInvalid(
+        "execute",
+        key,
+        Input.workIssue(work, options),
+        () => claimedWork(store, key, execution, work, options)
+      ),
+    withReset: (purge, options) =>
+      Input.orInvalid(
+        "reset",
+        key,
+        Input.workIssue(purge, options),
+        () => claimedWork(store, key, reset, purge, options)
+      ),
+    run: (options) => Input.orInvalid("run", key, Input.runIssue(options), () => Run.run(store, key, options))
   }
 }

@@ -74,23 +74,21 @@ export interface CommandResult {
 }
 
 /**
- * Gets the hints of one query during a subscription. No function blocks or throws.
+ * Gets the records of one query during a subscription. No function blocks or throws.
  *
  * **Details**
  *
- * - `onHint` gets the version of a change. A hint may come late, twice, or not at all. `Infinity` means that hints may have
- *   been lost, and that the record should be read.
- * - `onRead` gets the version that another fiber of this process has just read, so that many waits for one query share its
- *   reads. A store whose reads cost nothing may leave it out.
- * - `onProgress` is called when the holder has reported progress. It is a hint, too.
+ * - `onRecord` gets the record of a transition or of reported progress, from a notification, or from a read by another fiber
+ *   of this process. It may come late, twice, or not at all. Believe it where its version is newer than all that was seen
+ *   before. Read where its version is older: the record was deleted or lost in a failover, or the notification is stale.
+ * - `onGap` means that notifications may have been lost, or that one could not be understood: the record should be read.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Listener {
-  readonly onHint: (version: number) => void
-  readonly onRead: (version: number) => void
-  readonly onProgress?: (() => void) | undefined
+  readonly onRecord: (record: QueryRecord) => void
+  readonly onGap: () => void
 }
 
 /**
@@ -134,8 +132,9 @@ export interface Changes {
  * - `compareAndSetMany` does the same for many queries, each atomically, and returns the results in the order of the commands.
  * - `read` and `readMany` return the record. A query without a record is Known, and a read creates none.
  * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` where the claim is no longer held. Progress, where
- *   given, is recorded and hinted at.
- * - `changes` subscribes a listener to a query. Every change after it has returned is hinted at.
+ *   given, is recorded and published.
+ * - `changes` subscribes a listener to a query. It gets the record of every change after this has
+ *   returned.
  * - `keys` finds the queries of a database that have a record, without blocking the server. A query whose record is created
  *   or deleted meanwhile may be missing, and a query may come twice.
  * - `history` returns the last transitions, oldest first. Only transitions made by a layer with the `history` option are kept.

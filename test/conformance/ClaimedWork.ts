@@ -1,11 +1,11 @@
 /**
- * The two ways to own a query while work is done for it: to run it, and to reset it.
+ * The two kinds of work under a claim: a run and a reset.
  */
 import { type QueryEvent, QueryState, type QueryStateMachine } from "effect-query-state"
 
-export interface Owning {
+export interface ClaimedWork {
   readonly name: "executing" | "resetting"
-  readonly own: (query: QueryStateMachine.QueryStateMachine) => QueryStateMachine.QueryStateMachine["withReset"]
+  readonly start: (query: QueryStateMachine.QueryStateMachine) => QueryStateMachine.QueryStateMachine["withReset"]
   /** The event that claims the query, the states it is accepted in, and the state it leads to. */
   readonly claims: QueryEvent.QueryEvent
   readonly from: ReadonlyArray<QueryState.Tag>
@@ -20,9 +20,9 @@ interface Settling {
   readonly to: QueryState.Tag
 }
 
-export const executing: Owning = {
+export const executing: ClaimedWork = {
   name: "executing",
-  own: (query) => query.withExecution,
+  start: (query) => query.withExecution,
   claims: "Execute",
   from: ["Queued"],
   during: "Executing",
@@ -31,9 +31,9 @@ export const executing: Owning = {
   interruption: { event: "Cancel", to: "Cancelled" }
 }
 
-export const resetting: Owning = {
+export const resetting: ClaimedWork = {
   name: "resetting",
-  own: (query) => query.withReset,
+  start: (query) => query.withReset,
   claims: "Reset",
   from: ["Completed", "Errored", "Cancelled", "ResetFailed"],
   during: "Resetting",

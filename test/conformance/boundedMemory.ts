@@ -5,11 +5,11 @@ import { assert, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, Latch, type Layer } from "effect"
 import { type Progress, type QueryKey, QueryRecord, QueryState, Reason, RedisStore } from "effect-query-state"
 import { TestClock } from "effect/testing"
-import { deaf } from "../support/Hints.ts"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { noListener } from "../support/Notifications.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import type { Time } from "./store.ts"
 
-/** How many transitions the layer that is given to the suite has to keep. */
+/** The history length that the layer of the suite must be configured with. */
 export const length = 4
 
 const lease = Duration.hours(1)
@@ -23,7 +23,7 @@ const invalid: ReadonlyArray<readonly [what: string, progress: Progress.Progress
   ["without end", { done: 1, total: Number.POSITIVE_INFINITY }]
 ]
 
-/** Runs the suite against a store that keeps the last `length` transitions, and whose leases are driven by `time`. */
+/** Runs the suite against a store with a history of `length` transitions. `time` says what drives its leases. */
 export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, unknown>, time: Time) => {
   const waitUntilLapsed = (key: QueryKey.QueryKey) =>
     Effect.gen(function*() {
@@ -45,7 +45,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         const executing = yield* store.compareAndSet(key, { event: "Execute", holder: "worker 1", lease })
         const cancelled = yield* store.compareAndSet(key, { event: "Cancel", reason })
         const entryOf = ({ record }: RedisStore.CommandResult) => ({
-          at: record.changedAt ?? assert.fail("a record that was changed tells when"),
+          at: record.changedAt ?? assert.fail("a changed record has a time"),
           version: record.version
         })
         assert.deepStrictEqual(yield* store.history(key), [
@@ -116,29 +116,31 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         const reported = yield* store.renew(key, claimed.version, lease, halfDone)
         assert.deepStrictEqual(reported, { ...claimed, state: reported.state, progress: halfDone })
         assert.deepStrictEqual(yield* store.read(key), reported)
-        // A renewal that has nothing to tell leaves what was told.
+        // A renewal without progress leaves the progress unchanged.
         assert.deepStrictEqual((yield* store.renew(key, claimed.version, lease)).progress, halfDone)
         const { record } = yield* store.compareAndSet(key, { event: "Finish", fence: claimed.version })
         assert.isFalse("progress" in record)
         assert.deepStrictEqual(yield* store.read(key), record)
       }))
 
-    it.effect("progress is notified as progress only, not as a change", () =>
+    it.effect("progress is published in a record with the version unchanged", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
         const { version } = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
         const heard = yield* Latch.make()
-        const hints: Array<number> = []
+        const records: Array<QueryRecord.QueryRecord> = []
         yield* store.changes(key, {
-          onHint: (version) => hints.push(version),
-          onRead: () => {},
-          onProgress: () => heard.openUnsafe()
+          onRecord: (record) => {
+            records.push(record)
+            heard.openUnsafe()
+          },
+          onGap: () => {}
         })
-        yield* store.changes(key, { ...deaf })
+        yield* store.changes(key, { ...noListener })
         yield* store.renew(key, version, lease, halfDone)
         yield* heard.await
-        assert.deepStrictEqual(hints, [])
+        assert.deepStrictEqual(records, [yield* store.read(key)])
       }))
 
     it.effect("progress on a claim that is not held is refused", () =>
@@ -157,7 +159,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
           const before = yield* driveTo(key, "Executing", { lease })
-          const error = told(yield* Effect.flip(store.renew(key, before.version, lease, progress)))
+          const error = errorFields(yield* Effect.flip(store.renew(key, before.version, lease, progress)))
           assert.strictEqual(error["_tag"], "InvalidInput")
           assert.deepStrictEqual(yield* store.read(key), before)
         }))
@@ -186,7 +188,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
-        const error = told(yield* Effect.flip(store.compareAndSet(key, { event: "Queue", traceparent: "b3" })))
+        const error = errorFields(yield* Effect.flip(store.compareAndSet(key, { event: "Queue", traceparent: "b3" })))
         assert.strictEqual(error["_tag"], "InvalidInput")
         assert.deepStrictEqual(yield* store.read(key), QueryRecord.absent(key))
       }))

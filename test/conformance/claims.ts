@@ -1,15 +1,15 @@
 /**
- * How the claim on owned work is kept, and given up before anybody else can have it.
+ * How the claim of work is renewed, and given up before another process can claim the query.
  */
 import { assert } from "@effect/vitest"
 import { type Duration, Effect } from "effect"
 import { QueryError, QueryState, Reason, RedisStoreError, RedisStoreFaults } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
-import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
 import { failedWith, outcomeOf } from "../support/outcome.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 import type * as Timeline from "../support/Timeline.ts"
-import type { Owning } from "./ClaimedWork.ts"
+import type { ClaimedWork } from "./ClaimedWork.ts"
 
 const hang = { _tag: "Hang" } as const
 const fail = { _tag: "Fail", reason: new RedisStoreError.ConnectionLost({}) } as const
@@ -28,8 +28,8 @@ const every = (step: number, from: number, to: number) =>
 const holder = "A"
 const lease = "9 seconds"
 
-export const suite = (owning: Owning): void => {
-  const { claims, during, failure, from: [from = "Known"], name, own, success } = owning
+export const suite = (claimed: ClaimedWork): void => {
+  const { claims, during, failure, from: [from = "Known"], name, start, success } = claimed
 
   /** Something goes wrong with the claim, the subscription, the nth renewal or the record of a success. */
   const choose = (
@@ -56,7 +56,7 @@ export const suite = (owning: Owning): void => {
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from)
-        const { atMillis, exit } = yield* timeline.run(own(query)(() => Effect.sleep("295 seconds")))
+        const { atMillis, exit } = yield* timeline.run(start(query)(() => Effect.sleep("295 seconds")))
         assert.deepStrictEqual(timeline.only(claims, "renew", success.event), [
           [0, claims],
           ...renewals(...every(10_000, 0, 290_000)),
@@ -73,7 +73,7 @@ export const suite = (owning: Owning): void => {
       () =>
         Effect.gen(function*() {
           const { query, timeline } = yield* queryThatIs(from, { choose: choose({ changes }) })
-          const { exit } = yield* timeline.run(own(query)(() => Effect.sleep("20 seconds"), { lease }))
+          const { exit } = yield* timeline.run(start(query)(() => Effect.sleep("20 seconds"), { lease }))
           assert.deepStrictEqual(
             timeline.only("renew"),
             renewals(...every(3_000, changes === hang ? 3_000 : 0, 18_000))
@@ -90,7 +90,7 @@ export const suite = (owning: Owning): void => {
         const { query, timeline } = yield* queryThatIs(from, {
           choose: choose({ renew: (nth) => nth === 2 || nth === 3 ? fail : nth === 6 ? failAfter : undefined })
         })
-        const { exit } = yield* timeline.run(own(query)(() => Effect.sleep("20 seconds"), { lease }))
+        const { exit } = yield* timeline.run(start(query)(() => Effect.sleep("20 seconds"), { lease }))
         assert.deepStrictEqual(
           timeline.only("renew"),
           renewals(0, 3_000, 4_000, 5_000, 8_000, 11_000, 12_000, 15_000, 18_000)
@@ -104,7 +104,7 @@ export const suite = (owning: Owning): void => {
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from, { choose: choose({ success: delay("1 minute") }) })
-        const { atMillis, exit } = yield* timeline.run(own(query)(() => Effect.sleep("5 seconds"), { lease }))
+        const { atMillis, exit } = yield* timeline.run(start(query)(() => Effect.sleep("5 seconds"), { lease }))
         assert.deepStrictEqual(timeline.only("renew"), renewals(...every(3_000, 0, 63_000)))
         assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
         assert.strictEqual(atMillis, 65_000)
@@ -119,7 +119,7 @@ export const suite = (owning: Owning): void => {
           const { query, timeline } = yield* queryThatIs(from, {
             choose: choose({ renew: (nth) => nth === 2 ? fault : undefined })
           })
-          const { atMillis, exit } = yield* timeline.run(own(query)(() => Effect.sleep("4 seconds"), { lease }))
+          const { atMillis, exit } = yield* timeline.run(start(query)(() => Effect.sleep("4 seconds"), { lease }))
           assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
           assert.strictEqual(atMillis, 4_000)
         }
@@ -172,7 +172,7 @@ export const suite = (owning: Owning): void => {
               )
             )
           )
-          const owned = yield* timeline.at(0, own(query)(() => work, { holder, lease }))
+          const fiber = yield* timeline.at(0, start(query)(() => work, { holder, lease }))
           yield* timeline.until("1 millis")
           const record = yield* query.record
           yield* timeline.until("1 minute")
@@ -181,7 +181,7 @@ export const suite = (owning: Owning): void => {
             "interrupted"
           ]])
           assert.deepStrictEqual(states.map(({ _tag }) => _tag), [during])
-          const exit = owned.pollUnsafe() ?? assert.fail("it has not ended")
+          const exit = fiber.pollUnsafe() ?? assert.fail("it has not ended")
           assert.deepStrictEqual(
             outcomeOf(exit),
             failedWith(new QueryError.LeaseLost({ fence: record.version, record }))
@@ -202,7 +202,7 @@ export const suite = (owning: Owning): void => {
           choose: choose({ claim: delay("2 seconds"), renew: () => hang })
         })
         const work = Effect.ensuring(Effect.andThen(timeline.note("began"), Effect.never), timeline.note("ended"))
-        yield* timeline.at(0, own(query)(() => work, { lease }))
+        yield* timeline.at(0, start(query)(() => work, { lease }))
         yield* timeline.until("1 minute")
         assert.deepStrictEqual(timeline.only("began", "ended"), [[2_000, "began"], [8_100, "ended"]])
       })
@@ -213,12 +213,12 @@ export const suite = (owning: Owning): void => {
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from, { choose: choose({ claim: delay("8100 millis") }) })
-        const owned = yield* timeline.at(0, own(query)(() => Effect.never, { holder, lease }))
+        const fiber = yield* timeline.at(0, start(query)(() => Effect.never, { holder, lease }))
         yield* timeline.until("8100 millis")
         const record = yield* query.record
         assert.strictEqual(record.state._tag, during)
         assert.deepStrictEqual(
-          outcomeOf(owned.pollUnsafe() ?? assert.fail("it has not ended")),
+          outcomeOf(fiber.pollUnsafe() ?? assert.fail("it has not ended")),
           failedWith(new QueryError.LeaseLost({ fence: record.version, record }))
         )
         yield* timeline.until("17100 millis")
@@ -236,7 +236,7 @@ export const suite = (owning: Owning): void => {
         const { query, timeline } = yield* queryThatIs(from, { choose: choose({ renew: () => hang }) })
         const zombie = yield* timeline.at(
           0,
-          own(query)(() => Effect.uninterruptible(Effect.sleep("20 seconds")), { lease })
+          start(query)(() => Effect.uninterruptible(Effect.sleep("20 seconds")), { lease })
         )
         yield* timeline.at("10 seconds", Effect.all([query.reset, query.finishResetting, query.enqueue, query.execute]))
         yield* timeline.at("15 seconds", query.finish)
@@ -253,14 +253,14 @@ export const suite = (owning: Owning): void => {
   inMemory(
     `${name}: a claim that is given up leaves no fibers and subscriptions`,
     () =>
-      countingSubscriptions((open) =>
+      withOpenSubscriptions((open) =>
         Effect.gen(function*() {
           const { query, timeline } = yield* queryThatIs(from, { choose: choose({ renew: () => hang }) })
-          const owned = yield* timeline.at(0, own(query)(() => Effect.never, { lease }))
+          const fiber = yield* timeline.at(0, start(query)(() => Effect.never, { lease }))
           yield* timeline.until("8 seconds")
           assert.strictEqual(yield* open, 1)
           yield* timeline.until("8100 millis")
-          assert.isDefined(owned.pollUnsafe())
+          assert.isDefined(fiber.pollUnsafe())
           assert.strictEqual(yield* open, 0)
           const calls = timeline.entries.length
           yield* timeline.until("1 day")

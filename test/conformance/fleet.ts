@@ -14,7 +14,7 @@ import {
   RedisStoreFaults
 } from "effect-query-state"
 import { randomUUID } from "node:crypto"
-import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
 import type { Limits } from "./store.ts"
 
@@ -36,7 +36,7 @@ const thousands = 2_300
 
 const freshKeys = (count: number) => Effect.replicateEffect(freshKey, count)
 
-/** Queries of a database that nobody else uses. */
+/** Queries of a fresh database. */
 const keysOf = (db: string, count: number) =>
   Array.from({ length: count }, (_, index) => QueryKey.makeUnsafe({ db, query: `query ${index}` }))
 
@@ -55,14 +55,17 @@ const finish = (keys: ReadonlyArray<QueryKey.QueryKey>) =>
   )
 
 /** What a wait came to, as plain data. */
-interface Told {
+interface OutcomeFields {
   readonly key: QueryKey.QueryKey
   readonly result: Result.Result<QueryRecord.QueryRecord, unknown>
 }
 
-const succeeded = (record: QueryRecord.QueryRecord): Told => ({ key: record.key, result: Result.succeed(record) })
+const succeeded = (record: QueryRecord.QueryRecord): OutcomeFields => ({
+  key: record.key,
+  result: Result.succeed(record)
+})
 
-const told = ({ key, result }: QueryFleet.Outcome): Told => ({
+const fieldsOf = ({ key, result }: QueryFleet.Outcome): OutcomeFields => ({
   key,
   result: Result.mapError(result, (error) =>
     error._tag === "StillPending"
@@ -272,7 +275,7 @@ export const suite = (
         for (const index of [2, 0, 3, 1]) {
           const [record] = yield* finish(keys.slice(index, index + 1))
           if (record === undefined) return assert.fail("it was finished")
-          assert.deepStrictEqual(yield* Effect.map(Queue.take(outcomes), told), succeeded(record))
+          assert.deepStrictEqual(yield* Effect.map(Queue.take(outcomes), fieldsOf), succeeded(record))
         }
       }))
 
@@ -291,7 +294,7 @@ export const suite = (
         const outcomes = yield* Fiber.join(waiting)
         yield* heal
         const record = yield* store.read(tooLate)
-        assert.sameDeepMembers(outcomes.map(told), [
+        assert.sameDeepMembers(outcomes.map(fieldsOf), [
           succeeded(QueryRecord.absent(known)),
           ...finished.map(succeeded),
           { key: tooLate, result: Result.fail({ _tag: "StillPending", record }) },
@@ -302,14 +305,14 @@ export const suite = (
     it.effect("waitAllCollect answers in the order of the keys and waits by its schedule", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
-        const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-        yield* injectHints(() => [])
+        const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+        yield* injectNotifications(() => [])
         const keys = yield* freshKeys(30)
         yield* Effect.forEach(keys, (key) => driveTo(key, "Executing"))
         const schedule = Schedule.spaced("10 millis")
         const waiting = yield* Effect.forkChild(fleet.waitAllCollect(keys, { schedule }), { startImmediately: true })
         const finished = yield* finish(keys.toReversed())
-        assert.deepStrictEqual((yield* Fiber.join(waiting)).map(told), finished.toReversed().map(succeeded))
+        assert.deepStrictEqual((yield* Fiber.join(waiting)).map(fieldsOf), finished.toReversed().map(succeeded))
         yield* heal
       }))
 
@@ -329,7 +332,7 @@ export const suite = (
       }))
 
     it.effect("a consumer of waitAll that stops or is interrupted leaves no subscription", () =>
-      countingSubscriptions((open) =>
+      withOpenSubscriptions((open) =>
         Effect.gen(function*() {
           const fleet = yield* QueryFleet.make
           const keys = yield* freshKeys(20)

@@ -1,16 +1,16 @@
 /**
- * What owned work comes to: what is recorded, what the caller is told, and in which order.
+ * The outcomes of claimed work: what is recorded, what the caller gets, and in which order.
  */
 import { assert } from "@effect/vitest"
 import { DateTime, Duration, Effect, Exit, Fiber, Schema } from "effect"
 import { QueryError, QueryState, Reason, RedisStoreError, type RedisStoreFaults } from "effect-query-state"
 import { hostname } from "node:os"
 import { inMemory } from "../support/inMemory.ts"
-import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
 import { failedWith, type Failing, outcomeOf } from "../support/outcome.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 import type * as Timeline from "../support/Timeline.ts"
-import type { Owning } from "./ClaimedWork.ts"
+import type { ClaimedWork } from "./ClaimedWork.ts"
 
 class WorkFailed extends Schema.TaggedError<WorkFailed>()("WorkFailed", { table: Schema.String }) {
   override get message(): string {
@@ -30,11 +30,11 @@ const work = <A = void, E = never>(timeline: Timeline.Timeline, end: Effect.Effe
   )
 
 const shown = (timeline: Timeline.Timeline) =>
-  timeline.only("worked", "cleaned up", "Finish", "FinishReset", "Error", "Cancel", "told")
+  timeline.only("worked", "cleaned up", "Finish", "FinishReset", "Error", "Cancel", "interrupted")
 
 /** Lets something go wrong with the command that records the outcome. */
 const onSettling =
-  ({ failure, interruption, success }: Owning, fault: RedisStoreFaults.Fault): Timeline.Choose => (call) =>
+  ({ failure, interruption, success }: ClaimedWork, fault: RedisStoreFaults.Fault): Timeline.Choose => (call) =>
     call.operation === "compareAndSet" &&
       [failure.event, interruption.event, success.event].some((event) => event === call.command.event)
       ? fault
@@ -47,28 +47,29 @@ const withoutDetail = (state: QueryState.QueryState) => {
   return QueryState.make(state._tag, { reason: Reason.failed({ error, message }) })
 }
 
-const tell = (timeline: Timeline.Timeline) => Effect.onExit(() => timeline.note("told"))
+const noteExit = (timeline: Timeline.Timeline) => Effect.onExit(() => timeline.note("interrupted"))
 
-export const suite = (owning: Owning): void => {
-  const { claims, during, failure, from: [from = "Known"], interruption, name, own, success } = owning
+export const suite = (claimed: ClaimedWork): void => {
+  const { claims, during, failure, from: [from = "Known"], interruption, name, start, success } = claimed
 
   inMemory(
     `${name}: work that succeeds makes the query ${success.to} and returns its value`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from)
-        const { atMillis, exit } = yield* timeline.run(own(query)(() => work(timeline, Effect.succeed(42))))
+        const { atMillis, exit } = yield* timeline.run(start(query)(() => work(timeline, Effect.succeed(42))))
         assert.deepStrictEqual(shown(timeline), [[5_000, "worked"], [7_000, "cleaned up"], [7_000, success.event]])
         assert.strictEqual(atMillis, 7_000)
         assert.deepStrictEqual(outcomeOf(exit), { succeeded: 42 })
       })
   )
 
-  const endings: ReadonlyArray<readonly [how: string, end: Effect.Effect<never, WorkFailed>, Owning["failure"]]> = [
-    ["fails", Effect.fail(workFailed), failure],
-    ["dies", Effect.die("no disk"), failure],
-    ["interrupts itself", Effect.interrupt, interruption]
-  ]
+  const endings: ReadonlyArray<readonly [how: string, end: Effect.Effect<never, WorkFailed>, ClaimedWork["failure"]]> =
+    [
+      ["fails", Effect.fail(workFailed), failure],
+      ["dies", Effect.die("no disk"), failure],
+      ["interrupts itself", Effect.interrupt, interruption]
+    ]
 
   for (const [how, end, { event, to }] of endings) {
     inMemory(
@@ -76,7 +77,7 @@ export const suite = (owning: Owning): void => {
       () =>
         Effect.gen(function*() {
           const { query, timeline } = yield* queryThatIs(from)
-          const { atMillis, exit } = yield* timeline.run(own(query)(() => work(timeline, end)))
+          const { atMillis, exit } = yield* timeline.run(start(query)(() => work(timeline, end)))
           assert.deepStrictEqual(shown(timeline), [[5_000, "worked"], [7_000, "cleaned up"], [7_000, event]])
           assert.strictEqual(atMillis, 7_000)
           const expected = yield* Effect.exit(end)
@@ -95,7 +96,7 @@ export const suite = (owning: Owning): void => {
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from)
-        yield* timeline.run(own(query)(() => Effect.fail(workFailed)))
+        yield* timeline.run(start(query)(() => Effect.fail(workFailed)))
         const state = yield* query.currentState
         if (!("reason" in state) || state.reason._tag !== "Failed") return assert.fail(`it is ${state._tag}`)
         const { detail = "", ...reason } = state.reason
@@ -108,7 +109,7 @@ export const suite = (owning: Owning): void => {
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs(from)
       const { exit } = yield* timeline.run(
-        own(query)((): Effect.Effect<void> => {
+        start(query)((): Effect.Effect<void> => {
           throw new Error("no plan")
         })
       )
@@ -124,16 +125,16 @@ export const suite = (owning: Owning): void => {
     () =>
       Effect.gen(function*() {
         const delay = { _tag: "Delay", duration: "4 seconds" } as const
-        const { query, timeline } = yield* queryThatIs(from, { choose: onSettling(owning, delay) })
-        const fiber = yield* timeline.at(0, own(query)(() => work(timeline, Effect.void)))
+        const { query, timeline } = yield* queryThatIs(from, { choose: onSettling(claimed, delay) })
+        const fiber = yield* timeline.at(0, start(query)(() => work(timeline, Effect.void)))
         const interrupting = yield* timeline.at(
           "3 seconds",
-          Fiber.interrupt(fiber).pipe(tell(timeline), Effect.andThen(query.currentState))
+          Fiber.interrupt(fiber).pipe(noteExit(timeline), Effect.andThen(query.currentState))
         )
         yield* timeline.until("1 minute")
         assert.deepStrictEqual(
           shown(timeline),
-          [[5_000, "cleaned up"], [5_000, interruption.event], [9_000, "told"]]
+          [[5_000, "cleaned up"], [5_000, interruption.event], [9_000, "interrupted"]]
         )
         assert.deepStrictEqual(
           yield* Fiber.join(interrupting),
@@ -153,10 +154,10 @@ export const suite = (owning: Owning): void => {
               ? { _tag: "Delay", duration: "4 seconds" }
               : undefined
         })
-        const fiber = yield* timeline.at(0, own(query)(() => work(timeline, Effect.void)))
-        yield* timeline.at("2 seconds", Fiber.interrupt(fiber).pipe(tell(timeline)))
+        const fiber = yield* timeline.at(0, start(query)(() => work(timeline, Effect.void)))
+        yield* timeline.at("2 seconds", Fiber.interrupt(fiber).pipe(noteExit(timeline)))
         yield* timeline.until("1 minute")
-        assert.deepStrictEqual(shown(timeline), [[4_000, interruption.event], [4_000, "told"]])
+        assert.deepStrictEqual(shown(timeline), [[4_000, interruption.event], [4_000, "interrupted"]])
         assert.deepStrictEqual(
           yield* query.currentState,
           QueryState.make(interruption.to, { reason: Reason.interrupted })
@@ -171,11 +172,11 @@ export const suite = (owning: Owning): void => {
         const { query, timeline } = yield* queryThatIs(from)
         const fiber = yield* timeline.at(
           0,
-          own(query)(() => Effect.ensuring(Effect.never, Effect.sleep("2 minutes")), { lease: "9 seconds" })
+          start(query)(() => Effect.ensuring(Effect.never, Effect.sleep("2 minutes")), { lease: "9 seconds" })
         )
-        yield* timeline.at("5 seconds", Fiber.interrupt(fiber).pipe(tell(timeline)))
+        yield* timeline.at("5 seconds", Fiber.interrupt(fiber).pipe(noteExit(timeline)))
         yield* timeline.until("10 minutes")
-        assert.deepStrictEqual(shown(timeline), [[125_000, interruption.event], [125_000, "told"]])
+        assert.deepStrictEqual(shown(timeline), [[125_000, interruption.event], [125_000, "interrupted"]])
         assert.deepStrictEqual(
           yield* query.currentState,
           QueryState.make(interruption.to, { reason: Reason.interrupted })
@@ -195,7 +196,7 @@ export const suite = (owning: Owning): void => {
         Effect.gen(function*() {
           const { query, timeline } = yield* queryThatIs(from)
           const { exit } = yield* timeline.run(
-            own(query)((claim) => Effect.map(query.record, (record) => ({ claim, record })), options)
+            start(query)((claim) => Effect.map(query.record, (record) => ({ claim, record })), options)
           )
           if (exit._tag === "Failure") return assert.fail(String(exit.cause))
           const { record: { changedAt = DateTime.makeUnsafe(0), state, version } } = exit.value
@@ -207,16 +208,16 @@ export const suite = (owning: Owning): void => {
     )
   }
 
-  for (const tag of QueryState.tags.filter((tag) => !owning.from.includes(tag))) {
+  for (const tag of QueryState.tags.filter((tag) => !claimed.from.includes(tag))) {
     inMemory(`${name}: a query that is ${tag} is left alone and no work is done`, () =>
       Effect.gen(function*() {
         const { query, record, timeline } = yield* queryThatIs(tag)
-        const { atMillis, exit } = yield* timeline.run(own(query)(() => timeline.note("worked")))
+        const { atMillis, exit } = yield* timeline.run(start(query)(() => timeline.note("worked")))
         assert.strictEqual(atMillis, 0)
         assert.deepStrictEqual(timeline.entries, [[0, claims]])
         assert.deepStrictEqual(
           outcomeOf(exit),
-          failedWith(new QueryError.IllegalTransition({ from: tag, event: claims, acceptedIn: owning.from, record }))
+          failedWith(new QueryError.IllegalTransition({ from: tag, event: claims, acceptedIn: claimed.from, record }))
         )
         assert.deepStrictEqual(yield* query.record, record)
       }))
@@ -236,7 +237,7 @@ export const suite = (owning: Owning): void => {
     Effect.gen(function*() {
       for (const options of invalid) {
         const { key, query, record, timeline } = yield* queryThatIs(from)
-        const { exit } = yield* timeline.run(own(query)(() => timeline.note("worked"), options))
+        const { exit } = yield* timeline.run(start(query)(() => timeline.note("worked"), options))
         const [failed] = exit._tag === "Failure" ? exit.cause.reasons : []
         const error = failed?._tag === "Fail" ? failed.error : undefined
         assert.deepStrictEqual(
@@ -251,7 +252,7 @@ export const suite = (owning: Owning): void => {
     }))
 
   const unrecorded: ReadonlyArray<
-    readonly [how: string, end: Effect.Effect<number, WorkFailed>, told: ReadonlyArray<Failing>]
+    readonly [how: string, end: Effect.Effect<number, WorkFailed>, causes: ReadonlyArray<Failing>]
   > = [
     ["succeeded", Effect.succeed(42), []],
     ["failed", Effect.fail(workFailed), failedWith(workFailed)],
@@ -259,22 +260,22 @@ export const suite = (owning: Owning): void => {
     ["interrupted itself", Effect.interrupt, ["interrupted"]]
   ]
 
-  for (const [how, end, told] of unrecorded) {
+  for (const [how, end, causes] of unrecorded) {
     inMemory(
       `${name}: work that ${how} and cannot be recorded fails with both causes, and the lease lapses`,
       () =>
         Effect.gen(function*() {
           const fault = { _tag: "Fail", reason: unavailable } as const
-          const settling = onSettling(owning, fault)
+          const settling = onSettling(claimed, fault)
           const { key, query, timeline } = yield* queryThatIs(from, {
             choose: (call, nth) => call.operation === "renew" ? fault : settling(call, nth)
           })
-          const owned = yield* timeline.at(0, own(query)(() => end, { holder: "A", lease: "9 seconds" }))
+          const fiber = yield* timeline.at(0, start(query)(() => end, { holder: "A", lease: "9 seconds" }))
           yield* timeline.until("8099 millis")
-          assert.isUndefined(owned.pollUnsafe())
+          assert.isUndefined(fiber.pollUnsafe())
           yield* timeline.until("8100 millis")
           const error = new RedisStoreError.RedisStoreError({ operation: "compareAndSet", key, reason: unavailable })
-          assert.deepStrictEqual(outcomeOf(owned.pollUnsafe() ?? Exit.void), [...told, ...failedWith(error)])
+          assert.deepStrictEqual(outcomeOf(fiber.pollUnsafe() ?? Exit.void), [...causes, ...failedWith(error)])
           assert.strictEqual((yield* query.currentState)._tag, during)
 
           yield* timeline.until("9 seconds")
@@ -302,15 +303,15 @@ export const suite = (owning: Owning): void => {
     inMemory(
       `${name}: work that ${how} leaves no fibers and subscriptions`,
       () =>
-        countingSubscriptions((open) =>
+        withOpenSubscriptions((open) =>
           Effect.gen(function*() {
             const { query, timeline } = yield* queryThatIs(from)
-            const owned = yield* timeline.at(0, own(query)(() => Effect.andThen(Effect.sleep("5 seconds"), end)))
-            yield* timeline.at("5 seconds", also(owned))
+            const fiber = yield* timeline.at(0, start(query)(() => Effect.andThen(Effect.sleep("5 seconds"), end)))
+            yield* timeline.at("5 seconds", also(fiber))
             yield* timeline.until("4 seconds")
             assert.strictEqual(yield* open, 1)
             yield* timeline.until("5 seconds")
-            assert.isDefined(owned.pollUnsafe())
+            assert.isDefined(fiber.pollUnsafe())
             assert.strictEqual(yield* open, 0)
             const calls = timeline.entries.length
             yield* timeline.until("1 day")

@@ -1,5 +1,5 @@
 /**
- * What every `RedisStore` does, whatever it keeps its records in. Each store's test file calls `suite`.
+ * What every `RedisStore` does. The test file of each store calls `suite`.
  */
 import { assert, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, type Layer, Result, Schema } from "effect"
@@ -14,13 +14,13 @@ import {
   Transition
 } from "effect-query-state"
 import { TestClock } from "effect/testing"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 
 /** What drives the leases of a store: the clock of the test, or time itself. */
 export type Time = "TestClock" | "real"
 
 /**
- * What a store cannot offer; its own tests show that it refuses that.
+ * What a store cannot offer. Its own tests show that it refuses it.
  *
  * - `without`: a state that no query can come into.
  * - `refusesDb`: which ids of databases it does not take.
@@ -43,7 +43,7 @@ const isPending = (tag: QueryState.Tag): tag is QueryState.Pending["_tag"] => Qu
 
 const isLeaseLost = Schema.is(QueryError.LeaseLost)
 
-/** Fails the test unless the claim was lost, and answers what the error tells. */
+/** Fails the test unless the error is `LeaseLost`, and returns its fields. */
 const lostClaim = <A, E>(self: Effect.Effect<A, E | QueryError.LeaseLost>) =>
   Effect.map(Effect.flip(self), (error) => {
     if (!(isLeaseLost(error))) throw new Error(`expected LeaseLost, got ${String(error)}`)
@@ -53,7 +53,7 @@ const lostClaim = <A, E>(self: Effect.Effect<A, E | QueryError.LeaseLost>) =>
 /** The answer to a command that moved a query on, with the version and time that the store chose. */
 const moved = (before: QueryRecord.QueryRecord, after: RedisStore.CommandResult, state: QueryState.QueryState) => {
   const { changedAt, version } = after.record
-  if (changedAt === undefined) throw new Error("a changed record tells when it was changed")
+  if (changedAt === undefined) throw new Error("a changed record has a time")
   assert.isAbove(version, before.version)
   assert.isAtLeast(
     DateTime.toEpochMillis(changedAt),
@@ -182,9 +182,9 @@ export const suite = (
           assert.deepStrictEqual(yield* store.read(key), first.record)
 
           const lost = yield* Effect.flip(store.compareAndSet(key, { ...finish, operation: fence + 1 }))
-          assert.deepStrictEqual(told(lost), { _tag: "LeaseLost", fence, record: first.record })
+          assert.deepStrictEqual(errorFields(lost), { _tag: "LeaseLost", fence, record: first.record })
           const { record } = yield* store.compareAndSet(key, { event: "Reset" })
-          assert.deepStrictEqual(told(yield* Effect.flip(store.compareAndSet(key, finish))), {
+          assert.deepStrictEqual(errorFields(yield* Effect.flip(store.compareAndSet(key, finish))), {
             _tag: "LeaseLost",
             fence,
             record
@@ -613,7 +613,9 @@ export const suite = (
           ])
           const record = yield* store.read(won)
           assert.deepStrictEqual(
-            results.map((result): Result.Result<RedisStore.CommandResult, unknown> => Result.mapError(result, told)),
+            results.map((result): Result.Result<RedisStore.CommandResult, unknown> =>
+              Result.mapError(result, errorFields)
+            ),
             [
               Result.fail({ _tag: "LeaseLost", fence, record: claimed }),
               Result.fail({ _tag: "InvalidInput", operation: "Queue", key: invalid }),
@@ -671,14 +673,14 @@ export const suite = (
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
           const error = yield* Effect.flip(store.compareAndSet(key, { event: "Queue", ...options }))
-          assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "Queue", key })
+          assert.deepStrictEqual(errorFields(error), { _tag: "InvalidInput", operation: "Queue", key })
           assert.deepStrictEqual(yield* store.read(key), QueryRecord.absent(key))
 
           const before = yield* driveTo(key, "Executing", { lease: longLease })
           const { fence = before.version, lease } = options
           if (lease === undefined && fence === before.version) return
           const renewal = yield* Effect.flip(store.renew(key, fence, lease ?? longLease))
-          assert.deepStrictEqual(told(renewal), { _tag: "InvalidInput", operation: "renew the lease on", key })
+          assert.deepStrictEqual(errorFields(renewal), { _tag: "InvalidInput", operation: "renew the lease on", key })
           assert.deepStrictEqual(yield* store.read(key), before)
         }))
 

@@ -32,7 +32,7 @@ const elsewhere = { "docs/getting-started.md": "gettingStarted.test.ts" }
 const programs = pages.filter((page) => !(page in elsewhere)).flatMap(codeIn)
 const examples = [...Object.keys(elsewhere), ...filesIn("src", ".ts")].flatMap(codeIn)
 
-/** A folder from which code is compiled and run as the project's own is. */
+/** A folder in which code is compiled and run with the settings of the project. */
 class Folder extends Context.Service<Folder, string>()("test/docs/Folder") {
   static readonly layer = Layer.effect(
     Folder,

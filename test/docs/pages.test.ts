@@ -40,10 +40,9 @@ it.each(["README.md", "docs/concepts.md"])("the diagram of the lifecycle in %s i
 it.effect("every member of a machine is in a table", () =>
   Effect.gen(function*() {
     const machine = yield* QueryStateMachine.make(QueryKey.makeUnsafe({ db: "d", query: "q" }))
-    const { key: _, ...members } = machine
-    const names = Object.keys(members)
-    assert.deepStrictEqual(missing("docs/queries.md", names), [])
-    assert.include(names, "waitUntilComplete")
+    const members = Object.keys(machine).filter((name) => name !== "key")
+    assert.deepStrictEqual(missing("docs/queries.md", members), [])
+    assert.include(members, "waitUntilComplete")
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 
 it("every error, and every reason of one, is in a table", () => {

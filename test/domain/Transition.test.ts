@@ -27,7 +27,7 @@ const force = (event: QueryEvent.QueryEvent, state: QueryState.QueryState, data?
 
 const isIllegal = Schema.is(QueryError.IllegalTransition)
 
-/** All that an illegal transition tells: compared as errors, two of them differ by their message alone. */
+/** The fields of an illegal transition: two errors compare only by their message. */
 const told = (error: unknown) => isIllegal(error) ? { ...error } : error
 
 /** Walks along the edges for as long as they lead to something new. */

@@ -131,7 +131,7 @@ it("a plain object is not a state, an id or a key", () => {
 
 it("a state shows its own fields only", () => {
   expectTypeOf<QueryState.Executing["claim"]>().toEqualTypeOf<QueryState.Claim | undefined>()
-  // @ts-expect-error -- nobody holds what is completed
+  // @ts-expect-error -- a Completed query has no claim
   expectTypeOf<QueryState.Completed["claim"]>().toBeUnknown()
   // @ts-expect-error -- there is no reason for being queued
   expectTypeOf<QueryState.Queued["reason"]>().toBeUnknown()

@@ -1,4 +1,4 @@
-/** All that happened to the states of a database that is shared with FlowMachine, as the server carried it out. */
+/** All writes to the states of a database that is shared with FlowMachine, in the order of the server. */
 import { Deferred, Effect, Exit, type Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import * as Net from "node:net"
@@ -19,7 +19,7 @@ export interface StateLog {
 const words = (line: string): ReadonlyArray<string> =>
   Array.from(line.matchAll(/"((?:[^"\\]|\\.)*)"/g), ([, word = ""]) => word)
 
-/** Watches a server, which nobody else needs to be fast, with MONITOR. */
+/** Watches a server with MONITOR, which makes it slow. */
 export const watch = Effect.fnUntraced(function*(
   { host, port }: RedisServer,
   db: string

@@ -20,7 +20,7 @@ import {
   stored,
   withAdmin
 } from "../support/flowMachine.ts"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 
 const SharedLayer = Layer.merge(
   RedisStoreFlowMachine.layer({ url: Redacted.make(inject("redisUrl")) }),
@@ -130,7 +130,7 @@ it.layer(SharedLayer, options)("Hole 3, a state that is missing", (it) => {
       const record = yield* store.read(key)
       assert.isAbove(record.version, version)
       const late = yield* Effect.flip(store.compareAndSet(key, { event: "Finish", fence: version }))
-      assert.deepStrictEqual(told(late), { _tag: "LeaseLost", fence: version, record })
+      assert.deepStrictEqual(errorFields(late), { _tag: "LeaseLost", fence: version, record })
       const run = query.run({ execute: () => Effect.succeed("executed"), onCompleted: Effect.succeed("fetched") })
       assert.strictEqual(yield* run, "executed")
     }))
@@ -169,12 +169,12 @@ it.layer(SharedLayer, options)("Hole 4, a late finish of a run that was cancelle
       const key = yield* freshKey
       const machine = yield* makeReference(key)
       const { version: fence } = yield* driveTo(key, "Executing", { holder: "A", lease: "1 hour" })
-      // Nobody looks meanwhile.
+      // There is no read in between.
       for (const event of ["CANCEL", "RESET", "FINISH_RESET", "QUEUE", "EXECUTE"] as const) {
         yield* machine.trigger(event)
       }
       const late = yield* Effect.flip(store.compareAndSet(key, { event: "Finish", fence }))
-      assert.deepStrictEqual(told(late), { _tag: "LeaseLost", fence, record: yield* store.read(key) })
+      assert.deepStrictEqual(errorFields(late), { _tag: "LeaseLost", fence, record: yield* store.read(key) })
       assert.deepStrictEqual(yield* machine.trigger("FINISH"), { state: "completed", changed: true })
     }))
 
@@ -191,7 +191,7 @@ it.layer(SharedLayer, options)("Hole 4, a late finish of a run that was cancelle
       assert.deepStrictEqual(yield* late.trigger("FINISH"), { state: "completed", changed: true })
       const error = yield* Effect.flip(store.compareAndSet(key, { event: "Finish", fence }))
       const record = yield* store.read(key)
-      assert.deepStrictEqual(told(error), { _tag: "LeaseLost", fence, record })
+      assert.deepStrictEqual(errorFields(error), { _tag: "LeaseLost", fence, record })
       assert.deepStrictEqual(record.state, QueryState.completed)
     }))
 })
@@ -221,7 +221,7 @@ it.layer(SharedLayer, options)("Hole 5, a query whose holder is gone", (it) => {
       const record = yield* store.read(key)
       assert.deepStrictEqual(record.state, QueryState.make("Executing"))
       const renewal = yield* Effect.flip(store.renew(key, record.version, "1 millis"))
-      assert.deepStrictEqual(told(renewal), { _tag: "LeaseLost", fence: record.version, record })
+      assert.deepStrictEqual(errorFields(renewal), { _tag: "LeaseLost", fence: record.version, record })
       const error = yield* Effect.flip(query.waitUntilComplete({ timeout: "100 millis" }))
       assert.deepStrictEqual(error._tag === "StillPending" && error.record, record)
       assert.deepStrictEqual(yield* query.cancel, {

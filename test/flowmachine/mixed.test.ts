@@ -14,12 +14,12 @@ import { randomUUID } from "node:crypto"
 import { members } from "../support/flowMachine.ts"
 import { freshKey } from "../support/queries.ts"
 import * as RedisServer from "../support/RedisServer.ts"
-import * as Reference from "../support/ReferenceProcess.ts"
+import * as ReferenceProcess from "../support/ReferenceProcess.ts"
 import * as StateLog from "./StateLog.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 
-/** A step that a store was told to be its own. */
+/** A transition that a store was answered to have made. */
 interface Won {
   readonly query: string
   readonly event: QueryEvent.QueryEvent
@@ -27,7 +27,7 @@ interface Won {
   readonly version: number
 }
 
-/** Notes what a store is told that it changed. */
+/** Records the transitions that a store was answered to have made. */
 const noting = (store: Store, won: Array<Won>): Store => {
   const compareAndSet = (key: QueryKey.QueryKey, command: RedisStore.Command) =>
     Effect.tap(store.compareAndSet(key, command), ({ changed, record: { version } }) =>
@@ -50,7 +50,7 @@ interface Game {
   readonly workMillis: number
 }
 
-/** Moves random queries in random ways: by a plain step, by owning a run or a reset, or by `run`. */
+/** Moves random queries in random ways: by a plain step, by claimed work, or by `run`. */
 const play = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey.QueryKey>, { steps, workMillis }: Game) {
   const store = yield* RedisStore.RedisStore
   const [first = yield* freshKey] = keys
@@ -118,7 +118,7 @@ it.live.each<Game & { readonly seed: number }>([
       const log = yield* StateLog.watch(server, db)
       const ours: Array<Won> = []
       const stores = (yield* storesAt(server.url, game.stores)).map((store) => noting(store, ours))
-      const references = yield* Effect.all([Reference.spawn(server.url), Reference.spawn(server.url)], {
+      const references = yield* Effect.all([ReferenceProcess.spawn(server.url), ReferenceProcess.spawn(server.url)], {
         concurrency: "unbounded"
       })
 
@@ -131,7 +131,7 @@ it.live.each<Game & { readonly seed: number }>([
       const players = stores.map((store) =>
         Effect.as(
           Effect.provideService(play(keys, game), RedisStore.RedisStore, store),
-          [] as ReadonlyArray<Reference.Won>
+          [] as ReadonlyArray<ReferenceProcess.Won>
         )
       )
       const opponents = references.map(({ play }, index) =>
@@ -143,7 +143,7 @@ it.live.each<Game & { readonly seed: number }>([
       const closing = yield* Effect.forEach(keys, (key) =>
         Effect.gen(function*() {
           const machine = yield* (references[0] ?? assert.fail()).make(key)
-          const answers = [] as Array<Reference.Won>
+          const answers = [] as Array<ReferenceProcess.Won>
           for (const event of ["CANCEL", "FINISH_RESET"] as const) {
             if ((yield* machine.trigger(event)).changed) answers.push({ query: key.query, event })
           }
@@ -169,7 +169,7 @@ it.live.each<Game & { readonly seed: number }>([
       for (const [query, states] of entries) {
         const versions = states.flatMap(({ version }) => version ?? [])
         assert.deepStrictEqual(versions, [...new Set(versions)].toSorted((left, right) => left - right))
-        // Nobody got in between a claim and what was done under it.
+        // There is no other transition between a claim and the outcome of its work.
         for (const { fence, version } of ours.filter((step) => step.query === query && step.fence !== undefined)) {
           const at = states.findIndex((entry) => entry.version === version)
           assert.isAtLeast(at, 0)

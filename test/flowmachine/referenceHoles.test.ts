@@ -3,10 +3,10 @@ import { assert, it } from "@effect/vitest"
 import { Array as Arr, Deferred, Effect, Redacted, Ref, Schedule } from "effect"
 import { QueryKey, QueryState, QueryStateMachine, Reason, RedisStore, RedisStoreLive } from "effect-query-state"
 import { inject } from "vitest"
-import { freshKey, told } from "../support/queries.ts"
+import { errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as ReferenceMachine from "../support/ReferenceMachine.ts"
-import * as Fleet from "../support/WorkerProcess.ts"
+import * as WorkerProcess from "../support/WorkerProcess.ts"
 
 const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) })
 
@@ -97,7 +97,11 @@ it.layer(StoreLayer, { excludeTestServices: true })(
         const c = yield* executeAs("C")
         const record = yield* query.record
         const error = yield* Effect.flip(query.trigger("Finish", { fence: a.fence }))
-        assert.deepStrictEqual(error._tag === "LeaseLost" && told(error), { _tag: "LeaseLost", fence: a.fence, record })
+        assert.deepStrictEqual(error._tag === "LeaseLost" && errorFields(error), {
+          _tag: "LeaseLost",
+          fence: a.fence,
+          record
+        })
         assert.deepStrictEqual(yield* query.record, record)
         assert.deepStrictEqual(yield* query.trigger("Finish", { fence: c.fence }), {
           state: QueryState.completed,
@@ -110,7 +114,7 @@ it.layer(StoreLayer, { excludeTestServices: true })(
 it.layer(StoreLayer, { excludeTestServices: true })("Hole 5, a query whose holder is killed", (it) => {
   /** Has a process execute a query, and killed meanwhile; answers with what it called itself. */
   const killExecuting = Effect.fnUntraced(function*(by: "reference" | "executing", key: QueryKey.QueryKey) {
-    const { holder, kill, reached, start } = yield* Fleet.spawn(inject("redisUrl"))
+    const { holder, kill, reached, start } = yield* WorkerProcess.spawn(inject("redisUrl"))
     yield* start([{ key, by, leaseMillis: 500, pausesAt: ["in work"] }])
     yield* reached(key, "in work")
     yield* kill

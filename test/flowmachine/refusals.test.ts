@@ -5,8 +5,8 @@ import { QueryKey, QueryState, RedisStore, type RedisStoreError, RedisStoreFlowM
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import { inject } from "vitest"
 import { stateKey, stored, withAdmin } from "../support/flowMachine.ts"
-import * as Hints from "../support/Hints.ts"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import * as Notifications from "../support/Notifications.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
@@ -19,7 +19,7 @@ const refusalOf = <E>(layer: Layer.Layer<RedisStore.RedisStore, E>) =>
 const invalid = { _tag: "InvalidInput", operation: "configure the store", key: undefined }
 
 const assertInvalid = (error: RedisStoreError.RedisStoreError, issue: string) => {
-  assert.deepStrictEqual(told(error), invalid)
+  assert.deepStrictEqual(errorFields(error), invalid)
   assert.include(error.message, issue)
 }
 
@@ -86,11 +86,11 @@ it.layer(RedisStoreFlowMachine.layer({ url }), { excludeTestServices: true })(
         const store = yield* RedisStore.RedisStore
         const { db, query } = yield* freshKey
         const key = QueryKey.makeUnsafe({ db: `${db}:x`, query })
-        const operations: ReadonlyArray<Effect.Effect<unknown, Parameters<typeof told>[0], Scope.Scope>> = [
+        const operations: ReadonlyArray<Effect.Effect<unknown, Parameters<typeof errorFields>[0], Scope.Scope>> = [
           store.compareAndSet(key, { event: "Queue" }),
           store.read(key),
           store.renew(key, 1, "1 minute"),
-          store.changes(key, Hints.deaf),
+          store.changes(key, Notifications.noListener),
           Stream.runDrain(store.keys(key.db)),
           Effect.flatMap(
             store.compareAndSetMany([[key, { event: "Queue" }]]),
@@ -100,7 +100,7 @@ it.layer(RedisStoreFlowMachine.layer({ url }), { excludeTestServices: true })(
         ]
         for (const operation of operations) {
           const error = yield* Effect.flip(operation)
-          assert.strictEqual(told(error)["_tag"], "InvalidInput")
+          assert.strictEqual(errorFields(error)["_tag"], "InvalidInput")
           assert.include(error.message, `under the names of others: its id must hold no ":"`)
         }
         assert.deepStrictEqual(yield* stored(key), [])
@@ -151,7 +151,7 @@ it.live.each<[what: string, options: Omit<RedisOptions, "replyMapping">]>([
     const key = yield* freshKey
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
-      const hints = yield* Hints.subscribe(key)
+      const hints = yield* Notifications.subscribe(key)
       const { version } = yield* driveTo(key, "Executing", { lease: "1 hour" })
       yield* store.renew(key, version, "1 hour")
       const { record } = yield* store.compareAndSet(key, { event: "Finish", fence: version })

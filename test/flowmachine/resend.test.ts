@@ -1,4 +1,4 @@
-/** Commands whose answer is lost, and which are sent again, on queries that FlowMachine moves as well. */
+/** Commands that are sent again after a lost reply, on queries that FlowMachine moves as well. */
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted } from "effect"
 import {
@@ -11,7 +11,7 @@ import {
 } from "effect-query-state"
 import { recordKey, stateKey } from "../support/flowMachine.ts"
 import * as Proxy from "../support/Proxy.ts"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 import * as ReferenceMachine from "../support/ReferenceMachine.ts"
@@ -82,7 +82,7 @@ it.live("a command whose query FlowMachine moved since is answered as unknown an
         machine.trigger(theirs)
       )
       const error = yield* Effect.flip(Effect.fromResult(result))
-      assert.deepStrictEqual(told(error), { _tag: "ConnectionLost", operation: event, key })
+      assert.deepStrictEqual(errorFields(error), { _tag: "ConnectionLost", operation: event, key })
       const state = yield* machine.currentState
       assert.strictEqual(QueryState.wireNames[(yield* direct.read(key)).state._tag], state)
     }

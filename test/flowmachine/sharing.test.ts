@@ -23,8 +23,8 @@ import {
   stored,
   withAdmin
 } from "../support/flowMachine.ts"
-import * as Hints from "../support/Hints.ts"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import * as Notifications from "../support/Notifications.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
@@ -158,7 +158,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.deepStrictEqual(record.state, QueryState.make("Executing"))
         assert.isAbove(record.version, version)
         assert.deepStrictEqual(
-          told(yield* Effect.flip(Effect.mapError(store.renew(key, version, "1 hour"), (e) => e))),
+          errorFields(yield* Effect.flip(Effect.mapError(store.renew(key, version, "1 hour"), (e) => e))),
           {
             _tag: "LeaseLost",
             fence: version,
@@ -179,7 +179,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
-        const hints = yield* Hints.subscribe(key)
+        const hints = yield* Notifications.subscribe(key)
         assert.isFalse(hints.announcesAll)
         const { record } = yield* store.compareAndSet(key, { event: "Queue" })
         assert.strictEqual(yield* hints.next, record.version)
@@ -303,13 +303,13 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           const { version } = yield* driveTo(key, "Executing", claim)
           yield* withAdmin((admin) => admin.set(stateKey(key), "paused"))
           const fields = yield* withAdmin((admin) => admin.hgetall(recordKey(key)))
-          const operations: ReadonlyArray<Effect.Effect<unknown, Parameters<typeof told>[0]>> = [
+          const operations: ReadonlyArray<Effect.Effect<unknown, Parameters<typeof errorFields>[0]>> = [
             store.read(key),
             store.renew(key, version, "1 hour"),
             ...QueryEvent.all.map((event) => store.compareAndSet(key, { event }))
           ]
           for (const operation of operations) {
-            assert.strictEqual(told(yield* Effect.flip(operation))["_tag"], "UnknownState")
+            assert.strictEqual(errorFields(yield* Effect.flip(operation))["_tag"], "UnknownState")
           }
           assert.strictEqual(yield* withAdmin((admin) => admin.get(stateKey(key))), "paused")
           assert.deepStrictEqual(yield* withAdmin((admin) => admin.hgetall(recordKey(key))), fields)
@@ -352,7 +352,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })("Wit
       })
       assert.deepStrictEqual(record.state, QueryState.make("Resetting"))
       const late = yield* Effect.flip(store.compareAndSet(key, { event: "FinishReset", fence: version }))
-      assert.deepStrictEqual(told(late), { _tag: "LeaseLost", fence: version, record })
+      assert.deepStrictEqual(errorFields(late), { _tag: "LeaseLost", fence: version, record })
       const other = yield* freshKey
       yield* driveReference(yield* makeReference(other), "Resetting")
       assert.deepStrictEqual(yield* stored(key), yield* stored(other))

@@ -4,11 +4,11 @@ import { Effect, Exit, Layer, Redacted, Scope } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { suite } from "../conformance/changes.ts"
-import * as Hints from "../support/Hints.ts"
+import * as Notifications from "../support/Notifications.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
-import * as Subscribed from "../support/ServerStats.ts"
+import * as ServerStats from "../support/ServerStats.ts"
 
 suite(
   "Redis",
@@ -16,7 +16,7 @@ suite(
   { excludeTestServices: true }
 )
 
-/** A server of the test's own, with one store on it. */
+/** A separate server with one store. */
 const alone = <A, E>(
   test: (admin: Redis) => Effect.Effect<A, E, RedisStore.RedisStore | Scope.Scope>
 ) =>
@@ -34,16 +34,16 @@ it.live("a subscription returns once SUBSCRIBE is acknowledged, and its channel 
       for (let reader = 0; reader < 5; reader++) {
         const scope = yield* Scope.make()
         scopes.push(scope)
-        yield* Scope.provide(Hints.ignored(key), scope)
-        assert.deepStrictEqual(yield* Subscribed.channels(admin), new Map([[channelOf(key), 1]]))
+        yield* Scope.provide(Notifications.ignored(key), scope)
+        assert.deepStrictEqual(yield* ServerStats.channels(admin), new Map([[channelOf(key), 1]]))
       }
       for (const scope of scopes) {
-        // By the same connection, so that all that was said before has been heard.
-        yield* Effect.scoped(Effect.flatMap(freshKey, Hints.ignored))
-        assert.strictEqual((yield* Subscribed.channels(admin)).get(channelOf(key)), 1)
+        // By the same connection, so that all earlier messages have arrived.
+        yield* Effect.scoped(Effect.flatMap(freshKey, Notifications.ignored))
+        assert.strictEqual((yield* ServerStats.channels(admin)).get(channelOf(key)), 1)
         yield* Scope.close(scope, Exit.void)
       }
-      yield* Subscribed.none(admin)
+      yield* ServerStats.none(admin)
     })
   ))
 
@@ -53,16 +53,16 @@ it.live("there is no subscriber connection before the first subscription, and th
       const store = yield* RedisStore.RedisStore
       const keys = yield* Effect.replicateEffect(freshKey, 2_500)
       yield* store.readMany(keys)
-      assert.strictEqual(yield* Subscribed.connections(admin), 0)
+      assert.strictEqual(yield* ServerStats.connections(admin), 0)
       yield* Effect.scoped(Effect.gen(function*() {
-        yield* Effect.forEach([...keys, ...keys], Hints.ignored, { concurrency: "unbounded", discard: true })
-        assert.strictEqual(yield* Subscribed.connections(admin), 1)
+        yield* Effect.forEach([...keys, ...keys], Notifications.ignored, { concurrency: "unbounded", discard: true })
+        assert.strictEqual(yield* ServerStats.connections(admin), 1)
         assert.deepStrictEqual(
-          yield* Subscribed.channels(admin),
+          yield* ServerStats.channels(admin),
           new Map(keys.map((key) => [channelOf(key), 1]))
         )
       }))
-      yield* Subscribed.none(admin)
+      yield* ServerStats.none(admin)
     })
   ))
 
@@ -72,10 +72,10 @@ it.live("a wait for a determinate query opens no subscription", () =>
       const key = yield* freshKey
       const record = yield* driveTo(key, "Completed")
       const query = yield* QueryStateMachine.make(key)
-      const before = yield* Subscribed.scripts(admin)
+      const before = yield* ServerStats.scripts(admin)
       assert.deepStrictEqual(yield* query.waitUntilComplete(), record)
-      assert.strictEqual((yield* Subscribed.scripts(admin)) - before, 1)
-      assert.strictEqual(yield* Subscribed.connections(admin), 0)
+      assert.strictEqual((yield* ServerStats.scripts(admin)) - before, 1)
+      assert.strictEqual(yield* ServerStats.connections(admin), 0)
     })
   ))
 
@@ -84,10 +84,10 @@ it.live("closing the store closes the subscriber connection", () =>
     const { url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)
     yield* Effect.scoped(Effect.gen(function*() {
-      yield* Effect.flatMap(freshKey, Hints.ignored)
-      assert.strictEqual(yield* Subscribed.connections(admin), 1)
+      yield* Effect.flatMap(freshKey, Notifications.ignored)
+      assert.strictEqual(yield* ServerStats.connections(admin), 1)
     })).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
-    yield* Effect.repeat(Subscribed.connections(admin), { until: (connections) => connections === 0 })
+    yield* Effect.repeat(ServerStats.connections(admin), { until: (connections) => connections === 0 })
   }))
 
 const channelOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`

@@ -2,8 +2,8 @@ import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Layer, Redacted, type Scope } from "effect"
 import { RedisStoreLive } from "effect-query-state"
 import { inject } from "vitest"
-import * as Peers from "../support/FakeServers.ts"
-import { told } from "../support/queries.ts"
+import * as FakeServers from "../support/FakeServers.ts"
+import { errorFields } from "../support/queries.ts"
 
 /** Far longer than any of these attempts takes. */
 const never = Duration.hours(1)
@@ -34,7 +34,7 @@ it.live.each<[what: string, url: string, issue: string]>([
 ])("a URL with %s is refused before anything is opened", ([, url, issue]) =>
   Effect.gen(function*() {
     const error = yield* refused(url)
-    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", ...connectError })
+    assert.deepStrictEqual(errorFields(error), { _tag: "InvalidInput", ...connectError })
     assert.include(error.message, "Could not connect: invalid input: ")
     assert.include(error.message, issue)
   }))
@@ -45,7 +45,7 @@ it.live("options that ioredis refuses are invalid", () =>
       Effect.scoped,
       Effect.flip
     )
-    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", ...connectError })
+    assert.deepStrictEqual(errorFields(error), { _tag: "InvalidInput", ...connectError })
     assert.include(error.message, "Requires at least one sentinel")
   }))
 
@@ -55,49 +55,52 @@ it.live.each<[which: string, database: string]>([
 ])("a database %s is refused", ([, database]) =>
   Effect.gen(function*() {
     const error = yield* refused(`${inject("redisUrl")}/${database}`)
-    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", ...connectError })
+    assert.deepStrictEqual(errorFields(error), { _tag: "InvalidInput", ...connectError })
     assert.include(error.message, "database")
   }))
 
 it.live("connecting to a closed port fails at once", () =>
   Effect.gen(function*() {
-    const address = yield* Peers.nobody
+    const address = yield* FakeServers.nobody
     const error = yield* refused(`redis://${address}`)
-    assert.deepStrictEqual(told(error), { _tag: "ConnectionLost", ...connectError })
+    assert.deepStrictEqual(errorFields(error), { _tag: "ConnectionLost", ...connectError })
     assert.include(error.message, `ECONNREFUSED ${address}`)
   }))
 
-it.live.each<[what: string, peer: Effect.Effect<Peers.Peer, never, Scope.Scope>, reason: string]>([
-  ["answers HTTP", Peers.answering("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), "UnexpectedReply"],
-  ["greets like a mail server", Peers.acquire((socket) => socket.write("220 mail ready\r\n")), "UnexpectedReply"],
-  ["refuses every command", Peers.answering("-ERR what?\r\n".repeat(3)), "UnexpectedReply"],
-  ["answers an empty line", Peers.answering("\r\n"), "UnexpectedReply"],
-  ["hangs up at once", Peers.acquire((socket) => socket.end()), "ConnectionLost"],
-  ["hangs up at the first command", Peers.answering(""), "ConnectionLost"],
-  ["resets the connection", Peers.acquire((socket) => socket.resetAndDestroy()), "ConnectionLost"]
-])("a server that %s is not Redis and is asked once", ([, peer, _tag]) =>
+it.live.each<[what: string, server: Effect.Effect<FakeServers.FakeServer, never, Scope.Scope>, reason: string]>([
+  ["answers HTTP", FakeServers.answering("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), "UnexpectedReply"],
+  ["greets like a mail server", FakeServers.acquire((socket) => socket.write("220 mail ready\r\n")), "UnexpectedReply"],
+  ["refuses every command", FakeServers.answering("-ERR what?\r\n".repeat(3)), "UnexpectedReply"],
+  ["answers an empty line", FakeServers.answering("\r\n"), "UnexpectedReply"],
+  ["hangs up at once", FakeServers.acquire((socket) => socket.end()), "ConnectionLost"],
+  ["hangs up at the first command", FakeServers.answering(""), "ConnectionLost"],
+  ["resets the connection", FakeServers.acquire((socket) => socket.resetAndDestroy()), "ConnectionLost"]
+])("a server that %s is not Redis and is asked once", ([, server, _tag]) =>
   Effect.gen(function*() {
-    const { accepted, address } = yield* peer
+    const { accepted, address } = yield* server
     const error = yield* refused(`redis://${address}`)
-    assert.deepStrictEqual(told(error), { _tag, ...connectError })
+    assert.deepStrictEqual(errorFields(error), { _tag, ...connectError })
     assert.strictEqual(accepted(), 1)
   }))
 
 it.live("connecting by rediss:// to a server without TLS fails", () =>
   Effect.gen(function*() {
-    const { address } = yield* Peers.answering("HTTP/1.1 400 Bad Request\r\n\r\n")
-    assert.deepStrictEqual(told(yield* refused(`rediss://${address}`)), { _tag: "ConnectionLost", ...connectError })
+    const { address } = yield* FakeServers.answering("HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert.deepStrictEqual(errorFields(yield* refused(`rediss://${address}`)), {
+      _tag: "ConnectionLost",
+      ...connectError
+    })
   }))
 
 it.live("connecting to a silent server fails after its timeout", () =>
   Effect.gen(function*() {
-    const { accepted, address } = yield* Peers.frozen
+    const { accepted, address } = yield* FakeServers.frozen
     const connectTimeout = Duration.millis(250)
     const error = yield* Effect.timeout(
       refused(`redis://${address}`, connectTimeout),
       Duration.times(connectTimeout, 4)
     )
-    assert.deepStrictEqual(told(error), { _tag: "TimedOut", ...connectError })
+    assert.deepStrictEqual(errorFields(error), { _tag: "TimedOut", ...connectError })
     assert.include(error.message, "250 ms")
     assert.strictEqual(accepted(), 1)
   }))
@@ -106,7 +109,7 @@ it.live.each(["layer", "layerCluster"] as const)(
   "a %s that is interrupted while it connects is closed at once",
   (kind) =>
     Effect.gen(function*() {
-      // Nobody listens there, so that it connects again and again.
+      // Nothing listens there, so the client reconnects repeatedly.
       const address = { host: "127.0.0.1", port: 1 }
       const StoreLayer = kind === "layer"
         ? RedisStoreLive.layer({ redis: address })

@@ -2,12 +2,12 @@ import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted, Result, Schedule } from "effect"
 import { QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
-import * as Hints from "../support/Hints.ts"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import * as Notifications from "../support/Notifications.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
-/** A server that asks everybody for a password but for the user `guest`, who may do nothing. */
+/** A server that requires a password, except from the user `guest`, who has no permissions. */
 class Server extends Context.Service<Server, {
   readonly admin: Redis
   readonly layerOf: (credentials: string) => ReturnType<typeof RedisStoreLive.layer>
@@ -25,7 +25,7 @@ class Server extends Context.Service<Server, {
   )
 }
 
-/** Makes a user who may do what the rules say, and provides the store as they see it. */
+/** Makes a user with the given ACL rules, and provides a store with that user's access. */
 const asUserWith = (...rules: ReadonlyArray<string>) =>
   Layer.unwrap(Effect.gen(function*() {
     const { admin, layerOf } = yield* Server
@@ -52,7 +52,7 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
       )
       const before = yield* connections
       const error = yield* Layer.build(layerOf(credentials)).pipe(Effect.scoped, Effect.flip)
-      assert.deepStrictEqual(told(error), { _tag: "AccessDenied", operation: "connect", key: undefined })
+      assert.deepStrictEqual(errorFields(error), { _tag: "AccessDenied", operation: "connect", key: undefined })
       assert.include(error.message, "Check the user, the password and its permissions")
       assert.strictEqual(yield* connections, before + 1)
     }))
@@ -71,7 +71,11 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
   it.effect("denies the layer to a user without permission for scripts", () =>
     Effect.gen(function*() {
       const error = yield* Layer.build(asUserWith(...everything, "-@scripting")).pipe(Effect.scoped, Effect.flip)
-      assert.deepStrictEqual(told(error), { _tag: "AccessDenied", operation: "prepare the store", key: undefined })
+      assert.deepStrictEqual(errorFields(error), {
+        _tag: "AccessDenied",
+        operation: "prepare the store",
+        key: undefined
+      })
     }))
 
   it.effect("denies a user only the queries of others", () =>
@@ -82,16 +86,20 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
         const store = yield* RedisStore.RedisStore
         const answers = yield* store.compareAndSetMany([[other, { event: "Queue" }], [own, { event: "Queue" }]])
         const record = yield* store.read(own)
-        assert.deepStrictEqual(answers.map(Result.mapError(told)), [
+        assert.deepStrictEqual(answers.map(Result.mapError(errorFields)), [
           Result.fail({ _tag: "AccessDenied", operation: "Queue", key: other }),
           Result.succeed({ record, changed: true })
         ])
-        assert.deepStrictEqual((yield* store.readMany([own, other])).map(Result.mapError(told)), [
+        assert.deepStrictEqual((yield* store.readMany([own, other])).map(Result.mapError(errorFields)), [
           Result.succeed(record),
           Result.fail({ _tag: "AccessDenied", operation: "read", key: other })
         ])
         const renewal = yield* Effect.flip(store.renew(other, 1, "1 minute"))
-        assert.deepStrictEqual(told(renewal), { _tag: "AccessDenied", operation: "renew the lease on", key: other })
+        assert.deepStrictEqual(errorFields(renewal), {
+          _tag: "AccessDenied",
+          operation: "renew the lease on",
+          key: other
+        })
       }).pipe(Effect.provide(asUserWith("+@all", "~query-state:{own:*", "&*")))
     }))
 
@@ -102,7 +110,7 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
       yield* Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const error = yield* Effect.flip(store.compareAndSet(key, { event: "Finish" }))
-        assert.deepStrictEqual(told(error), { _tag: "AccessDenied", operation: "Finish", key })
+        assert.deepStrictEqual(errorFields(error), { _tag: "AccessDenied", operation: "Finish", key })
         assert.deepStrictEqual(yield* store.read(key), record)
       }).pipe(Effect.provide(asUserWith(...everything, "-@write")))
     }))
@@ -113,10 +121,10 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
       const other = QueryKey.makeUnsafe({ db: "other channels", query: "totals" })
       yield* Effect.gen(function*() {
         const [denied, granted] = yield* Effect.all(
-          [Effect.flip(Hints.ignored(other)), Effect.isSuccess(Hints.ignored(own))],
+          [Effect.flip(Notifications.ignored(other)), Effect.isSuccess(Notifications.ignored(own))],
           { concurrency: "unbounded" }
         )
-        assert.deepStrictEqual(told(denied), { _tag: "AccessDenied", operation: "subscribe to", key: other })
+        assert.deepStrictEqual(errorFields(denied), { _tag: "AccessDenied", operation: "subscribe to", key: other })
         assert.isTrue(granted)
 
         const query = yield* QueryStateMachine.make(other)

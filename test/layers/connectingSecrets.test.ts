@@ -2,8 +2,8 @@ import { assert, it } from "@effect/vitest"
 import { Cause, Effect, Layer, Redacted, type Scope } from "effect"
 import { type QueryError, RedisStore, type RedisStoreError, RedisStoreLive } from "effect-query-state"
 import { inspect } from "node:util"
-import * as Peers from "../support/FakeServers.ts"
-import { deaf } from "../support/Hints.ts"
+import * as FakeServers from "../support/FakeServers.ts"
+import { noListener } from "../support/Notifications.ts"
 import { freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
@@ -18,7 +18,7 @@ const renderings = (cause: Cause.Cause<unknown>): ReadonlyArray<string> =>
     inspect(what, { depth: Infinity, getters: true, showHidden: true })
   ]).concat(Cause.pretty(cause))
 
-/** Lets an effect fail with a typed error, and looks for the secret in all that can be told of it. */
+/** Expects an effect to fail with a typed error, and searches all of its texts for the secret. */
 const keepsSecret = Effect.fnUntraced(function*<A, E extends QueryError.LeaseLost | RedisStoreError.RedisStoreError>(
   self: Effect.Effect<A, E>
 ) {
@@ -41,9 +41,9 @@ it.live.each<[what: string, url: string]>([
 ])("a URL that %s is never shown", ([, url]) => keepsSecret(connect(url)))
 
 it.live.each<[what: string, address: Effect.Effect<string, never, Scope.Scope>]>([
-  ["is not there", Peers.nobody],
-  ["never says a word", Effect.map(Peers.frozen, ({ address }) => address)],
-  ["is not Redis", Effect.map(Peers.answering("HTTP/1.1 400 Bad Request\r\n\r\n"), ({ address }) => address)]
+  ["is not there", FakeServers.nobody],
+  ["never says a word", Effect.map(FakeServers.frozen, ({ address }) => address)],
+  ["is not Redis", Effect.map(FakeServers.answering("HTTP/1.1 400 Bad Request\r\n\r\n"), ({ address }) => address)]
 ])(
   "no error shows credentials when a server %s",
   ([, server]) => Effect.flatMap(server, (address) => keepsSecret(connect(`redis://${secret}:${secret}@${address}`)))
@@ -76,7 +76,7 @@ it.live("no error of a connection shows its credentials", () =>
       yield* keepsSecret(store.read(key))
       yield* stop
       yield* keepsSecret(store.read(key))
-      yield* keepsSecret(Effect.scoped(store.changes(key, deaf)))
+      yield* keepsSecret(Effect.scoped(store.changes(key, noListener)))
     }).pipe(Effect.provide(RedisStoreLive.layer({
       url: Redacted.make(`redis://${secret}:${secret}@${host}:${port}`),
       commandTimeout: "250 millis"

@@ -2,7 +2,7 @@ import { assert, it } from "@effect/vitest"
 import { Context, Duration, Effect, Layer } from "effect"
 import { RedisStoreLive } from "effect-query-state"
 import type { RedisOptions } from "ioredis"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisSentinel from "../support/RedisSentinel.ts"
 import * as Replicated from "../support/Replicated.ts"
 
@@ -44,7 +44,7 @@ it.layer(Sentinel.layer, { excludeTestServices: true, timeout: "30 seconds" })("
       const { query, db } = yield* freshKey
       yield* Effect.gen(function*() {
         yield* driveTo({ db, query }, "Executing")
-        // Each tells of a failover.
+        // Each reports a failover.
         yield* Effect.forEach(
           sentinels,
           (sentinel) => Effect.repeat(connections(sentinel), { until: (n) => n === 1 })
@@ -71,7 +71,7 @@ it.layer(Sentinel.layer, { excludeTestServices: true, timeout: "30 seconds" })("
   ])("refuse %s at once and leave no connection", ([, redis, _tag, says]) =>
     Effect.gen(function*() {
       const error = yield* refused(redis)
-      assert.deepStrictEqual(told(error), { _tag, operation: "connect", key: undefined })
+      assert.deepStrictEqual(errorFields(error), { _tag, operation: "connect", key: undefined })
       assert.include(error.message, says)
       assert.notInclude(error.message, sentinelPassword)
       yield* noneLeft
@@ -96,12 +96,12 @@ it.layer(Sentinel.layer, { excludeTestServices: true, timeout: "30 seconds" })("
       yield* Effect.forEach(sentinels, Replicated.frozen)
       const connectTimeout = Duration.millis(400)
       const error = yield* Effect.timeout(refused({}, connectTimeout), Duration.times(connectTimeout, 10))
-      assert.deepStrictEqual(told(error), { _tag: "ConnectionLost", operation: "connect", key: undefined })
+      assert.deepStrictEqual(errorFields(error), { _tag: "ConnectionLost", operation: "connect", key: undefined })
     }).pipe(Effect.scoped))
 
   it.effect("that do not run give an error", () =>
     Effect.gen(function*() {
       const error = yield* refused({ sentinels: [{ host: "127.0.0.1", port: 1 }, { host: "127.0.0.1", port: 2 }] })
-      assert.deepStrictEqual(told(error), { _tag: "ConnectionLost", operation: "connect", key: undefined })
+      assert.deepStrictEqual(errorFields(error), { _tag: "ConnectionLost", operation: "connect", key: undefined })
     }))
 })

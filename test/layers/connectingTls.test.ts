@@ -2,11 +2,11 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
 import { RedisStoreLive } from "effect-query-state"
 import * as Tls from "node:tls"
-import * as Peers from "../support/FakeServers.ts"
-import { told } from "../support/queries.ts"
+import * as FakeServers from "../support/FakeServers.ts"
+import { errorFields } from "../support/queries.ts"
 
 /** Speaks TLS, and has no certificate to show: it refuses every handshake with an alert. */
-const refusing = Peers.acquire((socket) => {
+const refusing = FakeServers.acquire((socket) => {
   new Tls.TLSSocket(socket, { isServer: true }).on("error", () => {})
 })
 
@@ -21,7 +21,7 @@ it.live.each<[scheme: string, why: string]>([
       Effect.scoped,
       Effect.flip
     )
-    const { _tag, ...rest } = told(error)
+    const { _tag, ...rest } = errorFields(error)
     assert.include(["ConnectionLost", "UnexpectedReply"], _tag)
     assert.deepStrictEqual(rest, { operation: "connect", key: undefined })
     assert.notInclude(error.message, "s3cret")

@@ -16,7 +16,7 @@ import {
   Transition
 } from "effect-query-state"
 import { inject } from "vitest"
-import { freshKey, told } from "../support/queries.ts"
+import { errorFields, freshKey } from "../support/queries.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 
@@ -134,7 +134,7 @@ const agreesOnRenewal = (
   })
 }
 
-/** Plays the steps on fresh queries of a store, and answers what it told, in terms that hold for every store. */
+/** Sends the commands on fresh queries of a store, and returns its answers in terms that hold for every store. */
 const play = Effect.fnUntraced(
   function*(store: Store, keys: ReadonlyArray<QueryKey.QueryKey>, steps: ReadonlyArray<typeof Step.Type>) {
     const players = keys.map((key) => ({ key, latest: QueryRecord.absent(key), versions: [0] }))
@@ -244,7 +244,7 @@ const recordOf = (error: QueryError.LeaseLost | RedisStoreError.RedisStoreError)
 }
 
 const claimIsLost = (outcome: Outcome, fence: number | undefined, record: QueryRecord.QueryRecord) =>
-  assert.deepStrictEqual(Result.mapError(outcome, told), Result.fail({ _tag: "LeaseLost", fence, record }))
+  assert.deepStrictEqual(Result.mapError(outcome, errorFields), Result.fail({ _tag: "LeaseLost", fence, record }))
 
 const claimOf = ({ state }: QueryRecord.QueryRecord) => "claim" in state ? state.claim : undefined
 

@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import { inject } from "vitest"
 
-/** What a program of its own prints, and how it ends, if nothing stops it from ending. */
+/** What a separate process prints, and how it exits when nothing keeps it running. */
 const run = (program: string) =>
   Effect.callback<{ readonly code: number | null; readonly output: string }>((resume) => {
     const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", program], {

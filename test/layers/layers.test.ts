@@ -3,8 +3,8 @@ import { Config, ConfigProvider, Duration, Effect, Fiber, Layer, Redacted, Sched
 import { QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import { Redis, type RedisOptions } from "ioredis"
 import { inject } from "vitest"
-import * as Hints from "../support/Hints.ts"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import * as Notifications from "../support/Notifications.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
@@ -37,7 +37,11 @@ it.live.each<[what: string, options: Options, issue: string]>([
 ])("%s is invalid", ([, options, issue]) =>
   Effect.gen(function*() {
     const error = yield* Layer.build(RedisStoreLive.layer({ url, ...options })).pipe(Effect.scoped, Effect.flip)
-    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
+    assert.deepStrictEqual(errorFields(error), {
+      _tag: "InvalidInput",
+      operation: "configure the store",
+      key: undefined
+    })
     assert.include(error.message, issue)
   }))
 
@@ -50,7 +54,7 @@ it.live.each<[what: string, options: Options]>([
     const key = yield* freshKey
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
-      yield* Hints.ignored(key)
+      yield* Notifications.ignored(key)
       const record = yield* driveTo(key, "Executing", { lease: "1 hour" })
       const found = yield* store.keys(key.db).pipe(Stream.filter(({ query }) => query === key.query), Stream.runCollect)
       assert.deepStrictEqual(found, [key])
@@ -114,7 +118,7 @@ it.live("layerConfig validates what it reads", () =>
       Effect.scoped,
       Effect.flip
     )
-    assert.deepStrictEqual(http._tag === "RedisStoreError" && told(http), {
+    assert.deepStrictEqual(http._tag === "RedisStoreError" && errorFields(http), {
       _tag: "InvalidInput",
       operation: "connect",
       key: undefined
@@ -123,7 +127,7 @@ it.live("layerConfig validates what it reads", () =>
 
 type ClientOptions = Omit<RedisOptions, "replyMapping">
 
-/** A client of the program's own. */
+/** A client that the program made itself. */
 const ownClient = (options: ClientOptions, url = inject("redisUrl")) =>
   Effect.acquireRelease(
     Effect.sync(() => new Redis(url, { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, ...options })),
@@ -174,7 +178,11 @@ it.live.each<ClientOptions>([
     Effect.gen(function*() {
       const client = yield* ownClient(options)
       const error = yield* Layer.build(RedisStoreLive.layerClient(client)).pipe(Effect.scoped, Effect.flip)
-      assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
+      assert.deepStrictEqual(errorFields(error), {
+        _tag: "InvalidInput",
+        operation: "configure the store",
+        key: undefined
+      })
       assert.include(error.message, "autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
     })
 )
@@ -196,7 +204,7 @@ it.live("layerClient closes only what it opened, and leaves the client and its l
     assert.strictEqual(yield* connections, 1)
     const before = listeners()
     yield* Effect.gen(function*() {
-      yield* Hints.ignored(yield* freshKey)
+      yield* Notifications.ignored(yield* freshKey)
       assert.strictEqual(yield* connections, 2)
     }).pipe(Effect.scoped, Effect.provide(RedisStoreLive.layerClient(client)))
     yield* Effect.repeat(connections, { until: (count) => count === 1 })
@@ -209,5 +217,9 @@ it.live("layerClient fails with a closed client", () =>
     const client = yield* ownClient({})
     client.disconnect()
     const error = yield* Layer.build(RedisStoreLive.layerClient(client)).pipe(Effect.scoped, Effect.flip)
-    assert.deepStrictEqual(told(error), { _tag: "ConnectionLost", operation: "prepare the store", key: undefined })
+    assert.deepStrictEqual(errorFields(error), {
+      _tag: "ConnectionLost",
+      operation: "prepare the store",
+      key: undefined
+    })
   }))

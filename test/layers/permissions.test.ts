@@ -186,7 +186,7 @@ const everything = ({ admins, hasHistory = false }: Servers, key: QueryKey.Query
     assert.deepStrictEqual([state._tag, lapsed._tag, listed.map(({ key }) => key)], ["Completed", "Cancelled", [key]])
   })
 
-/** Everything, with a query of its own, by a user who may do what the rules say. */
+/** All operations on a fresh query, by a user with the given ACL rules. */
 const everythingAs = Effect.fnUntraced(function*(servers: Servers, rules: Rules) {
   for (const admin of servers.guards ?? servers.admins) {
     yield* Effect.promise(async () => {
@@ -226,7 +226,7 @@ const askingHidden = Effect.acquireRelease(
     })
 )
 
-/** What a server is to deny to a user who lacks a rule. */
+/** The operations that a server must deny to a user without a rule. */
 const denialOf = (rule: string) => rule.startsWith("~") ? "key" : rule.startsWith("&") ? "channel" : rule
 
 it.live.each(deployments)(

@@ -2,11 +2,11 @@ import { assert, it } from "@effect/vitest"
 import { Context, Duration, Effect, Layer, Redacted, Result } from "effect"
 import { type QueryEvent, type QueryKey, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
 import { inject } from "vitest"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 
-/** Stores that share one Redis, each with a connection of its own. */
+/** Stores that share one Redis, each with its own connection. */
 class Stores extends Context.Service<Stores, ReadonlyArray<Store>>()("test/race/Stores") {
   static readonly layer = Layer.effect(
     Stores,
@@ -99,7 +99,7 @@ it.layer(Stores.layer, { excludeTestServices: true, timeout: "30 seconds" })("Re
         assert.deepStrictEqual(more, [])
         const record = won?.success.record ?? assert.fail("nobody won")
         assert.deepStrictEqual(
-          results.filter(Result.isFailure).map(({ failure }) => told(failure)),
+          results.filter(Result.isFailure).map(({ failure }) => errorFields(failure)),
           racers.slice(1).map(() => ({ _tag: "LeaseLost", fence, record }))
         )
       })

@@ -14,7 +14,7 @@ import {
 } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { inject } from "vitest"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 
 const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) })
@@ -32,7 +32,7 @@ const put = (key: QueryKey.QueryKey, fields: Fields) =>
     await admin.hset(nameOf(key), fields)
   })
 
-/** All that Redis keeps of a query. */
+/** All that Redis stores of a query. */
 const stored = (key: QueryKey.QueryKey) => withAdmin((admin) => admin.hgetall(nameOf(key)))
 
 const v = "1700000000000000"
@@ -68,7 +68,7 @@ const broken: ReadonlyArray<readonly [what: string, field: string, fields: Field
   ): [string, string, Fields] => [`the reason '${r}'`, "r", { s: "errored", v, r }])
 ]
 
-type Told = ReturnType<typeof told>
+type Told = ReturnType<typeof errorFields>
 
 /** Every operation on one query; those that change it present the fence of the claim that may be on it, or none. */
 const operations: ReadonlyArray<
@@ -77,12 +77,12 @@ const operations: ReadonlyArray<
     run: (store: RedisStore.RedisStore["Service"], key: QueryKey.QueryKey) => Effect.Effect<unknown, Told>
   ]
 > = [
-  ["read", (store, key) => Effect.mapError(store.read(key), told)],
-  ["renew the lease on", (store, key) => Effect.mapError(store.renew(key, version, "1 minute"), told)],
+  ["read", (store, key) => Effect.mapError(store.read(key), errorFields)],
+  ["renew the lease on", (store, key) => Effect.mapError(store.renew(key, version, "1 minute"), errorFields)],
   ...QueryEvent.all.flatMap((event) =>
     [undefined, version].map((fence): (typeof operations)[number] => [
       event,
-      (store, key) => Effect.mapError(store.compareAndSet(key, { event, fence }), told)
+      (store, key) => Effect.mapError(store.compareAndSet(key, { event, fence }), errorFields)
     ])
   )
 ]
@@ -118,7 +118,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           assert.strictEqual(reason._tag, "InvalidRecord")
           assert.include(message, `query ${key.db}/${key.query}: the record cannot be read`)
           assert.include(message, `["${field}"]`)
-          // A reason is no matter to those who read the past.
+          // The history is read without the reason of the record.
           if (field !== "r") assert.deepStrictEqual((yield* Effect.flip(store.history(key))).reason, reason)
           for (const [operation, run] of operations) {
             yield* put(key, fields)
@@ -239,14 +239,14 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A po
           QueryState.make("Queued")
         ])
         assert.deepStrictEqual(
-          answers.map(Result.mapError(told)).map(Result.map(({ changed, record }) => [changed, record.version])),
+          answers.map(Result.mapError(errorFields)).map(Result.map(({ changed, record }) => [changed, record.version])),
           [
             Result.succeed([true, records[0].version]),
             failed("Queue"),
             Result.succeed([true, records[1].version])
           ]
         )
-        assert.deepStrictEqual((yield* store.readMany([before, bad, after])).map(Result.mapError(told)), [
+        assert.deepStrictEqual((yield* store.readMany([before, bad, after])).map(Result.mapError(errorFields)), [
           Result.succeed(records[0]),
           failed("read"),
           Result.succeed(records[1])
@@ -275,7 +275,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A po
           Effect.flip(query.run({ execute: work, onCompleted: work() }))
         ])
         assert.deepStrictEqual(
-          errors.map((error) => error._tag === "RedisStoreError" ? told(error) : error),
+          errors.map((error) => error._tag === "RedisStoreError" ? errorFields(error) : error),
           ["read", "read", "Execute", "Reset", "read"].map((operation) => ({ _tag, operation, key }))
         )
       })
@@ -297,7 +297,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A po
         yield* Effect.repeat(Effect.yieldNow, { until: () => looks.length > 0 })
         yield* poison(key)
         const error = yield* Fiber.join(waiter)
-        assert.deepStrictEqual(error._tag === "RedisStoreError" && told(error), { _tag, operation: "read", key })
+        assert.deepStrictEqual(error._tag === "RedisStoreError" && errorFields(error), { _tag, operation: "read", key })
       })
   )
 })

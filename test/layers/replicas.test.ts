@@ -3,7 +3,7 @@ import { Config, ConfigProvider, Context, Effect, Fiber, Layer, Redacted } from 
 import { QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import { Redis } from "ioredis"
 import { inject } from "vitest"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as Replicated from "../support/Replicated.ts"
 
 class Servers extends Context.Service<Servers, Replicated.Replicated>()("test/replicas/Servers") {
@@ -15,12 +15,12 @@ const storeWith = (replicas: RedisStoreLive.ReplicaOptions | undefined) =>
     Servers.useSync(({ primary: { server } }) => RedisStoreLive.layer({ url: Redacted.make(server.url), replicas }))
   )
 
-/** How often the primary was told to wait so far. */
+/** How many WAIT commands the primary has run. */
 const waits = Servers.use(({ primary: { admin } }) =>
   Effect.promise(async () => Number(/^cmdstat_wait:calls=(\d+)/m.exec(await admin.info("commandstats"))?.[1] ?? 0))
 )
 
-/** How often it was told so for an effect. */
+/** How many WAIT commands an effect causes. */
 const waitsFor = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const before = yield* waits
@@ -94,14 +94,15 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       yield* Effect.gen(function*() {
         yield* Effect.forEach(first === undefined ? [] : [first], Replicated.frozen)
         const error = yield* Effect.flip(store.compareAndSet(key, { event: "Queue" }))
-        assert.deepStrictEqual(told(error), { _tag: "NotReplicated", operation: "Queue", key })
+        assert.deepStrictEqual(errorFields(error), { _tag: "NotReplicated", operation: "Queue", key })
         assert.deepInclude(error.reason, { wanted: 2, acknowledged: 1 })
         assert.include(error.message, "it is recorded on the primary, but reached only 1 of the 2 requested replicas")
         assert.deepStrictEqual(yield* statesOn(primary, [key]), ["queued"])
       }).pipe(Effect.scoped)
+      yield* Replicated.caughtUp(primary)
       const { changed, record } = yield* store.compareAndSet(key, { event: "Cancel" })
       assert.deepStrictEqual([changed, record.state], [true, QueryState.make("Cancelled")])
-    }).pipe(Effect.provide(storeWith({ count: 2, timeout: "200 millis" }))))
+    }).pipe(Effect.provide(storeWith({ count: 2, timeout: "1 second" }))))
 
   it.effect("succeeds with as many replicas as configured", () =>
     Effect.gen(function*() {
@@ -154,7 +155,11 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
         Effect.scoped,
         Effect.flip
       )
-      assert.deepStrictEqual(told(error), { _tag: "AccessDenied", operation: "prepare the store", key: undefined })
+      assert.deepStrictEqual(errorFields(error), {
+        _tag: "AccessDenied",
+        operation: "prepare the store",
+        key: undefined
+      })
       yield* Effect.scoped(Layer.build(RedisStoreLive.layer({ url })))
     }))
 
@@ -166,12 +171,13 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
         Effect.scoped,
         Effect.flip
       )
-      assert.deepStrictEqual(told(error), { _tag: "ReadOnly", operation: "prepare the store", key: undefined })
+      assert.deepStrictEqual(errorFields(error), { _tag: "ReadOnly", operation: "prepare the store", key: undefined })
     }))
 
   it.effect("replicates through a client of the program, and as configured", () =>
     Effect.gen(function*() {
-      const { primary: { server } } = yield* Servers
+      const { primary } = yield* Servers
+      const { server } = primary
       const client = yield* Effect.acquireRelease(
         Effect.sync(() => new Redis(server.url, { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 })),
         (client) => Effect.sync(() => client.disconnect())
@@ -182,12 +188,10 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       }).pipe(
         Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ REDIS_URL: server.url, REPLICAS: "3" })))
       )
-      for (
-        const StoreLayer of [
-          configured,
-          RedisStoreLive.layerClient(client, { replicas: { count: 3 }, commandTimeout: 200 })
-        ]
-      ) {
+      // There is no third replica, so WAIT lasts half of commandTimeout. The other half must outlast a stalled server.
+      const ofClient = RedisStoreLive.layerClient(client, { replicas: { count: 3 }, commandTimeout: "1800 millis" })
+      for (const StoreLayer of [configured, ofClient]) {
+        yield* Replicated.caughtUp(primary)
         const error = yield* Effect.flip(Effect.provide(driveTo(yield* freshKey, "Queued"), StoreLayer))
         assert.deepInclude("reason" in error ? error.reason : {}, { _tag: "NotReplicated", wanted: 3, acknowledged: 2 })
       }
@@ -210,7 +214,11 @@ it.live.each<[what: string, options: RedisStoreLive.StoreOptions, issue: string]
 ])("%s is invalid", ([, options, issue]) =>
   Effect.gen(function*() {
     const error = yield* Layer.build(RedisStoreLive.layer({ url, ...options })).pipe(Effect.scoped, Effect.flip)
-    assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
+    assert.deepStrictEqual(errorFields(error), {
+      _tag: "InvalidInput",
+      operation: "configure the store",
+      key: undefined
+    })
     assert.include(error.message, issue)
   }))
 
@@ -226,7 +234,11 @@ it.live.each([
       const error = yield* Layer.build(
         RedisStoreLive.layer({ redis: { host, port: Number(port), ...redis } })
       ).pipe(Effect.scoped, Effect.flip)
-      assert.deepStrictEqual(told(error), { _tag: "InvalidInput", operation: "configure the store", key: undefined })
+      assert.deepStrictEqual(errorFields(error), {
+        _tag: "InvalidInput",
+        operation: "configure the store",
+        key: undefined
+      })
       assert.include(error.message, "autoResendUnfulfilledCommands: false and maxRetriesPerRequest: 0")
     })
 )

@@ -5,7 +5,7 @@ import { Redis } from "ioredis"
 import { driveTo, freshKey } from "../support/queries.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
-/** A server that nobody else uses, so that every command on it is known. */
+/** A separate server, so that every command on it is known. */
 class Server extends Context.Service<Server, {
   readonly url: string
   readonly admin: Redis
@@ -34,7 +34,7 @@ class Server extends Context.Service<Server, {
         else Deferred.doneUnsafe(marker, Exit.succeed(lines.length))
       })
 
-      // All that the server did before the marker has been seen when the marker is seen.
+      // When the marker is seen, all earlier commands have been seen.
       const mark = Effect.gen(function*() {
         const marker = `marker ${markers.size}`
         const seen = Deferred.makeUnsafe<number>()
@@ -159,7 +159,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisSto
 
 type Store = RedisStore.RedisStore["Service"]
 
-/** All that Redis keeps of a query: the fields of its record, but for the id of the operation, and how they are kept. */
+/** All that Redis stores of a query: the fields of its record, except the id of the operation, and their encoding. */
 const stored = Effect.fnUntraced(function*(key: QueryKey.QueryKey) {
   const { admin } = yield* Server
   const name = `query-state:{${key.db}:${key.query}}`
@@ -286,7 +286,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       const { admin } = yield* Server
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
-      // A record that a server wrote whose clock was a hundred years ahead.
+      // The server that wrote this record had a clock a hundred years ahead.
       const version = 4_900_000_000_000_000
       yield* Effect.promise(() => admin.hset(`query-state:{${key.db}:${key.query}}`, { s: "queued", v: version }))
       const { record } = yield* store.compareAndSet(key, { event: "Execute" })

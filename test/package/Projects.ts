@@ -9,7 +9,7 @@ import * as Path from "node:path"
 import manifest from "../../package.json" with { type: "json" }
 import { execute } from "../support/execute.ts"
 
-// What `npm run` tells its scripts is not for the `npm` of another project.
+// The variables that `npm run` sets must not reach the `npm` of another project.
 const env = Object.fromEntries(
   Object.keys(process.env).filter((name) => name.startsWith("npm_")).map((name) => [name, undefined])
 )
@@ -21,7 +21,7 @@ export const run = Effect.fnUntraced(function*(project: string, command: string,
   return output
 })
 
-/** Where npm keeps a program of a package, which it downloads the first time. */
+/** Where npm caches a program of a package after the first download. */
 export const programOf = (spec: string, name: string): Effect.Effect<string> =>
   run(Os.tmpdir(), "npm", ["exec", "--silent", "--yes", "--prefer-offline", "--package", spec, "--", "which", name])
 

@@ -12,7 +12,7 @@ import {
   RedisStoreMemory
 } from "effect-query-state"
 import { inject } from "vitest"
-import { driveTo, freshKey, told } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 
 type Step = "enqueue" | "execute" | "finish" | "raiseError" | "cancel" | "reset" | "finishResetting"
 
@@ -171,7 +171,7 @@ for (const [name, store] of stores) {
           const query = yield* QueryStateMachine.make(yield* freshKey)
           const lease = Duration.hours(1)
           yield* query.trigger("Queue", { holder: "worker 1", lease })
-          const { changedAt = assert.fail("a changed record tells when"), state, version } = yield* query.record
+          const { changedAt = assert.fail("a changed record has a time"), state, version } = yield* query.record
           const claim = { fence: version, holder: "worker 1", expiresAt: DateTime.addDuration(changedAt, lease) }
           assert.deepStrictEqual(state, QueryState.make("Queued", { claim }))
 
@@ -182,7 +182,7 @@ for (const [name, store] of stores) {
             changed: true
           })
           const lost = yield* Effect.flip(query.trigger("Reset", { fence: version }))
-          assert.deepStrictEqual(told(lost), { _tag: "LeaseLost", fence: version, record: yield* query.record })
+          assert.deepStrictEqual(errorFields(lost), { _tag: "LeaseLost", fence: version, record: yield* query.record })
         }))
 
       it.effect.each(cases(pending))("a wait blocks while the query is $tag", ({ tag }) =>

@@ -1,4 +1,4 @@
-/** A tracer that keeps its spans, for a test to look at. */
+/** A tracer that collects its spans for a test. */
 import { Layer, Option, Tracer } from "effect"
 
 export interface Spans {

@@ -12,12 +12,12 @@ import {
   RedisStoreFaults
 } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
-import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
 import { failedWith, outcomeOf } from "../support/outcome.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 import type * as Timeline from "../support/Timeline.ts"
 
-/** A Queued query whose changes are collected from the beginning of the timeline on, each with its time. */
+/** A Queued query whose changes are collected from the beginning of the timeline, each with its time. */
 const observed = Effect.fnUntraced(function*(choose?: Timeline.Choose) {
   const { key, query, record: queued, timeline } = yield* queryThatIs("Queued", choose && { choose })
   const records: Array<QueryRecord.QueryRecord> = []
@@ -79,10 +79,10 @@ inMemory("versions only go up with late, doubled or shuffled notifications", () 
   Effect.gen(function*() {
     const { query, records, states, timeline } = yield* observed()
     const faults = yield* RedisStoreFaults.RedisStoreFaults
-    const told: Array<number> = []
-    yield* faults.injectHints((_, version) => {
-      told.push(version)
-      return told.length % 2 === 0 ? [version, ...told, 0, version] : []
+    const published: Array<QueryRecord.QueryRecord> = []
+    yield* faults.injectNotifications((record) => {
+      published.push(record)
+      return published.length % 2 === 0 ? [record, ...published, QueryRecord.absent(record.key), record] : []
     })
     const life = [query.execute, query.finish, query.reset, query.finishResetting, query.enqueue, query.cancel]
     for (const [index, step] of life.entries()) yield* timeline.at(1_000 * (index + 1), step)
@@ -120,8 +120,8 @@ inMemory("a record older than the last one is not shown when the store goes back
 inMemory("a change without notification is seen by the schedule", () =>
   Effect.gen(function*() {
     const { query, states, timeline } = yield* observed()
-    const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-    yield* injectHints(() => [])
+    const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+    yield* injectNotifications(() => [])
     yield* timeline.at("31 seconds", query.execute)
     yield* timeline.until("2 minutes")
     assert.deepStrictEqual(states(), [[0, "Queued"], [60_000, "Executing"]])
@@ -141,18 +141,9 @@ inMemory(
           read: (key) =>
             Effect.tap(
               store.read(key),
-              ({ version }) => Effect.sync(() => listeners.forEach((listener) => listener.onRead(version)))
+              (record) => Effect.sync(() => listeners.forEach((listener) => listener.onRecord(record)))
             ),
-          changes: (key, heard) => {
-            const listener: RedisStore.Listener = {
-              onHint: (version) => heard.onHint(version),
-              onRead: (version) => heard.onRead(version)
-            }
-            return Effect.andThen(
-              Effect.sync(() => listeners.add(listener)),
-              store.changes(key, listener)
-            )
-          }
+          changes: (_, listener) => Effect.as(Effect.sync(() => listeners.add(listener)), { announcesAll: true })
         })
       )
       yield* timeline.at(
@@ -205,7 +196,7 @@ inMemory(
       yield* timeline.at("1 second", Effect.all([query.execute, query.finish, query.reset, query.finishResetting]))
       yield* timeline.at("2 minutes", query.enqueue)
       yield* timeline.until("3 minutes")
-      // Known is kept for a minute; the schedule looks every 30 seconds.
+      // A Known record expires after a minute; the schedule reads every 30 seconds.
       assert.deepStrictEqual(states().slice(-3), [[1_000, "Known"], [61_000, "Known"], [120_000, "Queued"]])
       assert.deepStrictEqual(records.at(-2), QueryRecord.absent(key))
       rise(records.filter(({ version }) => version > 0))
@@ -239,7 +230,7 @@ inMemory("a store that cannot be read ends the stream with its error", () =>
 inMemory(
   "a stream whose consumer stops or is interrupted leaves no subscription",
   () =>
-    countingSubscriptions((open) =>
+    withOpenSubscriptions((open) =>
       Effect.gen(function*() {
         const { fiber, query, timeline } = yield* observed()
         const enough = yield* timeline.at(0, Stream.runDrain(Stream.take(query.changes, 2)))

@@ -1,17 +1,17 @@
-/** Owning a run: all that owning a query is, and what only a run is, which anybody may cancel. */
+/** Runs under a claim: what holds for all claimed work, and what holds only for runs, which can be cancelled. */
 import { assert } from "@effect/vitest"
 import { Effect, Fiber, Schema } from "effect"
 import { QueryError, QueryState, Reason, RedisStore, RedisStoreError, RedisStoreFaults } from "effect-query-state"
-import * as Owning from "../conformance/ClaimedWork.ts"
-import * as OwningClaim from "../conformance/claims.ts"
-import * as OwningOutcomes from "../conformance/outcomes.ts"
+import * as ClaimedWork from "../conformance/ClaimedWork.ts"
+import * as Claims from "../conformance/claims.ts"
+import * as Outcomes from "../conformance/outcomes.ts"
 import { inMemory } from "../support/inMemory.ts"
 import { failedWith, outcomeOf } from "../support/outcome.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 import type * as Timeline from "../support/Timeline.ts"
 
-OwningOutcomes.suite(Owning.executing)
-OwningClaim.suite(Owning.executing)
+Outcomes.suite(ClaimedWork.executing)
+Claims.suite(ClaimedWork.executing)
 
 class WorkFailed extends Schema.TaggedError<WorkFailed>()("WorkFailed", {}) {}
 
@@ -46,8 +46,8 @@ inMemory(
   () =>
     Effect.gen(function*() {
       const { key, query, timeline } = yield* queryThatIs("Queued")
-      const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-      yield* injectHints(() => [])
+      const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectNotifications(() => [])
       yield* timeline.at("14 seconds", query.trigger("Cancel", { reason: byAda }))
       const { atMillis, exit } = yield* timeline.run(query.withExecution(() => endless(timeline)))
       assert.deepStrictEqual(shown(timeline).slice(2), [
@@ -77,21 +77,21 @@ const endings = [
   ["dies", Effect.die("no disk"), [{ died: "no disk" }]]
 ] as const
 
-for (const [how, end, told] of endings) {
+for (const [how, end, causes] of endings) {
   inMemory(
     `work that ${how} after a cancel changes nothing and fails with its reason`,
     () =>
       Effect.gen(function*() {
         const { key, query, timeline } = yield* queryThatIs("Queued")
-        const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-        yield* injectHints(() => [])
+        const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+        yield* injectNotifications(() => [])
         yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
         const { atMillis, exit } = yield* timeline.run(
           query.withExecution(() => Effect.andThen(Effect.sleep("5 seconds"), end))
         )
         assert.strictEqual(atMillis, 5_000)
         const cancelled = new QueryError.QueryCancelled({ key, reason: byAda })
-        assert.deepStrictEqual(outcomeOf(exit), [...told, ...failedWith(cancelled)])
+        assert.deepStrictEqual(outcomeOf(exit), [...causes, ...failedWith(cancelled)])
         assert.deepStrictEqual(yield* query.currentState, cancelledByAda)
       })
   )
@@ -102,13 +102,13 @@ inMemory(
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Queued")
-      const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-      yield* injectHints(() => [])
-      const owned = yield* timeline.at(0, query.withExecution(() => Effect.never))
+      const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectNotifications(() => [])
+      const fiber = yield* timeline.at(0, query.withExecution(() => Effect.never))
       yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
-      yield* timeline.at("5 seconds", Fiber.interrupt(owned))
+      yield* timeline.at("5 seconds", Fiber.interrupt(fiber))
       yield* timeline.until("5 seconds")
-      assert.deepStrictEqual(outcomeOf(owned.pollUnsafe() ?? assert.fail("it has not ended")), ["interrupted"])
+      assert.deepStrictEqual(outcomeOf(fiber.pollUnsafe() ?? assert.fail("it has not ended")), ["interrupted"])
       assert.deepStrictEqual(yield* query.currentState, cancelledByAda)
     })
 )
@@ -119,7 +119,7 @@ inMemory(
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Queued")
       const fences: Array<number> = []
-      const owned = yield* timeline.at(
+      const fiber = yield* timeline.at(
         0,
         query.withExecution(({ fence }) => {
           fences.push(fence)
@@ -131,7 +131,7 @@ inMemory(
       const record = yield* query.record
       assert.strictEqual(record.state._tag, "Resetting")
       assert.deepStrictEqual(
-        outcomeOf(owned.pollUnsafe() ?? assert.fail("it has not ended")),
+        outcomeOf(fiber.pollUnsafe() ?? assert.fail("it has not ended")),
         failedWith(new QueryError.LeaseLost({ fence: fences[0] ?? 0, record }))
       )
     })

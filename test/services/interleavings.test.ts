@@ -3,7 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Result } from "effect"
 import { QueryKey, type QueryRecord, QueryState, Reason, RedisStore } from "effect-query-state"
 import * as Explorer from "../support/explorer/Explorer.ts"
-import { assertTruthful } from "../support/explorer/invariants.ts"
+import { assertInvariants } from "../support/explorer/invariants.ts"
 import { driveTo } from "../support/queries.ts"
 
 const key = QueryKey.makeUnsafe({ db: "warehouse", query: "daily-totals" })
@@ -20,14 +20,14 @@ type Act = RedisStore.Command["event"] | "renew"
 
 const act = (store: Store, act: Act, holder: string, fence: number | undefined) =>
   act === "renew"
-    // Who holds nothing presents a number that nobody holds.
+    // An actor without a claim presents a fence that is never valid.
     ? Effect.map(
       store.renew(key, fence ?? 1, lease),
       (record): RedisStore.CommandResult => ({ record, changed: false })
     )
     : store.compareAndSet(key, { event: act, fence, holder, lease, reason: Reason.requested({ by: holder }) })
 
-/** Goes through its steps whatever it is told, with the fence of its claim for as long as it has one. */
+/** Sends its commands regardless of the answers, with the fence of its latest claim. */
 const claimant = Effect.fnUntraced(function*(holder: string, ...acts: ReadonlyArray<Act>) {
   const store = yield* RedisStore.RedisStore
   let fence: number | undefined
@@ -60,7 +60,7 @@ const explores = (name: string, program: {
     const ends = new Set<string>()
     const actors = program.actors.map(([, actor]) => actor)
     const explored = Explorer.explore({ key, before: program.before, actors }, (play) => {
-      assertTruthful(play)
+      assertInvariants(play)
       program.look?.(play)
       ends.add(program.end?.(play) ?? how(last(play)))
     })
@@ -74,7 +74,7 @@ const isDecidedOnce = (play: Explorer.Play<unknown, unknown>) => {
   assert.deepStrictEqual(decided, [last(play)])
 }
 
-explores("two who queue, execute and finish, one who cancels, and a lease that lapses", {
+explores("two actors that queue, execute and finish, a cancel, and a lease that lapses", {
   before: Effect.void,
   actors: [
     [3, claimant("A", "Queue", "Execute", "Finish")],
@@ -93,7 +93,7 @@ explores("two who queue, execute and finish, one who cancels, and a lease that l
   look: isDecidedOnce
 })
 
-explores("two who execute, renew and finish, one who cancels, and a lease that lapses", {
+explores("two actors that execute, renew and finish, a cancel, and a lease that lapses", {
   before: driveTo(key, "Queued"),
   actors: [
     [3, claimant("A", "Execute", "renew", "Finish")],
@@ -112,7 +112,7 @@ explores("two who execute, renew and finish, one who cancels, and a lease that l
 
 const lapsed = (what: string) => [`${what} (the lease of A lapsed)`, `${what} (the lease of B lapsed)`]
 
-explores("two who reset and run again, and a lease that lapses", {
+explores("two actors that reset and run again, and a lease that lapses", {
   before: driveTo(key, "Completed"),
   actors: [
     [5, claimant("A", "Reset", "FinishReset", "Queue", "Execute", "Finish")],
@@ -151,7 +151,7 @@ for (
     ],
     look: (play) => {
       isDecidedOnce(play)
-      for (const { result } of play.told) {
+      for (const { result } of play.calls) {
         const answer = Result.merge(result)
         assert.deepStrictEqual("record" in answer && answer.record, last(play), "everybody agrees")
       }
@@ -161,7 +161,7 @@ for (
 
 /** Whether the zombie wrote, whether there was no record for a while, and how the query ended. */
 const endWithZombie = (play: Explorer.Play<unknown, never>) => {
-  const result = play.told.find(({ actor }) => actor === 0)?.result
+  const result = play.calls.find(({ actor }) => actor === 0)?.result
   return [
     result !== undefined && Result.isSuccess(result) ? "in time" : "late",
     ...(play.history.some(({ version }) => version === 0) ? ["gone"] : []),
@@ -180,7 +180,7 @@ const endsWithZombie = [
 
 {
   const { before, fence } = executed()
-  explores("a late Finish against another who resets and runs the query, and a lease that lapses", {
+  explores("a late Finish against a reset with a run, and a lease that lapses", {
     before,
     actors: [
       [1, zombie("Finish", fence)],
@@ -198,7 +198,7 @@ const endsWithZombie = [
     Effect.andThen(Explorer.pass(RedisStore.knownTimeToLive)),
     Effect.andThen(claimant("B", "Queue", "Execute", "Finish"))
   )
-  explores("a late Finish against another who resets the query, and runs it when its record is gone", {
+  explores("a late Finish against a reset, and a run after the record is gone", {
     before,
     actors: [[1, zombie("Finish", fence)], [6, resetAndRunAnew], [1, Explorer.pass(lease)]],
     ends: [

@@ -6,7 +6,7 @@ import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Option } from "effect"
 import { QueryKey, type QueryRecord, QueryState, QueryStateMachine, Reason, RedisStore } from "effect-query-state"
 import * as Explorer from "../support/explorer/Explorer.ts"
-import { assertTruthful, assertTruthfulFailure, type Failure } from "../support/explorer/invariants.ts"
+import { assertFailureHolds, assertInvariants, type Failure } from "../support/explorer/invariants.ts"
 import { driveTo } from "../support/queries.ts"
 
 const key = QueryKey.makeUnsafe({ db: "warehouse", query: "daily-totals" })
@@ -61,7 +61,7 @@ const tell = (exit: Exit.Exit<Value, Failure> | undefined) =>
     ? exit.value
     : Option.match(Exit.findErrorOption(exit), { onNone: () => "interrupted", onSome: ({ _tag }) => _tag })
 
-/** What became of the query, and what each actor was told. */
+/** The last state of the query, and the result of each actor. */
 const endOf = (play: Play) => [last(play).state._tag, ...play.exits.map(tell)].join(", ")
 
 interface Program {
@@ -75,13 +75,13 @@ const explores = (name: string, { actors, before, ends, look }: Program) =>
   it(name, patience, () => {
     const seen = new Set<string>()
     Explorer.exploreThriftily({ key, before, actors }, (play) => {
-      assertTruthful(play)
+      assertInvariants(play)
       for (const exit of play.exits) {
         if (exit !== undefined) {
-          Option.map(Exit.findErrorOption(exit), (error) => assertTruthfulFailure(error, play, lease))
+          Option.map(Exit.findErrorOption(exit), (error) => assertFailureHolds(error, play, lease))
         }
       }
-      // Nobody is left for ever in a state that makes others wait.
+      // No query stays pending.
       const { state } = last(play)
       assert.isTrue(QueryState.isDeterminate(state) || QueryState.claimOf(state)?.expiresAt !== undefined)
       if (play.exits.every((exit) => exit !== undefined)) assert.strictEqual(play.leftBehind, 0)
@@ -91,7 +91,7 @@ const explores = (name: string, { actors, before, ends, look }: Program) =>
     assert.deepStrictEqual([...seen].toSorted(), ends.toSorted())
   })
 
-explores("two who own the run, one who cancels, and a lease that lapses", {
+explores("two runs, a cancel, and a lease that lapses", {
   before: driveTo(key, "Queued"),
   actors: [executing("A"), executing("B"), cancelling, passing],
   ends: [
@@ -108,7 +108,7 @@ explores("two who own the run, one who cancels, and a lease that lapses", {
   look: (play) => assert.isAtMost(countOf(play, "Executing"), 1)
 })
 
-explores("two who own the reset, and a lease that lapses", {
+explores("two resets, and a lease that lapses", {
   before: driveTo(key, "Completed"),
   actors: [resetting("A"), resetting("B"), passing],
   ends: [
@@ -122,14 +122,14 @@ explores("two who own the reset, and a lease that lapses", {
   ]
 })
 
-explores("two who run or join", {
+explores("two calls of run", {
   before: Effect.void,
   actors: [running("A"), running("B")],
   ends: ["Completed, A did it, joined", "Completed, joined, B did it"],
   look: (play) => assert.strictEqual(countOf(play, "Executing"), 1)
 })
 
-explores("two who run or join, and one who cancels", {
+explores("two calls of run, and a cancel", {
   before: Effect.void,
   actors: [running("A"), running("B"), cancelling],
   ends: [
@@ -140,14 +140,14 @@ explores("two who run or join, and one who cancels", {
   look: (play) => assert.isAtMost(countOf(play, "Executing"), 1)
 })
 
-explores("two who run or join what was left by a holder whose lease lapsed", {
+explores("two calls of run after a lapsed lease", {
   before: driveTo(key, "Errored", { reason: Reason.leaseExpired("C") }),
   actors: [running("A"), running("B")],
   ends: ["Completed, A did it, joined", "Completed, joined, B did it"],
   look: (play) => assert.deepStrictEqual([countOf(play, "Resetting"), countOf(play, "Executing")], [1, 1])
 })
 
-explores("two who run or join, one of whom dies: the other has a result within the lease", {
+explores("two calls of run, one of which dies: the other has a result within the lease", {
   before: Effect.void,
   actors: [running("A"), running("B"), killing(0)],
   ends: [
@@ -160,7 +160,7 @@ explores("two who run or join, one of whom dies: the other has a result within t
   }
 })
 
-explores("one who owns the run, and one who waits: no change is missed, so that no time passes", {
+explores("a run and a wait: no change is missed, so that no time passes", {
   before: driveTo(key, "Queued"),
   actors: [executing("A"), waiting],
   ends: ["Completed, A did it, Completed"],
@@ -170,7 +170,7 @@ explores("one who owns the run, and one who waits: no change is missed, so that 
 const step = (event: "FinishReset" | "Queue" | "Execute" | "Finish") =>
   RedisStore.RedisStore.use((store) => store.compareAndSet(key, { event }))
 
-explores("one who resets and runs the query, and one who waits: nothing is told that was not determinate", {
+explores("a reset with a run, and a wait: the wait ends only with a determinate state", {
   before: driveTo(key, "Resetting"),
   actors: [
     waiting,
@@ -180,7 +180,7 @@ explores("one who resets and runs the query, and one who waits: nothing is told 
   look: (play) => assert.strictEqual(play.passedMillis, 0)
 })
 
-/** Is interrupted at any moment, and tells what it was told, and how it found the query when that was over. */
+/** Is interrupted at any moment. Returns its result and the state of the query afterwards. */
 const interrupted: Actor = Effect.gen(function*() {
   const query = yield* QueryStateMachine.make(key)
   const run = yield* Effect.forkChild(query.withExecution(() => work("A"), { holder: "A", lease }))
@@ -189,7 +189,7 @@ const interrupted: Actor = Effect.gen(function*() {
   return `${tell(yield* Fiber.await(run))}, found ${(yield* query.currentState)._tag}`
 })
 
-explores("one who owns the run and is interrupted, and one who cancels", {
+explores("an interrupted run, and a cancel", {
   before: driveTo(key, "Queued"),
   actors: [interrupted, cancelling],
   ends: [

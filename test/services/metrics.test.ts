@@ -18,7 +18,7 @@ import { inject } from "vitest"
 import { driveTo, freshKey } from "../support/queries.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
-/** Counts from nothing, whatever else is counted in this process. */
+/** Counts from zero, apart from other counts in this process. */
 const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.provideService(effect, Metric.MetricRegistry, new Map())
 
@@ -65,7 +65,7 @@ for (const [name, layer] of stores) {
       const { Executing, Known, Queued } = QueryMetrics.stateDuration
       const { min } = yield* Metric.value(Executing)
       assert.isAtLeast(min, 0.024)
-      // Since when a query without a record is Known, nobody knows.
+      // The time at which a query without a record became Known is unknown.
       assert.deepStrictEqual(yield* counts(Executing, Known, Queued), [1, 0, 1])
     })).pipe(Effect.provide(layer)))
 }
@@ -93,7 +93,7 @@ it.effect("waits are counted by their outcome and by their wake-up", () =>
     yield* settled
 
     const unheard = yield* pendingFor()
-    yield* hints.injectHints(() => [])
+    yield* hints.injectNotifications(() => [])
     const byBackstop = yield* Effect.forkChild(unheard.waitUntilComplete())
     const late = yield* Effect.forkChild(Effect.flip(unheard.waitUntilComplete({ timeout: "1 second" })))
     const interrupted = yield* Effect.forkChild(unheard.waitUntilComplete())
@@ -115,8 +115,8 @@ it.effect("waits are counted by their outcome and by their wake-up", () =>
 
     const { determinate, failed, interrupted: given, still_pending } = QueryMetrics.waitDuration
     assert.deepStrictEqual(yield* counts(determinate, still_pending, given, failed), [3, 1, 1, 1])
-    const { backstop, hint, lease } = QueryMetrics.wakeUps
-    assert.strictEqual(yield* count(hint), 1)
+    const { backstop, lease, notification } = QueryMetrics.wakeUps
+    assert.strictEqual(yield* count(notification), 1)
     assert.isAtLeast(yield* count(lease), 1)
     assert.isAtLeast(yield* count(backstop), 1)
     assert.strictEqual((yield* Metric.value(still_pending)).max, 1)

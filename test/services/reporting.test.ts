@@ -1,4 +1,4 @@
-/** Progress of owned work, in virtual time. */
+/** Progress of claimed work, in virtual time. */
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, References, Schedule, Stream } from "effect"
 import {

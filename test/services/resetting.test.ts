@@ -1,18 +1,18 @@
-/** Owning a reset: all that owning a query is, and what only a reset is, which nobody can cancel. */
+/** Resets under a claim: what holds for all claimed work, and what holds only for resets, which cannot be cancelled. */
 import { assert } from "@effect/vitest"
 import { Effect, Exit, Option } from "effect"
 import { QueryState } from "effect-query-state"
-import * as Owning from "../conformance/ClaimedWork.ts"
-import * as OwningClaim from "../conformance/claims.ts"
-import * as OwningOutcomes from "../conformance/outcomes.ts"
+import * as ClaimedWork from "../conformance/ClaimedWork.ts"
+import * as Claims from "../conformance/claims.ts"
+import * as Outcomes from "../conformance/outcomes.ts"
 import { inMemory } from "../support/inMemory.ts"
 import { outcomeOf } from "../support/outcome.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 
-OwningOutcomes.suite(Owning.resetting)
-OwningClaim.suite(Owning.resetting)
+Outcomes.suite(ClaimedWork.resetting)
+Claims.suite(ClaimedWork.resetting)
 
-for (const tag of Owning.resetting.from) {
+for (const tag of ClaimedWork.resetting.from) {
   inMemory(`a query that is ${tag} is reset, and is Known after the purge`, () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs(tag)

@@ -12,7 +12,7 @@ import {
   RedisStoreError
 } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
-import { countingSubscriptions } from "../support/openSubscriptions.ts"
+import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
 import { failedWith, type Outcome, outcomeOf } from "../support/outcome.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
 import type * as Timeline from "../support/Timeline.ts"
@@ -130,7 +130,7 @@ inMemory(
   () =>
     Effect.gen(function*() {
       const { key, query, timeline } = yield* queryThatIs("Known")
-      // Somebody else is faster: after it was read here, and before it is claimed.
+      // Another caller claims the query after the read here and before the claim here.
       const late = yield* QueryStateMachine.make(key).pipe(
         Effect.updateService(RedisStore.RedisStore, (store) => ({
           ...store,
@@ -321,7 +321,7 @@ inMemory(
 inMemory(
   "interrupting a joiner affects nobody, and interrupting the executing caller cancels the query for all",
   () =>
-    countingSubscriptions((open) =>
+    withOpenSubscriptions((open) =>
       Effect.gen(function*() {
         const { key, query, timeline } = yield* queryThatIs("Known")
         const run = runOf(query, timeline)
@@ -367,7 +367,7 @@ inMemory(
       const query = yield* QueryStateMachine.make(key).pipe(
         Effect.updateService(RedisStore.RedisStore, (store) => ({
           ...store,
-          // Somebody was faster, and has reset the query again by the time that it is looked at.
+          // Another caller was faster, and has reset the query again before the next read.
           compareAndSet: (key: QueryKey.QueryKey) =>
             Effect.andThen(timeline.note("lost"), Effect.map(store.read(key), (record) => ({ record, changed: false })))
         }))

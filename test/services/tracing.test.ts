@@ -25,7 +25,7 @@ for (const [name, layer] of stores) {
     Effect.gen(function*() {
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)
-      // As in two processes, each with a trace of its own.
+      // As in two processes with separate traces.
       const there = make()
       const here = make()
       const isWaitedFor = yield* Latch.make()

@@ -1,6 +1,6 @@
 /**
- * Lets a fleet work while everything around it breaks, for as long as it is told to, and tells what came of it:
- * `npm run soak -- --minutes 15 --seed 7`. Ends with code 1 if anybody was told what cannot be true.
+ * Lets worker processes run while connections and servers break, for a given time, and prints a summary:
+ * `npm run soak -- --minutes 15 --seed 7`. Exits with code 1 if an answer was wrong.
  */
 import { Clock, Deferred, Effect, Random } from "effect"
 import { parseArgs } from "node:util"
@@ -82,7 +82,7 @@ const printTable = () => {
 }
 
 const stop = Deferred.makeUnsafe<void>()
-// Once: whoever presses again wants it to end now.
+// Only once: a second Ctrl-C ends it at once.
 process.once("SIGINT", () => Effect.runFork(Deferred.succeed(stop, undefined)))
 
 console.log(`Soaking for ${minutes} minutes, with seed ${seed}`)

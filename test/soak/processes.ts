@@ -6,10 +6,10 @@ import { type Outcome, type Task, valueOf } from "../fixtures/workerProtocol.ts"
 import type { World } from "../support/chaos/Chaos.ts"
 import { aWhile, choose } from "../support/chaos/faults.ts"
 import { type Change, unlawful } from "../support/chaos/linearizability.ts"
-import * as Fleet from "../support/WorkerProcess.ts"
+import * as WorkerProcess from "../support/WorkerProcess.ts"
 
 export interface Report {
-  /** How many times a process was told how a run ended. */
+  /** How many outcomes of runs the processes got. */
   readonly runs: number
   readonly faults: Readonly<Record<string, number>>
   readonly violations: ReadonlyArray<string>
@@ -22,17 +22,17 @@ const leaseMillis = 1_000
 
 /** The processes there are, for as long as the scope is open in which they were spawned. */
 export interface Crew {
-  readonly workers: ReadonlyArray<Fleet.Worker>
+  readonly workers: ReadonlyArray<WorkerProcess.Worker>
   /** Kills a process, and puts a new one in its place. */
-  readonly replace: (worker: Fleet.Worker) => Effect.Effect<Fleet.Worker>
+  readonly replace: (worker: WorkerProcess.Worker) => Effect.Effect<WorkerProcess.Worker>
 }
 
 export const spawn = ({ proxy, server }: World): Effect.Effect<Crew, never, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const spawnOne = Scope.provide(Fleet.spawn(proxy.url, server.url), scope)
+    const spawnOne = Scope.provide(WorkerProcess.spawn(proxy.url, server.url), scope)
     const workers = yield* Effect.replicateEffect(spawnOne, size, { concurrency: "unbounded" })
-    const replace = Effect.fnUntraced(function*(worker: Fleet.Worker) {
+    const replace = Effect.fnUntraced(function*(worker: WorkerProcess.Worker) {
       yield* worker.kill
       const replacement = yield* spawnOne
       workers[workers.indexOf(worker)] = replacement
@@ -58,7 +58,7 @@ const disturb = Effect.fnUntraced(function*(
   }
 })
 
-/** Lists what processes were told of a query that its changes do not bear out. */
+/** Lists the outcomes that processes got and that contradict the changes of the query. */
 const untrue = (key: QueryKey.QueryKey, log: ReadonlyArray<Change>, outcomes: ReadonlyArray<Outcome>) => {
   const completed = log.findIndex(({ tag }) => tag === "Completed")
   const value = completed < 0 ? undefined : valueOf(key, log[completed - 1]?.version ?? Number.NaN)
@@ -67,13 +67,13 @@ const untrue = (key: QueryKey.QueryKey, log: ReadonlyArray<Change>, outcomes: Re
     ...(completed >= 0 && completed < log.length - 1 ? ["a query that was Completed was run again"] : []),
     ...outcomes.flatMap((outcome) =>
       outcome._tag === "Succeeded" && outcome.value !== value
-        ? [`a process was told ${outcome.value}, and the query completed with ${value ?? "nothing"}`]
+        ? [`a process got ${outcome.value}, and the query completed with ${value ?? "nothing"}`]
         : []
     )
   ]
 }
 
-/** Lets the processes run queries of their own, until it is over and they have ended. */
+/** Lets the processes run fresh queries until `over`, and waits until they have finished. */
 export const play = Effect.fnUntraced(
   function*(
     world: World,
@@ -91,7 +91,7 @@ export const play = Effect.fnUntraced(
     yield* Fiber.interrupt(disturbing)
 
     const outcomesOf = (key: QueryKey.QueryKey) =>
-      Effect.forEach(crew.workers, ({ told }) => Effect.map(told(key, "ended"), ({ outcome }) => outcome))
+      Effect.forEach(crew.workers, ({ news }) => Effect.map(news(key, "ended"), ({ outcome }) => outcome))
     // What is broken may not have been put right everywhere yet.
     const store = yield* choose(world.stores)
     const becomesDeterminate = (key: QueryKey.QueryKey) =>
@@ -109,7 +109,7 @@ export const play = Effect.fnUntraced(
       })
       runs += outcomes.length
       if (!(yield* becomesDeterminate(key))) violations.push(`${key.query}: it stays pending`)
-      yield* world.heard
+      yield* world.delivered
       violations.push(...untrue(key, logs.get(key.query) ?? [], outcomes).map((what) => `${key.query}: ${what}`))
     }
     return { runs, faults, violations }

@@ -2,7 +2,7 @@
 import { Effect, type Scope } from "effect"
 import * as Net from "node:net"
 
-export interface Peer {
+export interface FakeServer {
   /** Host and port, as they stand in a URL. */
   readonly address: string
   /** How many connections there have been. */
@@ -11,8 +11,8 @@ export interface Peer {
 
 const host = "127.0.0.1"
 
-/** Listens on a free port, and deals with each connection as it is told. */
-export const acquire = (serve: (socket: Net.Socket) => void): Effect.Effect<Peer, never, Scope.Scope> =>
+/** Listens on a free port, and serves each connection with `serve`. */
+export const acquire = (serve: (socket: Net.Socket) => void): Effect.Effect<FakeServer, never, Scope.Scope> =>
   Effect.gen(function*() {
     const sockets = new Set<Net.Socket>()
     const server = yield* Effect.acquireRelease(
@@ -34,11 +34,11 @@ export const acquire = (serve: (socket: Net.Socket) => void): Effect.Effect<Peer
     return { address: `${host}:${(server.address() as Net.AddressInfo).port}`, accepted: () => sockets.size }
   })
 
-/** Takes a connection and never says a word, nor hears one. */
+/** Accepts connections, and never answers or reads. */
 export const frozen = acquire(() => {})
 
-/** Answers with a text whatever it is asked, and hangs up. */
+/** Answers the first request with a text, and closes the connection. */
 export const answering = (text: string) => acquire((socket) => socket.once("data", () => socket.end(text)))
 
-/** An address where nobody listens. */
+/** An address of a closed port. */
 export const nobody = Effect.scoped(Effect.map(frozen, ({ address }) => address))

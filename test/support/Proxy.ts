@@ -17,7 +17,7 @@ export interface Proxy {
   readonly cut: (which?: Which) => Effect.Effect<void>
   /** Breaks the connection of the next request, when that has reached the server and before its reply is forwarded. */
   readonly cutBeforeReply: Effect.Effect<void>
-  /** Breaks connections on the side of the server, and does not tell the clients. */
+  /** Breaks connections on the side of the server, without closing them for the clients. */
   readonly halfOpen: (which?: Which) => Effect.Effect<void>
   /** Reads nothing more from the server, so that what it sends piles up there. */
   readonly pause: (which?: Which) => Effect.Effect<void>

@@ -1,34 +1,37 @@
-/** Hears all that is published about the queries of a database, as `<version> <state>`. */
+/** All notifications about the queries of a database, as `<version> <state>`. */
 import { Deferred, Effect, Exit, type Scope } from "effect"
 import type { QueryKey } from "effect-query-state"
 import { randomUUID } from "node:crypto"
 import * as RedisAdmin from "./RedisAdmin.ts"
 
-export interface Announcement {
+export interface Notification {
   readonly version: number
   /** By its wire name. */
   readonly state: string
 }
 
-export interface Announcements {
-  /** All that had been published of a query when this began. */
-  readonly of: (key: QueryKey.QueryKey) => Effect.Effect<ReadonlyArray<Announcement>>
+export interface PublishedNotifications {
+  /** The notifications of a query up to the moment of the call. */
+  readonly of: (key: QueryKey.QueryKey) => Effect.Effect<ReadonlyArray<Notification>>
 }
 
 const channelOf = ({ db, query }: Pick<QueryKey.QueryKey, "db"> & { readonly query: string }) =>
   `query-state:{${db}:${query}}`
 
 export const listen = Effect.fnUntraced(
-  function*(redisUrl: string, db: QueryKey.QueryKey["db"]): Effect.fn.Return<Announcements, never, Scope.Scope> {
+  function*(
+    redisUrl: string,
+    db: QueryKey.QueryKey["db"]
+  ): Effect.fn.Return<PublishedNotifications, never, Scope.Scope> {
     const subscriber = yield* RedisAdmin.connect(redisUrl)
     const publisher = yield* RedisAdmin.connect(redisUrl)
-    const heard = new Map<string, Array<Announcement>>()
+    const heard = new Map<string, Array<Notification>>()
     const marks = new Map<string, Deferred.Deferred<void>>()
 
     subscriber.on("pmessage", (_pattern, channel, message) => {
       const [version, state = ""] = message.split(" ")
-      const announcements = heard.get(channel) ?? []
-      heard.set(channel, [...announcements, { version: Number(version), state }])
+      const notifications = heard.get(channel) ?? []
+      heard.set(channel, [...notifications, { version: Number(version), state }])
       const mark = marks.get(channel)
       if (mark !== undefined) Deferred.doneUnsafe(mark, Exit.void)
     })

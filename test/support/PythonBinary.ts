@@ -8,7 +8,7 @@ const find = Effect.findFirst(programs, (program) => Effect.isSuccess(run(progra
   Effect.flatMap(Effect.fromOption(() => new RedisBinaryError({ message: "no Python has a client for Redis" })))
 )
 
-// Debian's own Python alone sees Debian's packages.
+// Only the Python of Debian sees the packages of Debian.
 const script = `
   export DEBIAN_FRONTEND=noninteractive
   install() { apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=120 python3-redis; }
@@ -23,7 +23,7 @@ const install = Effect.gen(function*() {
   yield* run(command, args, 300_000)
 })
 
-/** Finds a Python that can import `redis`, installing what is missing where that is possible without asking anybody. */
+/** Finds a Python that can import `redis`. Installs it when that needs no questions. */
 export const resolve: Effect.Effect<Option.Option<string>> = find.pipe(
   Effect.catch(() => Effect.andThen(install, find)),
   Effect.option

@@ -1,4 +1,4 @@
-/** A plain client, for what a test does to a server behind the library's back. */
+/** A plain client for what a test does to a server directly. */
 import { Effect, type Scope } from "effect"
 import { Redis } from "ioredis"
 

@@ -77,7 +77,7 @@ const find = Effect.findFirst(programs, (program) =>
   )
 
 const install = Effect.gen(function*() {
-  // An older server belongs to somebody, who may not want it replaced.
+  // An older server may be in use, so it is not replaced.
   const older = yield* Effect.findFirst(programs, (program) => Effect.isSuccess(majorVersion(program)))
   if (Option.isSome(older)) {
     return yield* new RedisBinaryError({ message: `there is an older ${older.value} already` })
@@ -97,7 +97,7 @@ const install = Effect.gen(function*() {
 })
 
 /**
- * Finds a Redis or Valkey server of version 7 or newer, installing one where that is possible without asking anybody.
+ * Finds a Redis or Valkey server of version 7 or newer. Installs one when that needs no questions.
  */
 export const resolve: Effect.Effect<string, RedisBinaryError> = find.pipe(
   Effect.catch(() => Effect.andThen(install, find)),

@@ -80,7 +80,7 @@ export const primaryOf = ({ primaries, replicas }: RedisCluster, redisKey: strin
   }).pipe(Effect.flatMap(([node]) => node === undefined ? Effect.never : Effect.succeed(node)))
 }
 
-/** Waits until the replica of a primary has acknowledged all that the primary has. */
+/** Waits until the replica of a primary has all writes of the primary. */
 export const replicated = ({ admin }: Node): Effect.Effect<unknown> =>
   until(async () => {
     const info = await admin.info("replication")
@@ -114,6 +114,6 @@ export const beginToMoveSlotOf = (
     return { handOver }
   })
 
-/** Moves the slot of a key, and all that is in it, to another primary. */
+/** Moves the slot of a key with its keys to another primary. */
 export const moveSlotOf = (cluster: RedisCluster, redisKey: string): Effect.Effect<void> =>
   Effect.flatMap(beginToMoveSlotOf(cluster, redisKey), ({ handOver }) => handOver)

@@ -1,7 +1,7 @@
 /**
  * Redis servers for the tests, each on a free port of 127.0.0.1 and with a folder of its own.
  *
- * A server outlives neither its scope nor the process that started it, however that process ends.
+ * A server never outlives its scope, nor the process that started it.
  */
 import { Clock, Deferred, Effect, Exit, Schedule, Schema, type Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -46,7 +46,7 @@ export const start = Effect.fnUntraced(function*(options?: Options): Effect.fn.R
   return yield* launch(program, options ?? {}).pipe(
     // Another process may take the free port before the server listens on it.
     Effect.retry({ times: 5, while: (error) => error.message.includes("Address already in use") }),
-    // Servers start in real time, in a test that owns the clock too.
+    // Servers start in real time, also in a test with a virtual clock.
     Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
   )
 })
@@ -69,7 +69,7 @@ const launch = Effect.fnUntraced(
     const output = Fs.openSync(log, "a")
     const listening = ["--bind", host, "--port", `${port}`, "--cluster-port", `${busPort}`, "--unixsocket", socket]
     const volatile = ["--dir", dir, "--save", "", "--appendonly", "no"]
-    // A sentinel insists on a file of its own, to note there what it learns.
+    // A sentinel needs a file of its own to write its state to.
     const note = Path.join(dir, "sentinel.conf")
     if (options.isSentinel === true) Fs.writeFileSync(note, "")
     const mode = options.isSentinel === true ? [note, "--sentinel"] : []
@@ -98,7 +98,7 @@ const launch = Effect.fnUntraced(
         Effect.fail(new RedisServerError({ message: `${program} ${what}:\n${Fs.readFileSync(log, "utf8")}` }))
       )
 
-    // The socket is in the server's own folder: unlike the port, nobody else can answer there.
+    // The socket is in the folder of the server: unlike on the port, no other process can answer there.
     yield* answers(socket).pipe(
       Effect.repeat({ schedule: Schedule.spaced("10 millis"), until: (isReady) => isReady }),
       Effect.timeoutOrElse({ duration: "10 seconds", orElse: () => failure("does not answer") }),

@@ -35,7 +35,7 @@ export interface ReferenceMachine {
   readonly stateKey: string
   readonly currentState: Effect.Effect<string | null>
   readonly trigger: (event: Event) => Effect.Effect<{ readonly state: string; readonly changed: boolean }>
-  /** Waits as the reference does; `beforeLook` comes between its looks, and is told how many there have been. */
+  /** Waits as the reference does. `beforeLook` runs before each read and gets the number of earlier reads. */
   readonly waitUntilComplete: (
     sleepMillis: number,
     beforeLook?: (looks: number) => Effect.Effect<unknown>

@@ -26,7 +26,7 @@ export interface Plan {
   readonly waits: number
 }
 
-/** A step of which it was told that it was its own. */
+/** A transition that it was answered to have made. */
 export interface Won {
   readonly query: string
   readonly event: ReferenceMachine.Event

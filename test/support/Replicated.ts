@@ -51,7 +51,7 @@ export const acquire = (options?: {
     return { primary, replicas }
   })
 
-/** Waits until the replicas of a server have acknowledged all that it has. */
+/** Waits until the replicas of a server have all its writes. */
 export const caughtUp = ({ admin }: Node): Effect.Effect<unknown> =>
   until(async () => {
     const info = await admin.info("replication")
@@ -60,7 +60,7 @@ export const caughtUp = ({ admin }: Node): Effect.Effect<unknown> =>
     return replicas.length > 0 && replicas.every((acknowledged) => acknowledged === offset)
   })
 
-/** Keeps a server from doing anything while the scope is open. */
+/** Freezes a server while the scope is open. */
 export const frozen = ({ server }: Node): Effect.Effect<void, never, Scope.Scope> => {
   const signal = (name: NodeJS.Signals) => Effect.ignore(Effect.try(() => process.kill(server.pid, name)))
   return Effect.acquireRelease(signal("SIGSTOP"), () => signal("SIGCONT"))

@@ -17,7 +17,7 @@ export const connections = (admin: Redis): Effect.Effect<number> =>
     (clients) => String(clients).split("\n").filter((line) => line !== "").length
   )
 
-/** Waits until there is neither a channel nor a pattern that anybody is subscribed to. */
+/** Waits until there are no subscriptions to channels or patterns. */
 export const none = (admin: Redis): Effect.Effect<unknown> =>
   Effect.all([channels(admin), Effect.promise(() => admin.pubsub("NUMPAT"))]).pipe(
     Effect.repeat({ until: ([channels, patterns]) => channels.size === 0 && Number(patterns) === 0 })

@@ -1,5 +1,5 @@
 /**
- * A test in virtual time: what is to happen, and when, and a note of all that did.
+ * A test in virtual time: a plan of what happens when, and a log of what happened.
  *
  * It begins when the clock is first moved, so that everything on it is woken by the clock, and whatever comes of it at
  * once has happened before the clock moves on.
@@ -22,9 +22,9 @@ export interface Timeline {
     time: Duration.Input,
     effect: Effect.Effect<A, E, R>
   ) => Effect.Effect<Fiber.Fiber<A, E>, never, R | Scope.Scope>
-  /** Lets it become that time. */
+  /** Moves the clock to a time. */
   readonly until: (time: Duration.Input) => Effect.Effect<void>
-  /** Does something at the beginning, lets enough time pass for it to end, and tells how it ended, and when. */
+  /** Starts an effect at the beginning, lets time pass until it ends, and returns its exit and its time. */
   readonly run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<Ended<A, E>, never, R | Scope.Scope>
 }
 

@@ -1,7 +1,7 @@
 /**
- * Processes that own queries, to be killed, frozen and thawed by a test.
+ * Processes that work under claims, which a test can kill, freeze and thaw.
  *
- * A worker outlives neither its scope nor the process that started it, however that process ends.
+ * A worker never outlives its scope, nor the process that started it.
  */
 import { Deferred, Effect, Exit, type Scope } from "effect"
 import type { QueryKey } from "effect-query-state"
@@ -12,12 +12,12 @@ import type { Writable } from "node:stream"
 import { fileURLToPath } from "node:url"
 import { type Command, type News, type Report, type Step, type Task, unblockingFd } from "../fixtures/workerProtocol.ts"
 
-type Telling<T extends News["tells"]> = Extract<News, { readonly tells: T }>
+type NewsOf<T extends News["kind"]> = Extract<News, { readonly kind: T }>
 
 export interface Worker {
   /** What the worker calls itself as a holder. */
   readonly holder: string
-  /** Gives it tasks, of which it does so many at a time: all, if it is not told otherwise. */
+  /** Sends it tasks, of which it runs `concurrency` at a time. The default is all. */
   readonly start: (tasks: ReadonlyArray<Task>, concurrency?: number) => Effect.Effect<void>
   /** Waits until a task is paused at a step. */
   readonly reached: (key: QueryKey.QueryKey, step: Step) => Effect.Effect<unknown>
@@ -25,19 +25,19 @@ export interface Worker {
   readonly release: (key: QueryKey.QueryKey) => Effect.Effect<void>
   /** Lets a worker whose event loop is blocked go on. */
   readonly unblock: Effect.Effect<void>
-  /** What it has told of a query so far. */
+  /** Its reports on a query so far. */
   readonly newsOf: (key: QueryKey.QueryKey) => ReadonlyArray<News>
-  /** Waits until it has told enough for `find` to find something. */
+  /** Waits until `find` finds something in its reports. */
   readonly until: <A>(find: (reports: ReadonlyArray<Report>) => A | undefined) => Effect.Effect<A>
-  /** Waits for news of one kind of a query. */
-  readonly told: <T extends News["tells"]>(key: QueryKey.QueryKey, tells: T) => Effect.Effect<Telling<T>>
+  /** Waits for a report of one kind on a query. */
+  readonly news: <T extends News["kind"]>(key: QueryKey.QueryKey, kind: T) => Effect.Effect<NewsOf<T>>
   readonly freeze: Effect.Effect<void>
   readonly thaw: Effect.Effect<void>
   /** Kills it, and waits until it is gone. */
   readonly kill: Effect.Effect<void>
 }
 
-/** Starts a worker, and waits until it is connected to a Redis. What its work stores can be kept elsewhere. */
+/** Starts a worker, and waits until it is connected to a Redis. Its work can store values in another Redis. */
 export const spawn = (redisUrl: string, storageUrl = redisUrl): Effect.Effect<Worker, never, Scope.Scope> =>
   Effect.gen(function*() {
     const program = yield* Effect.promise(() => bundle)
@@ -45,7 +45,7 @@ export const spawn = (redisUrl: string, storageUrl = redisUrl): Effect.Effect<Wo
       Effect.sync(() => launch(program, redisUrl, storageUrl)),
       ({ kill }) => kill
     )
-    yield* worker.until((reports) => reports.find(({ tells }) => tells === "ready"))
+    yield* worker.until((reports) => reports.find(({ kind }) => kind === "ready"))
     return worker
   })
 
@@ -92,20 +92,20 @@ const launch = (program: string, redisUrl: string, storageUrl: string): Worker =
       return Effect.sync(() => listeners.delete(look))
     }).pipe(
       Effect.raceFirst(
-        Effect.andThen(Deferred.await(exited), Effect.die(new Error("The worker is gone, and has not told that")))
+        Effect.andThen(Deferred.await(exited), Effect.die(new Error("The worker has ended without that report")))
       )
     )
 
   const newsOf: Worker["newsOf"] = (key) =>
     reports.filter((report): report is News =>
-      report.tells !== "ready" && report.key.db === key.db && report.key.query === key.query
+      report.kind !== "ready" && report.key.db === key.db && report.key.query === key.query
     )
 
-  const told: Worker["told"] = <T extends News["tells"]>(key: QueryKey.QueryKey, tells: T) =>
-    until(() => newsOf(key).find((news): news is Telling<T> => news.tells === tells))
+  const news: Worker["news"] = <T extends News["kind"]>(key: QueryKey.QueryKey, kind: T) =>
+    until(() => newsOf(key).find((news): news is NewsOf<T> => news.kind === kind))
 
   const reached: Worker["reached"] = (key, step) =>
-    until(() => newsOf(key).find((news) => news.tells === "reached" && news.step === step))
+    until(() => newsOf(key).find((news) => news.kind === "reached" && news.step === step))
 
   const signal = (name: NodeJS.Signals) => Effect.sync(() => child.kill(name))
   const send = (command: Command) => Effect.sync(() => child.send(command))
@@ -118,7 +118,7 @@ const launch = (program: string, redisUrl: string, storageUrl: string): Worker =
     unblock: Effect.sync(() => unblocking.write("\n")),
     newsOf,
     until,
-    told,
+    news,
     reached,
     freeze: signal("SIGSTOP"),
     thaw: signal("SIGCONT"),

@@ -6,7 +6,7 @@ import { inject } from "vitest"
 import { pathTo } from "./queries.ts"
 import * as RedisAdmin from "./RedisAdmin.ts"
 import type * as ReferenceMachine from "./ReferenceMachine.ts"
-import * as Reference from "./ReferenceProcess.ts"
+import * as ReferenceProcess from "./ReferenceProcess.ts"
 
 /** What FlowMachine calls the events. */
 export const members: Readonly<Record<QueryEvent.QueryEvent, ReferenceMachine.Event>> = {
@@ -25,21 +25,21 @@ export const recordKey = (key: QueryKey.QueryKey): string => `query-state:${stat
 export const withAdmin = <A>(f: (admin: Redis) => Promise<A>): Effect.Effect<A> =>
   Effect.scoped(Effect.flatMap(RedisAdmin.connect(inject("redisUrl")), (admin) => Effect.promise(() => f(admin))))
 
-/** The stand-in of FlowMachine at that Redis, in a process of its own. */
-export class StandIn extends Context.Service<StandIn, Reference.Reference>()("test/support/shared/StandIn") {
-  static readonly layer = Layer.effect(StandIn, Reference.spawn(inject("redisUrl")))
+/** The stand-in of FlowMachine on that Redis, as a separate process. */
+export class StandIn extends Context.Service<StandIn, ReferenceProcess.Reference>()("test/support/shared/StandIn") {
+  static readonly layer = Layer.effect(StandIn, ReferenceProcess.spawn(inject("redisUrl")))
 }
 
 /** A machine of the reference. */
-export const makeReference = (key: QueryKey.QueryKey): Effect.Effect<Reference.Machine, never, StandIn> =>
+export const makeReference = (key: QueryKey.QueryKey): Effect.Effect<ReferenceProcess.Machine, never, StandIn> =>
   StandIn.use((reference) => reference.make(key))
 
 /** Lets the reference bring a query that it knows into a state. */
-export const driveReference = Effect.fnUntraced(function*(machine: Reference.Machine, tag: QueryState.Tag) {
+export const driveReference = Effect.fnUntraced(function*(machine: ReferenceProcess.Machine, tag: QueryState.Tag) {
   for (const event of pathTo(tag)) yield* machine.trigger(members[event])
 })
 
-/** All that FlowMachine has of a query: what stands behind the name of the state, the content, and the time to live. */
+/** All keys of FlowMachine for a query: suffix after the name of the state key, content and time to live. */
 export const stored = (
   key: QueryKey.QueryKey
 ): Effect.Effect<ReadonlyArray<readonly [suffix: string, content: unknown, ttl: number]>> =>

@@ -5,9 +5,9 @@ import * as RedisServer from "./RedisServer.ts"
 
 declare module "vitest" {
   interface ProvidedContext {
-    /** A server for the tests to share, so each test has to keep to keys of its own. */
+    /** A server that all tests share, so each test uses fresh keys. */
     readonly redisUrl: string
-    /** A Python with a client for Redis; empty where none could be had. */
+    /** A Python with a client for Redis; empty if there is none. */
     readonly python: string
   }
 }

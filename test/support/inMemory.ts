@@ -1,5 +1,5 @@
 /**
- * Tests in virtual time: each has a store in memory of its own that goes wrong when it is told to, and no jitter.
+ * Tests in virtual time: each has its own memory store with injected faults, and no jitter.
  */
 import { it } from "@effect/vitest"
 import { Effect, Layer, Random, type Scope } from "effect"

@@ -4,8 +4,8 @@
 import { Effect } from "effect"
 import { RedisStore } from "effect-query-state"
 
-/** Puts a counting store before an effect, and gives it the count. */
-export const countingSubscriptions = <A, E, R>(
+/** Provides an effect with a store that counts its open subscriptions, and with that count. */
+export const withOpenSubscriptions = <A, E, R>(
   f: (open: Effect.Effect<number>) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R | RedisStore.RedisStore> =>
   Effect.suspend(() => {

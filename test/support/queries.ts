@@ -1,5 +1,5 @@
 /**
- * Queries for the tests: keys that nobody else uses, and the way into every state.
+ * Queries for the tests: fresh keys, and a way into every state.
  */
 import { Effect } from "effect"
 import {
@@ -51,8 +51,8 @@ export const driveTo = Effect.fnUntraced(function*(
   return record
 })
 
-/** What an error of a store tells, as plain data: compared as errors, two of them differ by their message alone. */
-export const told = (error: QueryError.LeaseLost | RedisStoreError.RedisStoreError): Record<string, unknown> =>
+/** The fields of a store error as plain data: two errors compare only by their message. */
+export const errorFields = (error: QueryError.LeaseLost | RedisStoreError.RedisStoreError): Record<string, unknown> =>
   error._tag === "LeaseLost"
     ? { _tag: error._tag, fence: error.fence, record: error.record }
     : { _tag: error.reason._tag, operation: error.operation, key: error.key }

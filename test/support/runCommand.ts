@@ -2,7 +2,7 @@
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
 
-/** Runs the command that this process was given, with these variables besides its own, and ends as it does. */
+/** Runs the command in the arguments of this process with further variables, and exits with its code. */
 export const runCommand = (env: Record<string, string>): Effect.Effect<void, Error> =>
   Effect.callback((resume) => {
     const [command = "true", ...args] = process.argv.slice(2)

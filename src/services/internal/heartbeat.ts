@@ -24,6 +24,9 @@ export const usableMillis = (lease: Duration.Duration): number => Duration.toMil
 export const isGivenUp = (lost: Lost, fence: number): boolean =>
   lost._tag === "LeaseLost" && lost.record.version === fence
 
+/** How long work takes at least for which a subscription is worth its cost. */
+const subscribeAfter = Duration.millis(100)
+
 export const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
 
 const cancelledOrLost = (lost: LeaseLost): Lost => {
@@ -38,7 +41,7 @@ export const orCancelled = (error: LeaseLost | RedisStoreError): Lost | RedisSto
   error._tag === "LeaseLost" ? cancelledOrLost(error) : error
 
 /**
- * Renews the lease every third of it, and at each hint at a change of the query, until the claim is lost.
+ * Renews the lease every third of it, until the claim is lost. A record with a newer version tells that at once.
  *
  * It also goes by its own clock, counted from when the last successful renewal was sent. So it gives the claim up before
  * the lease can have lapsed in the store, even if every call hangs.
@@ -56,18 +59,21 @@ export const heartbeat = Effect.fnUntraced(function*(
   let renewedAtMillis = claimedAtMillis
   let delayMillis = intervalMillis
 
-  // The heartbeat does not wait for the subscription. The renewal after it finds what happened before it.
+  // Short work subscribes to nothing: a cancel during it is found when it records its end. The heartbeat does not wait for
+  // the subscription, and the renewal after it finds what happened before it.
   const waiter = new Waiter()
   yield* subscribe(store, key, waiter).pipe(
-    Effect.tap(() => Effect.sync(() => waiter.onHint(Number.POSITIVE_INFINITY))),
+    Effect.andThen(Effect.sync(() => waiter.onGap())),
+    Effect.delay(subscribeAfter),
     Effect.forkScoped
   )
 
   while (true) {
     const usableLeft = renewedAtMillis + usable - (yield* monotonicMillis)
-    yield* waiter.wait(fence, Math.min(delayMillis, usableLeft))
-    // The hint may be at the end of this very claim by its holder, whose fiber goes first.
+    const wake = yield* waiter.wait(record, Math.min(delayMillis, usableLeft))
+    // The record may be that of the end of this very claim by its holder, whose fiber goes first.
     yield* Effect.yieldNow
+    if (typeof wake === "object") return cancelledOrLost(new LeaseLost({ fence, record: wake }))
     const sentAtMillis = yield* monotonicMillis
     const left = renewedAtMillis + usable - sentAtMillis
     if (left <= 0) return givenUp()

@@ -17,7 +17,7 @@ const Stores = Layer.unwrap(
 
 const redisKeyOf = (key: QueryKey.QueryKey) => `query-state:{${key.db}:${key.query}}`
 
-/** Waits until somebody has subscribed to the channels of all these queries, on whatever server. */
+/** Waits until the channels of all these queries have a subscriber on some server. */
 const subscribed = (keys: ReadonlyArray<QueryKey.QueryKey>) =>
   Effect.gen(function*() {
     const { primaries } = yield* Cluster
@@ -57,7 +57,7 @@ it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
   (it) => {
     it.effect.each([
       { history: undefined, isServed: true },
-      // There is no record yet, and no history: neither server can tell that the other has none of the two.
+      // There is neither a record nor a history yet, and neither server knows that the other has none.
       { history: { length: 10 }, isServed: false }
     ])("takes a new query with the history $history: $isServed", ({ history, isServed }) =>
       Effect.gen(function*() {

@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted, Ref } from "effect"
 import { type QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
-import { freshKey, told } from "../../support/queries.ts"
+import { errorFields, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 
@@ -50,7 +50,7 @@ it.live("a primary that stays demoted gives a typed error and reports no change"
       yield* query.enqueue
       yield* Effect.promise(() => admin.replicaof("127.0.0.1", 1))
       const error = yield* Effect.flip(query.execute)
-      assert.deepStrictEqual(told(error), { _tag: "ReadOnly", operation: "Execute", key })
+      assert.deepStrictEqual(errorFields(error), { _tag: "ReadOnly", operation: "Execute", key })
 
       yield* Effect.promise(() => admin.replicaof("NO", "ONE"))
       assert.deepStrictEqual(yield* query.currentState, QueryState.make("Queued"))

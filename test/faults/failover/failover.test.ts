@@ -27,7 +27,7 @@ interface World {
 
 const redisKeyOf = (key: QueryKey.QueryKey) => `query-state:{${key.db}:${key.query}}`
 
-/** A store whose address is that of the primary, whichever server that is. */
+/** A store whose address always leads to the current primary. */
 const inWorld = <A, E>(
   options: RedisStoreLive.StoreOptions,
   test: (world: World) => Effect.Effect<A, E, RedisStore.RedisStore | Scope.Scope>

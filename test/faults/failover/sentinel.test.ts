@@ -1,14 +1,14 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Schedule, Scope } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStoreLive } from "effect-query-state"
-import * as Hints from "../../support/Hints.ts"
+import * as Notifications from "../../support/Notifications.ts"
 import { freshKey } from "../../support/queries.ts"
 import * as RedisSentinel from "../../support/RedisSentinel.ts"
 import * as Replicated from "../../support/Replicated.ts"
 
 const redisKeyOf = (key: QueryKey.QueryKey) => `query-state:{${key.db}:${key.query}}`
 
-/** Waits until somebody has subscribed to the channel of a query on a server. */
+/** Waits until the channel of a query has a subscriber on a server. */
 const subscribed = ({ admin }: Replicated.Node, key: QueryKey.QueryKey) =>
   Replicated.until(async () => Number((await admin.pubsub("NUMSUB", redisKeyOf(key)))[1]) > 0)
 
@@ -20,7 +20,7 @@ const survives = (sentinel: RedisSentinel.RedisSentinel, disturb: (primary: Repl
     const key = yield* freshKey
     const query = yield* QueryStateMachine.make(key)
     yield* query.enqueue
-    const { next } = yield* Hints.subscribe(key)
+    const { next } = yield* Notifications.subscribe(key)
     const waiter = yield* Effect.forkChild(query.waitUntilComplete({ schedule }), { startImmediately: true })
     const heard: Array<number> = []
     const listener = yield* Effect.forkChild(

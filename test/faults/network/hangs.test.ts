@@ -1,4 +1,4 @@
-/** Connections on which nothing comes any more, and nobody is told so. */
+/** Connections that go silent without an error. */
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Option, Redacted, Result, Schedule, Schema, type Scope, Stream } from "effect"
 import {
@@ -10,8 +10,8 @@ import {
   RedisStoreLive
 } from "effect-query-state"
 import type { Redis } from "ioredis"
-import * as Hints from "../../support/Hints.ts"
-import { deaf } from "../../support/Hints.ts"
+import * as Notifications from "../../support/Notifications.ts"
+import { noListener } from "../../support/Notifications.ts"
 import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
@@ -37,7 +37,7 @@ const inWorld = <A, E>(
     return yield* Effect.provide(test({ admin, proxy, server }), StoreLayer)
   })
 
-/** Keeps the server from doing anything, until the scope closes. */
+/** Freezes the server until the scope closes. */
 const freeze = ({ pid }: RedisServer.RedisServer) =>
   Effect.acquireRelease(
     Effect.sync(() => process.kill(pid, "SIGSTOP")),
@@ -165,7 +165,7 @@ const calls = Effect.fnUntraced(
       read: store.read(idle),
       readMany: firstOf(store.readMany([queued])),
       renew: store.renew(queued, 1, "1 minute"),
-      changes: Effect.scoped(store.changes(idle, { ...deaf })),
+      changes: Effect.scoped(store.changes(idle, { ...noListener })),
       keys: Stream.runDrain(store.keys(idle.db)),
       trigger: onQueued.trigger("Cancel"),
       waitUntilComplete: onQueued.waitUntilComplete(),
@@ -215,7 +215,7 @@ it.live.each(outages)(
         yield* driveTo(queued, "Queued")
         yield* driveTo(completed, "Completed")
         // So that there is a connection for notifications too.
-        yield* Effect.scoped(store.changes(queued, { ...deaf }))
+        yield* Effect.scoped(store.changes(queued, { ...noListener }))
         const all = yield* calls(idle, queued, completed)
 
         yield* Effect.scoped(Effect.gen(function*() {
@@ -241,12 +241,12 @@ it.live.each(silentConnections)(
     inWorld("300 millis", (world) =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
-        const hints = yield* Hints.subscribe(yield* freshKey)
+        const hints = yield* Notifications.subscribe(yield* freshKey)
         yield* begin(world)
         const exit = yield* Effect.exit(store.read(yield* freshKey))
         assertOutage("read", exit)
-        yield* Effect.exit(Effect.scoped(store.changes(yield* freshKey, { ...deaf })))
-        // Who had subscribed before is told to look.
+        yield* Effect.exit(Effect.scoped(store.changes(yield* freshKey, { ...noListener })))
+        // Earlier subscribers get a hint to read.
         assert.strictEqual(yield* hints.next, Number.POSITIVE_INFINITY)
         yield* worksAgain
       }))

@@ -5,7 +5,7 @@ import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 
-/** Counts how often a step was taken while a renewal of the same claim was on its way. */
+/** Counts steps sent while a renewal of the same claim was in flight. */
 class Overlaps {
   count = 0
   private readonly underWay = new Map<string, number>()

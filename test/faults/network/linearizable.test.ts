@@ -15,7 +15,7 @@ it.live(`all answers to many clients whose connections break fit one history (SE
 // The check is no check if it lets pass what cannot be true.
 const key = QueryKey.makeUnsafe({ db: "d", query: "q" })
 const log: ReadonlyArray<Change> = [{ version: 10, tag: "Queued" }, { version: 20, tag: "Executing" }]
-const told = (
+const answered = (
   event: "Queue" | "Execute",
   tag: QueryState.Tag,
   version: number,
@@ -24,23 +24,23 @@ const told = (
 ): Entry => ({
   key,
   call: { _tag: "CompareAndSet", command: { event } },
-  told: { _tag: "Answer", record: { key, state: QueryState.make(tag), version }, changed },
+  outcome: { _tag: "Answer", record: { key, state: QueryState.make(tag), version }, changed },
   began,
   ended: began + 1
 })
-const queued = told("Queue", "Queued", 10, true, 0)
-const executing = told("Execute", "Executing", 20, true, 2)
+const queued = answered("Queue", "Queued", 10, true, 0)
+const executing = answered("Execute", "Executing", 20, true, 2)
 
 const unanswered = (event: "Queue" | "Execute", began: number): Entry => ({
   key,
   call: { _tag: "CompareAndSet", command: { event } },
-  told: { _tag: "Unknown" },
+  outcome: { _tag: "Unknown" },
   began,
   ended: began + 1
 })
 
 it("the checker accepts a possible history", () => {
-  assert.deepStrictEqual(violations(log, [queued, executing, told("Queue", "Executing", 20, false, 4)]), [])
+  assert.deepStrictEqual(violations(log, [queued, executing, answered("Queue", "Executing", 20, false, 4)]), [])
   assert.deepStrictEqual(violations(log, [queued, unanswered("Execute", 2)]), [])
 })
 
@@ -48,13 +48,13 @@ it.each<[what: string, log: ReadonlyArray<Change>, entries: ReadonlyArray<Entry>
   ["a change that no answer reports", log, [queued]],
   ["a change known before its only possible cause was sent", log, [
     queued,
-    told("Queue", "Executing", 20, false, 2),
+    answered("Queue", "Executing", 20, false, 2),
     unanswered("Execute", 4)
   ]],
-  ["a change that two clients won", log, [queued, executing, told("Execute", "Executing", 20, true, 4)]],
-  ["a change that was never made", log, [queued, executing, told("Execute", "Executing", 30, true, 4)]],
-  ["a refusal of a legal event", log, [queued, executing, told("Execute", "Queued", 10, false, 1)]],
-  ["an answer older than an earlier answer", log, [queued, executing, told("Queue", "Queued", 10, false, 4)]],
+  ["a change that two clients won", log, [queued, executing, answered("Execute", "Executing", 20, true, 4)]],
+  ["a change that was never made", log, [queued, executing, answered("Execute", "Executing", 30, true, 4)]],
+  ["a refusal of a legal event", log, [queued, executing, answered("Execute", "Queued", 10, false, 1)]],
+  ["an answer older than an earlier answer", log, [queued, executing, answered("Queue", "Queued", 10, false, 4)]],
   ["a version that comes twice", [...log, { version: 20, tag: "Completed" }], [queued, executing]],
   ["an edge that the lifecycle does not have", [...log, { version: 30, tag: "Known" }], [queued, executing]]
 ])("the checker finds %s", (_, log, entries) => {

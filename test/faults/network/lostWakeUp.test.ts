@@ -11,7 +11,7 @@ const atOnce = 500
 /** As long as it takes so many at once to read and to subscribe. */
 const jitter = Duration.millis(100)
 
-/** Begins a wait, completes its query after a random time, and answers what both were told. */
+/** Begins a wait, completes its query after a random time, and returns both results. */
 const waitAndComplete = Effect.fnUntraced(function*(schedule: Schedule.Schedule<unknown>) {
   const query = yield* QueryStateMachine.make(yield* freshKey)
   yield* query.enqueue
@@ -49,8 +49,8 @@ it.live(
   "all of 10,000 waits without notifications end by their schedule",
   () =>
     onOwnServer(Effect.gen(function*() {
-      const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-      yield* injectHints(() => [])
+      const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectNotifications(() => [])
       yield* completeAll(Schedule.spaced("100 millis"))
     })),
   { timeout: 90_000 }

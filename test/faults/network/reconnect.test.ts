@@ -14,14 +14,14 @@ import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 type Stores = RedisStore.RedisStore | RedisStoreFaults.RedisStoreFaults
 
 interface World {
   readonly admin: Redis
   readonly proxy: Proxy.Proxy
-  /** A store whose connections are its own. The store of the context is behind the proxy. */
+  /** A store that is connected directly. The store of the context is behind the proxy. */
   readonly direct: RedisStore.RedisStore["Service"]
 }
 
@@ -116,9 +116,9 @@ it.live("a wait reads again only after its channel is subscribed again", () =>
       yield* proxy.hold("subscribe")
       yield* proxy.cut("notifications")
       yield* until(() => proxy.open("notifications") === 1)
-      // By the time that this is answered, whoever reads too early has been answered.
+      // A read that is sent too early is answered before this.
       yield* store.readMany(keys)
-      assert.strictEqual((yield* Subscribed.channels(admin)).size, 0)
+      assert.strictEqual((yield* ServerStats.channels(admin)).size, 0)
       const finished = yield* finish(direct, keys)
       yield* proxy.pass
       assert.deepStrictEqual(yield* Fiber.joinAll(waits), finished)

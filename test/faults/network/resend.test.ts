@@ -4,19 +4,19 @@ import { Array as Arr, Context, Duration, Effect, Fiber, Layer, Redacted, Result
 import { QueryKey, QueryState, Reason, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
 import type { Redis } from "ioredis"
 import * as Proxy from "../../support/Proxy.ts"
-import * as Announcements from "../../support/PublishedNotifications.ts"
-import { driveTo, freshKey, told } from "../../support/queries.ts"
+import * as PublishedNotifications from "../../support/PublishedNotifications.ts"
+import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 
 class World extends Context.Service<World, {
   readonly admin: Redis
   readonly proxy: Proxy.Proxy
-  readonly announcements: Announcements.Announcements
+  readonly notifications: PublishedNotifications.PublishedNotifications
   /** A store behind the proxy. The store of the context is not. */
   readonly cutOff: Store
 }>()("test/faults/resend/World") {}
@@ -29,7 +29,7 @@ const Stores = Layer.unwrap(Effect.gen(function*() {
   const { db } = yield* freshKey
   const world = {
     admin: yield* RedisAdmin.connect(server.url),
-    announcements: yield* Announcements.listen(server.url, db),
+    notifications: yield* PublishedNotifications.listen(server.url, db),
     cutOff: Context.get(yield* Layer.build(storeAt(proxy)), RedisStore.RedisStore),
     proxy
   }
@@ -39,17 +39,17 @@ const Stores = Layer.unwrap(Effect.gen(function*() {
 const lease = Duration.hours(1)
 const reason = Reason.requested({ by: "ada" })
 
-/** Performs an operation whose answer is lost, and tells how many scripts that took, and what was announced meanwhile. */
+/** Performs an operation whose reply is lost. Returns how many scripts ran, and the notifications sent meanwhile. */
 const unanswered = Effect.fnUntraced(
   function*<A, E>(key: QueryKey.QueryKey, operation: (store: Store) => Effect.Effect<A, E>) {
-    const { admin, announcements, cutOff, proxy } = yield* World
-    const before = { announced: yield* announcements.of(key), scripts: yield* Subscribed.scripts(admin) }
+    const { admin, notifications, cutOff, proxy } = yield* World
+    const before = { notified: yield* notifications.of(key), scripts: yield* ServerStats.scripts(admin) }
     yield* proxy.cutBeforeReply
     const result = yield* Effect.result(operation(cutOff))
     return {
       result,
-      scripts: (yield* Subscribed.scripts(admin)) - before.scripts,
-      announced: (yield* announcements.of(key)).slice(before.announced.length)
+      scripts: (yield* ServerStats.scripts(admin)) - before.scripts,
+      notified: (yield* notifications.of(key)).slice(before.notified.length)
     }
   }
 )
@@ -69,11 +69,11 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
         const key = yield* freshKey
         const before = yield* driveTo(key, from, { holder: "worker 1", lease })
         const command = { event, fence: fenceOf(before), holder: "worker 1", lease, reason }
-        const { announced, result, scripts } = yield* unanswered(key, (store) => store.compareAndSet(key, command))
+        const { notified, result, scripts } = yield* unanswered(key, (store) => store.compareAndSet(key, command))
         const record = yield* store.read(key)
         assert.strictEqual(record.state._tag, to)
         assert.strictEqual(scripts, 2)
-        assert.deepStrictEqual(announced, [{ version: record.version, state: QueryState.wireNames[to] }])
+        assert.deepStrictEqual(notified, [{ version: record.version, state: QueryState.wireNames[to] }])
         assert.deepStrictEqual(result, Result.succeed({ record, changed: true }))
       })
   )
@@ -91,15 +91,15 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
         assert.deepStrictEqual(refused, {
           result: Result.succeed({ record, changed: false }),
           scripts: 2,
-          announced: []
+          notified: []
         })
 
         const late = yield* unanswered(
           key,
-          (store) => Effect.mapError(store.compareAndSet(key, { event: "Queue", fence: 1 }), told)
+          (store) => Effect.mapError(store.compareAndSet(key, { event: "Queue", fence: 1 }), errorFields)
         )
         const lost = Result.fail({ _tag: "LeaseLost", fence: 1, record })
-        assert.deepStrictEqual<unknown>(late, { result: lost, scripts: 2, announced: [] })
+        assert.deepStrictEqual<unknown>(late, { result: lost, scripts: 2, notified: [] })
       })
   )
 
@@ -110,13 +110,13 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
         const { version } = yield* driveTo(key, tag, { holder: "worker 1", lease: "1 minute" })
-        const { announced, result, scripts } = yield* unanswered(key, (store) => store.renew(key, version, lease))
+        const { notified, result, scripts } = yield* unanswered(key, (store) => store.renew(key, version, lease))
         const record = yield* store.read(key)
         assert.strictEqual(record.version, version)
-        assert.deepStrictEqual({ result, scripts, announced }, {
+        assert.deepStrictEqual({ result, scripts, notified }, {
           result: Result.succeed(record),
           scripts: 2,
-          announced: []
+          notified: []
         })
       })
   )
@@ -130,18 +130,18 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
         const key = yield* freshKey
         yield* driveTo(key, tag, { holder: "worker 1", lease: "1 millis" })
         yield* RawRecord.lapse(admin, key)
-        const { announced, result, scripts } = yield* unanswered(key, (store) => store.read(key))
+        const { notified, result, scripts } = yield* unanswered(key, (store) => store.read(key))
         const record = yield* store.read(key)
         assert.isTrue(QueryState.isDeterminate(record.state))
         assert.strictEqual(scripts, 2)
-        assert.deepStrictEqual(announced, [{ version: record.version, state: QueryState.wireNames[record.state._tag] }])
+        assert.deepStrictEqual(notified, [{ version: record.version, state: QueryState.wireNames[record.state._tag] }])
         assert.deepStrictEqual(result, Result.succeed(record))
       })
   )
 
   it.effect("in a batch runs once and is answered in its place", () =>
     Effect.gen(function*() {
-      const { announcements, cutOff, proxy } = yield* World
+      const { notifications, cutOff, proxy } = yield* World
       const store = yield* RedisStore.RedisStore
       const keys = yield* Effect.replicateEffect(freshKey, 700)
       yield* proxy.cutBeforeReply
@@ -151,9 +151,9 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
         answers,
         records.map(Result.map((record) => ({ record, changed: true })))
       )
-      const announced = yield* Effect.forEach(keys, announcements.of)
+      const notified = yield* Effect.forEach(keys, notifications.of)
       assert.deepStrictEqual(
-        announced.map((announced) => announced.map(({ state }) => state)),
+        notified.map((notified) => notified.map(({ state }) => state)),
         keys.map(() => ["queued"])
       )
     }))
@@ -165,17 +165,21 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
     "is not run again when others %s meanwhile, and an unknown outcome is reported as unknown",
     ([, others]) =>
       Effect.gen(function*() {
-        const { announcements, cutOff, proxy } = yield* World
+        const { notifications, cutOff, proxy } = yield* World
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
         yield* proxy.refuse
         yield* proxy.cutBeforeReply
         const queueing = yield* Effect.forkChild(Effect.flip(cutOff.compareAndSet(key, { event: "Queue" })))
-        yield* Effect.repeat(announcements.of(key), { until: Arr.isReadonlyArrayNonEmpty })
+        yield* Effect.repeat(notifications.of(key), { until: Arr.isReadonlyArrayNonEmpty })
         for (const event of others) assert.isTrue((yield* store.compareAndSet(key, { event })).changed)
         const record = yield* store.read(key)
         yield* proxy.pass
-        assert.deepStrictEqual(told(yield* Fiber.join(queueing)), { _tag: "ConnectionLost", operation: "Queue", key })
+        assert.deepStrictEqual(errorFields(yield* Fiber.join(queueing)), {
+          _tag: "ConnectionLost",
+          operation: "Queue",
+          key
+        })
         assert.deepStrictEqual(yield* store.read(key), record)
       })
   )

@@ -1,13 +1,13 @@
-/** Subscribers that read more slowly than they are told. */
+/** Subscribers that read more slowly than notifications arrive. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Effect, Fiber, Queue, Redacted, Schedule, Stream } from "effect"
 import { type QueryKey, type QueryRecord, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
-import * as Hints from "../../support/Hints.ts"
+import * as Notifications from "../../support/Notifications.ts"
 import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 const channelOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
 
@@ -27,7 +27,7 @@ it.live(
             Effect.flatMap((query) => query.waitUntilComplete({ schedule: Schedule.spaced("1 day") })),
             Effect.forkChild
           ))
-        yield* Effect.repeat(Subscribed.channels(admin), { until: ({ size }) => size === keys.length })
+        yield* Effect.repeat(ServerStats.channels(admin), { until: ({ size }) => size === keys.length })
 
         yield* proxy.pause("notifications")
         // The sockets in between take some megabytes before anything stays with the server.
@@ -52,7 +52,7 @@ it.live("a slow consumer gets one record for many changes", () =>
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)
-      const hints = yield* Hints.subscribe(key)
+      const hints = yield* Notifications.subscribe(key)
       const seen = yield* Queue.make<QueryRecord.QueryRecord>({ capacity: 1 })
       yield* Effect.forkChild(Stream.runForEach(query.changes, (record) => Queue.offer(seen, record)))
       const taken = [yield* Queue.take(seen)]

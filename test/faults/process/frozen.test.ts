@@ -1,4 +1,4 @@
-/** A process stands still past its leases, others go on meanwhile, and then it awakes. */
+/** A process is frozen past its leases while others continue, and then resumes. */
 import { assert, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Redacted, type Scope } from "effect"
 import { QueryState, QueryStateMachine, Reason, RedisStoreLive } from "effect-query-state"
@@ -8,11 +8,11 @@ import type { News, Step, Task } from "../../fixtures/workerProtocol.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
-import * as Fleet from "../../support/WorkerProcess.ts"
+import * as WorkerProcess from "../../support/WorkerProcess.ts"
 
 type Query = QueryStateMachine.QueryStateMachine
 
-/** What happens to a query whose holder stands still; `finish` is what is left of it to do when the holder has awoken. */
+/** What happens to a query while its holder is frozen. `finish` is what remains to do after the holder resumes. */
 type Meanwhile = (query: Query, redis: Redis) => Effect.Effect<{ finish: Effect.Effect<string> }, never, Scope.Scope>
 
 const isRunByAnother: Meanwhile = Effect.fnUntraced(function*(query) {
@@ -69,8 +69,8 @@ const taskOf = Effect.fnUntraced(function*({ at, by }: Zombie) {
   return at === "blocking" ? { ...task, blocks: true } : { ...task, pausesAt: [at] }
 })
 
-/** What a zombie tells. */
-const tells = ({ at }: Zombie): ReadonlyArray<News["tells"]> => {
+/** The reports that a zombie sends. */
+const reportsOf = ({ at }: Zombie): ReadonlyArray<News["kind"]> => {
   switch (at) {
     case "blocking":
       return ["claimed", "worked", "ended"]
@@ -94,8 +94,8 @@ const becomes = ({ by, meanwhile }: Zombie, holder: string) =>
 interface Standstill {
   readonly how: string
   readonly zombies: ReadonlyArray<Zombie>
-  readonly begin: (worker: Fleet.Worker) => Effect.Effect<void>
-  readonly end: (worker: Fleet.Worker) => Effect.Effect<void>
+  readonly begin: (worker: WorkerProcess.Worker) => Effect.Effect<void>
+  readonly end: (worker: WorkerProcess.Worker) => Effect.Effect<void>
 }
 
 const standstills: ReadonlyArray<Standstill> = [
@@ -120,15 +120,15 @@ it.layer(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }), { exc
       ({ begin, end, zombies }) =>
         Effect.gen(function*() {
           const redis = yield* RedisAdmin.connect(inject("redisUrl"))
-          const worker = yield* Fleet.spawn(inject("redisUrl"))
-          const { holder, newsOf, reached, release, start, told } = worker
+          const worker = yield* WorkerProcess.spawn(inject("redisUrl"))
+          const { holder, newsOf, reached, release, news, start } = worker
 
           const stories = yield* Effect.forEach(zombies, (zombie) =>
             Effect.gen(function*() {
               const task = yield* taskOf(zombie)
               yield* start([task])
-              yield* zombie.at === "blocking" ? told(task.key, "claimed") : reached(task.key, zombie.at)
-              const { fence } = yield* told(task.key, "claimed")
+              yield* zombie.at === "blocking" ? news(task.key, "claimed") : reached(task.key, zombie.at)
+              const { fence } = yield* news(task.key, "claimed")
               return { zombie, fence, query: yield* QueryStateMachine.make(task.key) }
             }))
           yield* begin(worker)
@@ -146,9 +146,9 @@ it.layer(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }), { exc
 
           yield* Effect.forEach(lapsed, ({ fence, finish, left, query, zombie }) =>
             Effect.gen(function*() {
-              const { outcome } = yield* told(query.key, "ended")
+              const { outcome } = yield* news(query.key, "ended")
               assert.deepStrictEqual(outcome, { _tag: "Failed", error: "LeaseLost", fence })
-              assert.deepStrictEqual(newsOf(query.key).map(({ tells }) => tells), tells(zombie))
+              assert.deepStrictEqual(newsOf(query.key).map(({ kind }) => kind), reportsOf(zombie))
               if (zombie.meanwhile !== "isSeenByNobody") {
                 assert.deepStrictEqual(yield* RawRecord.position(redis, query.key), left)
               }

@@ -1,11 +1,11 @@
-/** Ten thousand who wait for one query in one process. */
+/** Ten thousand waits for one query in one process. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted } from "effect"
 import { QueryStateMachine, RedisStore, RedisStoreFaults, RedisStoreLive } from "effect-query-state"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 const waiters = 10_000
 
@@ -28,16 +28,16 @@ it.live(
         // Each reads, subscribes, and reads again.
         yield* Effect.repeat(Effect.delay(reads, 10), { until: (now) => now - before === 2 * waiters })
         yield* store.read(key)
-        assert.deepStrictEqual(Array.from((yield* Subscribed.channels(admin)).values()), [1])
-        assert.strictEqual(yield* Subscribed.connections(admin), 1)
+        assert.deepStrictEqual(Array.from((yield* ServerStats.channels(admin)).values()), [1])
+        assert.strictEqual(yield* ServerStats.connections(admin), 1)
 
-        const idle = yield* Subscribed.scripts(admin)
+        const idle = yield* ServerStats.scripts(admin)
         const { record } = yield* store.compareAndSet(key, { event: "Finish" })
         const woken = yield* Fiber.joinAll(waits)
-        const scripts = (yield* Subscribed.scripts(admin)) - idle
+        const scripts = (yield* ServerStats.scripts(admin)) - idle
         assert.deepStrictEqual(woken, Array.from(woken, () => record))
         assert.isAtMost(scripts, 1 + 2)
-        yield* Subscribed.none(admin)
+        yield* ServerStats.none(admin)
 
         const claims = yield* Effect.replicateEffect(query.trigger("Reset", { lease: "1 hour" }), waiters, {
           concurrency: "unbounded"

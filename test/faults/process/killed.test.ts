@@ -1,4 +1,4 @@
-/** A process is killed at every step of what it does for a query, each step for another query. */
+/** A process is killed at every point of its work, at each point with another query. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Context, DateTime, Effect, Fiber, Layer, Redacted, Ref, Result, Schedule } from "effect"
 import { type QueryRecord, QueryState, QueryStateMachine, Reason, RedisStoreLive, Transition } from "effect-query-state"
@@ -7,7 +7,7 @@ import type { Step, Task } from "../../fixtures/workerProtocol.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
-import * as Fleet from "../../support/WorkerProcess.ts"
+import * as WorkerProcess from "../../support/WorkerProcess.ts"
 
 interface Death {
   readonly by: Task["by"]
@@ -93,7 +93,7 @@ class Killed extends Context.Service<Killed, ReadonlyMap<Death, Remains>>()("tes
     Killed,
     Effect.gen(function*() {
       const redis = yield* RedisAdmin.connect(inject("redisUrl"))
-      const { holder, kill, reached, start } = yield* Fleet.spawn(inject("redisUrl"))
+      const { holder, kill, reached, start } = yield* WorkerProcess.spawn(inject("redisUrl"))
       const tasks = yield* Effect.forEach(deaths, (death) => prepare(death, holder), { concurrency: "unbounded" })
       yield* start(tasks)
       yield* Effect.forEach(Arr.zip(deaths, tasks), ([{ killed }, { key }]) => reached(key, killed))

@@ -1,4 +1,4 @@
-/** Waits that are begun and interrupted, again and again: nothing of them is left. */
+/** Waits that are started and interrupted repeatedly leave no resources. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Effect, Fiber, Metric, Random, Redacted, Stream } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive, RedisStoreMemory } from "effect-query-state"
@@ -7,11 +7,11 @@ import { runInNewContext } from "node:vm"
 import { freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 const atOnce = 500
 
-/** Interrupts waits of queries that stay Queued, and observers of their changes, wherever they are by then. */
+/** Interrupts waits for queries that stay Queued, and consumers of their changes, at random points. */
 const beginAndInterrupt = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey.QueryKey>) {
   const fibers = yield* Effect.forEach(keys, (key, index) =>
     QueryStateMachine.make(key).pipe(
@@ -71,8 +71,8 @@ it.live(
       const admin = yield* RedisAdmin.connect(url)
       yield* Effect.gen(function*() {
         yield* leavesNothing(100_000)
-        yield* Subscribed.none(admin)
-        assert.isAtMost(yield* Subscribed.connections(admin), 1)
+        yield* ServerStats.none(admin)
+        assert.isAtMost(yield* ServerStats.connections(admin), 1)
       }).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
     }),
   { timeout: 90_000 }

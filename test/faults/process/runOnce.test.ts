@@ -5,18 +5,18 @@ import { type QueryKey, QueryState, RedisStore, RedisStoreLive, Transition } fro
 import type { Redis } from "ioredis"
 import { inject } from "vitest"
 import { type Outcome, storage, type Task, valueOf } from "../../fixtures/workerProtocol.ts"
-import * as Announcements from "../../support/PublishedNotifications.ts"
+import * as PublishedNotifications from "../../support/PublishedNotifications.ts"
 import { freshKey } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
-import * as Fleet from "../../support/WorkerProcess.ts"
+import * as WorkerProcess from "../../support/WorkerProcess.ts"
 
 const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) })
 
-class Workers extends Context.Service<Workers, ReadonlyArray<Fleet.Worker>>()("test/faults/Workers") {
+class Workers extends Context.Service<Workers, ReadonlyArray<WorkerProcess.Worker>>()("test/faults/Workers") {
   static readonly layer = Layer.effect(
     Workers,
-    Effect.all(Arr.makeBy(10, () => Fleet.spawn(inject("redisUrl"))), { concurrency: "unbounded" })
+    Effect.all(Arr.makeBy(10, () => WorkerProcess.spawn(inject("redisUrl"))), { concurrency: "unbounded" })
   )
 }
 
@@ -25,14 +25,14 @@ const prepare = Effect.gen(function*() {
   const [{ db } = assert.fail()] = keys
   return {
     keys,
-    announcements: yield* Announcements.listen(inject("redisUrl"), db),
+    notifications: yield* PublishedNotifications.listen(inject("redisUrl"), db),
     redis: yield* RedisAdmin.connect(inject("redisUrl"))
   }
 })
 
 /** What each worker was answered for a query, when all of them were. */
-const answersFor = (key: QueryKey.QueryKey, workers: ReadonlyArray<Fleet.Worker>) =>
-  Effect.forEach(workers, ({ told }) => Effect.map(told(key, "ended"), ({ outcome }) => outcome))
+const answersFor = (key: QueryKey.QueryKey, workers: ReadonlyArray<WorkerProcess.Worker>) =>
+  Effect.forEach(workers, ({ news }) => Effect.map(news(key, "ended"), ({ outcome }) => outcome))
 
 const valueUnder = (fence: number, key: QueryKey.QueryKey): Outcome => ({
   _tag: "Succeeded",
@@ -46,11 +46,11 @@ const executionsOf = (redis: Redis, key: QueryKey.QueryKey) =>
 const wireNames = QueryState.wireNames
 const edges = new Set(Transition.edges.map(({ from, to }) => `${wireNames[from]} -> ${wireNames[to]}`))
 
-/** Each version was announced once, and leads on from the one before; a query that completed stays so. */
-const assertLawful = (announced: ReadonlyArray<Announcements.Announcement>) => {
-  const versions = announced.map(({ version }) => version)
+/** Each version was notified once, and leads on from the one before; a query that completed stays so. */
+const assertLawful = (notified: ReadonlyArray<PublishedNotifications.Notification>) => {
+  const versions = notified.map(({ version }) => version)
   assert.deepStrictEqual(versions, Arr.dedupe(versions).toSorted((a, b) => a - b))
-  const states = [wireNames.Known, ...announced.map(({ state }) => state)]
+  const states = [wireNames.Known, ...notified.map(({ state }) => state)]
   const steps = Arr.zipWith(states, states.slice(1), (from, to) => `${from} -> ${to}`)
   assert.deepStrictEqual(steps.filter((step) => !edges.has(step)), [])
   assert.deepStrictEqual(states.slice(states.indexOf(wireNames.Completed)), [wireNames.Completed])
@@ -60,17 +60,17 @@ it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that t
   it.effect("are executed once each, and every process gets the values", () =>
     Effect.gen(function*() {
       const workers = yield* Workers
-      const { announcements, keys, redis } = yield* prepare
+      const { notifications, keys, redis } = yield* prepare
       const tasks = keys.map((key): Task => ({ key, by: "run", stores: 0 }))
       yield* Effect.forEach(workers, ({ start }) => start(tasks))
 
       yield* Effect.forEach(keys, (key) =>
         Effect.gen(function*() {
           const answers = yield* answersFor(key, workers)
-          const announced = yield* announcements.of(key)
-          assert.deepStrictEqual(announced.map(({ state }) => state), ["queued", "executing", "completed"])
-          assertLawful(announced)
-          const fence = announced[1]?.version ?? Number.NaN
+          const notified = yield* notifications.of(key)
+          assert.deepStrictEqual(notified.map(({ state }) => state), ["queued", "executing", "completed"])
+          assertLawful(notified)
+          const fence = notified[1]?.version ?? Number.NaN
           assert.deepStrictEqual(yield* executionsOf(redis, key), [fence])
           assert.deepStrictEqual(answers, workers.map(() => valueUnder(fence, key)))
         }))
@@ -80,7 +80,7 @@ it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that t
     Effect.gen(function*() {
       const workers = yield* Workers
       const [victims, survivors] = Arr.splitAt(workers, Math.ceil(workers.length / 4))
-      const { announcements, keys, redis } = yield* prepare
+      const { notifications, keys, redis } = yield* prepare
       const taskFor = (key: QueryKey.QueryKey): Task => ({ key, by: "run", leaseMillis: 2000, stores: 50 })
 
       // So that they are known to leave something behind, the victims hold a query each for as long as they live.
@@ -107,9 +107,9 @@ it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that t
       const executions = yield* Effect.forEach(keys, (key) =>
         Effect.gen(function*() {
           const answers = yield* answersFor(key, survivors)
-          const announced = yield* announcements.of(key)
-          assertLawful(announced)
-          const claims = announced.filter(({ state }) => state === "executing").map(({ version }) => version)
+          const notified = yield* notifications.of(key)
+          assertLawful(notified)
+          const claims = notified.filter(({ state }) => state === "executing").map(({ version }) => version)
           const executions = yield* executionsOf(redis, key)
           assert.includeMembers(claims, executions)
           assert.deepStrictEqual(executions, Arr.dedupe(executions))
@@ -123,7 +123,7 @@ it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that t
   it.effect("are not run again by a process that saw a lease lapse but resets too late", () =>
     Effect.gen(function*() {
       const [first = assert.fail(), second = assert.fail()] = Arr.takeRight(yield* Workers, 2)
-      const { announcements, keys: [key = assert.fail()], redis } = yield* prepare
+      const { notifications, keys: [key = assert.fail()], redis } = yield* prepare
       const store = yield* RedisStore.RedisStore
       yield* store.compareAndSet(key, { event: "Queue", lease: "1 millis" })
       yield* RawRecord.lapse(redis, key)
@@ -132,9 +132,9 @@ it.layer(Workers.layer, { excludeTestServices: true })("A hundred queries that t
       yield* second.start([{ ...task, pausesAt: ["before Reset"] }])
       yield* second.reached(key, "before Reset")
       yield* first.start([task])
-      const { outcome } = yield* first.told(key, "ended")
+      const { outcome } = yield* first.news(key, "ended")
       yield* second.release(key)
       assert.deepStrictEqual(yield* answersFor(key, [second]), [outcome])
-      assertLawful(yield* announcements.of(key))
+      assertLawful(yield* notifications.of(key))
     }).pipe(Effect.provide(StoreLayer)))
 })

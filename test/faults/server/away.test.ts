@@ -1,13 +1,13 @@
-/** A server that is not there for a while. */
+/** A server with an outage. */
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted, Schedule } from "effect"
 import { QueryRecord, QueryStateMachine, RedisStore, RedisStoreFaults, RedisStoreLive } from "effect-query-state"
-import * as Hints from "../../support/Hints.ts"
+import * as Notifications from "../../support/Notifications.ts"
 import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 it.live("a server that returns after an outage is used by the same store again, with notifications", () =>
   Effect.gen(function*() {
@@ -15,7 +15,7 @@ it.live("a server that returns after an outage is used by the same store again, 
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
-      const hints = yield* Hints.subscribe(key)
+      const hints = yield* Notifications.subscribe(key)
       yield* first.stop
       // Long enough for ioredis to try again less and less often.
       const errors = yield* Effect.replicateEffect(Effect.flip(store.read(key)), 5)
@@ -26,7 +26,7 @@ it.live("a server that returns after an outage is used by the same store again, 
       const { url } = yield* RedisServer.acquire({ port: first.port })
       yield* Effect.retry(store.read(key), { while: ({ reason }) => reason._tag !== "InvalidInput" })
       const admin = yield* RedisAdmin.connect(url)
-      yield* Effect.repeat(Effect.delay(Subscribed.channels(admin), 1), { until: ({ size }) => size === 1 })
+      yield* Effect.repeat(Effect.delay(ServerStats.channels(admin), 1), { until: ({ size }) => size === 1 })
       const { record } = yield* store.compareAndSet(key, { event: "Queue" })
       yield* Effect.repeat(hints.next, { until: (version) => version === record.version })
     }).pipe(

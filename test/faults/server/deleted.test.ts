@@ -2,7 +2,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted, Schedule } from "effect"
 import { QueryRecord, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import { inject } from "vitest"
-import { driveTo, freshKey, told } from "../../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 
 const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) })
@@ -63,7 +63,7 @@ it.layer(StoreLayer, { excludeTestServices: true })("A deleted record", (it) => 
         fence = claim.fence
         return Effect.andThen(remove(key), Effect.never)
       }, { lease: "300 millis" }))
-      assert.deepStrictEqual(error._tag === "LeaseLost" && told(error), {
+      assert.deepStrictEqual(error._tag === "LeaseLost" && errorFields(error), {
         _tag: "LeaseLost",
         fence,
         record: QueryRecord.absent(key)
@@ -79,6 +79,6 @@ it.layer(StoreLayer, { excludeTestServices: true })("A deleted record", (it) => 
       yield* remove(key)
       const record = yield* driveTo(key, "Executing", { holder: "B", lease: "1 hour" })
       const error = yield* Effect.flip(query.trigger("Finish", { fence }))
-      assert.deepStrictEqual(error._tag === "LeaseLost" && told(error), { _tag: "LeaseLost", fence, record })
+      assert.deepStrictEqual(error._tag === "LeaseLost" && errorFields(error), { _tag: "LeaseLost", fence, record })
     }))
 })

@@ -2,7 +2,7 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
 import { QueryState, RedisStore, RedisStoreLive } from "effect-query-state"
-import { driveTo, freshKey, told } from "../../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 
@@ -35,7 +35,7 @@ it.live.each(policies)("%s %s the records of queries when memory is short", ([po
       // Less than the server needs for itself.
       yield* Effect.promise(() => admin.config("SET", "maxmemory", "500kb"))
       const claim = Effect.flip(Effect.flatMap(freshKey, (key) => store.compareAndSet(key, { event: "Queue" })))
-      assert.strictEqual(told(yield* claim)["_tag"], "OutOfMemory")
+      assert.strictEqual(errorFields(yield* claim)["_tag"], "OutOfMemory")
       const states = Effect.forEach(queries, ({ key }) => Effect.map(store.read(key), ({ state }) => state._tag))
       if (what === "keeps") assert.deepStrictEqual(yield* states, queries.map(({ tag }) => tag))
       else yield* Effect.repeat(states, { until: (states) => states.every((tag) => tag === "Known") })

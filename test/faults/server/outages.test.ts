@@ -204,6 +204,8 @@ for (const [what, make] of outages) {
           assert.strictEqual(begun, queries.length)
         }).pipe(
           Effect.scoped,
+          // The warnings are tested in virtual time.
+          Effect.provideService(References.MinimumLogLevel, "Error"),
           Effect.provide(
             RedisStoreFaults.layer(
               RedisStoreLive.layer({

@@ -1,11 +1,11 @@
-/** A server that comes back with what it had a while ago: all that was answered since is lost. */
+/** A server that restarts with an old snapshot: all later writes are lost. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted } from "effect"
 import { QueryState, QueryStateMachine, RedisStoreLive } from "effect-query-state"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { driveTo, freshKey, told } from "../../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 
@@ -48,7 +48,11 @@ it.live("after a rollback a holder gets LeaseLost, an outcome is pending again, 
       yield* RedisServer.acquire({ port: first.port, args: ["--dir", folder] })
 
       const error = yield* Fiber.join(holder)
-      assert.deepStrictEqual(error._tag === "LeaseLost" && told(error), { _tag: "LeaseLost", fence, record: queued })
+      assert.deepStrictEqual(error._tag === "LeaseLost" && errorFields(error), {
+        _tag: "LeaseLost",
+        fence,
+        record: queued
+      })
       const rerun = yield* decided.run({
         execute: () => Effect.succeed("run again"),
         onCompleted: Effect.succeed("kept")

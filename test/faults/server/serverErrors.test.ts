@@ -1,14 +1,14 @@
-/** What a server says that cannot carry out a command: at the moment, or at all. */
+/** Errors of a server that cannot run a command, now or ever. */
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted, Ref } from "effect"
 import { type QueryError, type QueryKey, RedisStore, type RedisStoreError, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
 import * as Proxy from "../../support/Proxy.ts"
-import { driveTo, freshKey, told } from "../../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
-import * as Subscribed from "../../support/ServerStats.ts"
+import * as ServerStats from "../../support/ServerStats.ts"
 
 type Store = RedisStore.RedisStore["Service"]
 
@@ -74,10 +74,10 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A server
         for (const [operation, run] of operations) {
           const key = yield* freshKey
           const { version } = yield* driveTo(key, "Queued", { holder: "worker 1", lease: "10 seconds" })
-          const before = yield* Subscribed.scripts(admin)
+          const before = yield* ServerStats.scripts(admin)
           yield* proxy.answer(`-${line}`)
           yield* run(store, key, version)
-          assert.strictEqual((yield* Subscribed.scripts(admin)) - before, 1, operation)
+          assert.strictEqual((yield* ServerStats.scripts(admin)) - before, 1, operation)
           const state = { Execute: "executing", Cancel: "cancelled" }[operation] ?? "queued"
           assert.strictEqual((yield* RawRecord.look(admin, key)).state, state, operation)
         }
@@ -92,13 +92,13 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A server
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
         const { version } = yield* driveTo(key, "Queued", { holder: "worker 1", lease: "10 seconds" })
-        const before = { raw: yield* RawRecord.look(admin, key), scripts: yield* Subscribed.scripts(admin) }
+        const before = { raw: yield* RawRecord.look(admin, key), scripts: yield* ServerStats.scripts(admin) }
         for (const [operation, run] of operations) {
           yield* proxy.answer(`-${line}`)
           const error = yield* Effect.flip(run(store, key, version))
-          assert.deepStrictEqual(told(error), { _tag, operation, key })
+          assert.deepStrictEqual(errorFields(error), { _tag, operation, key })
         }
-        const after = { raw: yield* RawRecord.look(admin, key), scripts: yield* Subscribed.scripts(admin) }
+        const after = { raw: yield* RawRecord.look(admin, key), scripts: yield* ServerStats.scripts(admin) }
         assert.deepStrictEqual(after, before)
       })
   )
@@ -106,7 +106,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A server
 
 const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
 
-/** Real states of a server in which it refuses what it is told. All its data stays. */
+/** Real states of a server in which it refuses commands. All its data stays. */
 const refusals: ReadonlyArray<{
   readonly code: string
   readonly refuseForAWhile: (admin: Redis) => Promise<unknown>

@@ -1,9 +1,9 @@
-/** Records that vanish under those who wait for them and those who hold them, in each state that anybody can wait for. */
+/** Records that vanish under their waiters and holders, in each pending state. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted, Result, Schedule } from "effect"
 import { type QueryKey, QueryRecord, QueryState, QueryStateMachine, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
-import { driveTo, freshKey, told } from "../../support/queries.ts"
+import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 
@@ -31,7 +31,7 @@ const ways: ReadonlyArray<{
 
 const lease = "900 millis"
 
-/** Holds a query in a state for as long as the claim is kept, and tells how that ended. */
+/** Holds a query in a state while the claim is renewed, and returns how that ended. */
 const holders: ReadonlyArray<{
   readonly tag: "Queued" | "Executing" | "Resetting"
   readonly before: QueryState.Tag
@@ -82,7 +82,7 @@ it.live.each(ways)(
           assert.deepStrictEqual(yield* Fiber.join(waiter), QueryRecord.absent(key))
           const end = yield* Fiber.join(holder)
           assert.deepStrictEqual<unknown>(
-            Result.mapError(end, (error) => told(error as Parameters<typeof told>[0])),
+            Result.mapError(end, (error) => errorFields(error as Parameters<typeof errorFields>[0])),
             Result.fail({ _tag: "LeaseLost", fence: record.version, record: QueryRecord.absent(key) })
           )
         }

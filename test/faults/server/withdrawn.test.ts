@@ -26,7 +26,7 @@ it.live("revoked credentials give a typed error and no storm of connections", ()
       const errors = yield* Effect.replicateEffect(Effect.flip(store.compareAndSet(key, { event: "Cancel" })), calls)
       const reasons = new Set(errors.map(({ reason }) => reason._tag))
       assert.include([...reasons], "AccessDenied")
-      // Between two attempts to connect there is nobody who could deny anything.
+      // Between two attempts to connect, no server can deny access.
       assert.includeMembers(["AccessDenied", "ConnectionLost", "TimedOut"], [...reasons])
       assert.deepStrictEqual(errors.filter(({ message }) => message.includes("s3cret")), [])
       assert.isAtMost((yield* connections) - before, 2 * calls)

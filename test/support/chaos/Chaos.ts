@@ -35,14 +35,14 @@ const connections = 4
 const clients = 16
 const waiters = 8
 
-/** A server behind a proxy, stores that are connected through it, and an ear that nothing disturbs. */
+/** A server behind a proxy, stores that are connected through it, and an observer on a connection of its own. */
 export interface World extends Breakable {
   readonly stores: ReadonlyArray<Store>
-  /** What is published of the queries of a database, by query, while the scope is open; complete once `heard` has ended. */
+  /** What is published of the queries of a database, by query, while the scope is open; complete once `delivered` has ended. */
   readonly listen: (
     db: QueryKey.QueryKey["db"]
   ) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<Change>>, never, Scope.Scope>
-  readonly heard: Effect.Effect<unknown>
+  readonly delivered: Effect.Effect<unknown>
 }
 
 export const makeWorld: Effect.Effect<
@@ -53,17 +53,17 @@ export const makeWorld: Effect.Effect<
   const server = yield* RedisServer.acquire()
   const proxy = yield* Proxy.acquire(server)
   const admin = yield* RedisAdmin.connect(server.url)
-  const ear = yield* RedisAdmin.connect(server.url)
-  const spared = yield* Effect.promise(() => Promise.all([admin.client("ID"), ear.client("ID")]))
+  const observer = yield* RedisAdmin.connect(server.url)
+  const spared = yield* Effect.promise(() => Promise.all([admin.client("ID"), observer.client("ID")]))
   const logs = new Map<string, Map<string, Array<Change>>>()
-  ear.on("pmessage", (_pattern: string, channel: string, message: string) => {
+  observer.on("pmessage", (_pattern: string, channel: string, message: string) => {
     const [, db = "", query = ""] = /\{(.*):(.*)\}/.exec(channel) ?? []
     const [version = "", name = ""] = message.split(" ")
     const log = logs.get(db)
     const changes = log?.get(query) ?? []
     log?.set(query, [...changes, { version: Number(version), tag: QueryState.fromWireName(name) ?? "Known" }])
   })
-  yield* Effect.promise(() => ear.psubscribe("query-state:*"))
+  yield* Effect.promise(() => observer.psubscribe("query-state:*"))
 
   const build = Layer.build(RedisStoreLive.layer({ url: Redacted.make(proxy.url), commandTimeout: "1 second" }))
   return {
@@ -81,8 +81,8 @@ export const makeWorld: Effect.Effect<
         }),
         () => Effect.sync(() => logs.delete(db))
       ),
-    // What was published before this is heard before it is answered.
-    heard: Effect.promise(() => ear.ping())
+    // What was published before this is delivered before it is answered.
+    delivered: Effect.promise(() => observer.ping())
   }
 })
 
@@ -112,10 +112,10 @@ const client = Effect.fnUntraced(
         const { event } = yield* choose((yield* Random.next) < 0.8 ? accepted : Transition.edges)
         const lease = (yield* Random.next) < 0.5 ? yield* Random.nextIntBetween(5, 100) : undefined
         const command = { event, fence, lease, holder: lease === undefined ? undefined : holder }
-        const told = yield* recorder.note(key, { _tag: "CompareAndSet", command }, store.compareAndSet(key, command))
-        if (told._tag === "Unknown") continue
-        seen.set(key, told.record.state._tag)
-        if (told._tag === "Answer" && told.changed) fences.set(key, told.record.version)
+        const outcome = yield* recorder.note(key, { _tag: "CompareAndSet", command }, store.compareAndSet(key, command))
+        if (outcome._tag === "Unknown") continue
+        seen.set(key, outcome.record.state._tag)
+        if (outcome._tag === "Answer" && outcome.changed) fences.set(key, outcome.record.version)
       }
     }
   }
@@ -159,7 +159,7 @@ const waiter = Effect.fnUntraced(
   }
 )
 
-/** Lets the clients loose on queries of their own until it is over, and checks what they were told. */
+/** Runs the clients on fresh queries until `over`, and checks all answers. */
 export const play = Effect.fnUntraced(function*(
   world: World,
   over: Deferred.Deferred<void>
@@ -186,7 +186,7 @@ export const play = Effect.fnUntraced(function*(
   ], { concurrency: "unbounded" })
   yield* Fiber.interrupt(breaking)
   yield* world.proxy.pass
-  yield* world.heard
+  yield* world.delivered
   return {
     entries: recorder.entries,
     changes: [...logs.values()].flat().length,
@@ -202,7 +202,7 @@ export const play = Effect.fnUntraced(function*(
   }
 }, Effect.scoped)
 
-/** Lets the clients loose for some time, and checks what they were told. */
+/** Runs the clients for some time, and checks all answers. */
 export const runChaos = (
   options: { readonly seed: number; readonly duration: Duration.Input }
 ): Effect.Effect<Report, unknown> =>

@@ -1,4 +1,4 @@
-/** All that goes wrong between clients and a server, and with a server, for a moment each. */
+/** Short faults of a server, and of its connections to clients. */
 import { Effect, Random } from "effect"
 import type { Redis } from "ioredis"
 import type * as Proxy from "../Proxy.ts"
@@ -25,7 +25,7 @@ export const choose = <A>(choices: ReadonlyArray<A>): Effect.Effect<A> =>
 export const aWhile = (fromMillis: number, toMillis: number): Effect.Effect<void> =>
   Effect.flatMap(Random.nextIntBetween(fromMillis, toMillis), (millis) => Effect.sleep(millis))
 
-/** Lets something last for a while, and ends it whatever happens. */
+/** A fault that lasts for a while and always ends. */
 const lasting = (
   begin: Fault,
   end: Fault,

@@ -1,8 +1,8 @@
 /**
- * Records what many clients were told about one lifecycle each, and checks that it can all be true.
+ * Records the answers that many clients got, and checks that they fit one history of each query.
  *
- * The log of a query is what Redis published, in its order: every change is in it. All that a client was told must fit
- * into that log, and into the order in which it was told.
+ * The log of a query is what Redis published, in its order: every change is in it. Each answer must fit into that log,
+ * and into the order of the calls.
  */
 import { Effect } from "effect"
 import {
@@ -26,17 +26,17 @@ export type Call =
   | { readonly _tag: "Renew"; readonly fence: number }
   | { readonly _tag: "Read" }
 
-export type Told =
+export type Outcome =
   | { readonly _tag: "Answer"; readonly record: QueryRecord.QueryRecord; readonly changed: boolean }
   | { readonly _tag: "LeaseLost"; readonly record: QueryRecord.QueryRecord }
   /** It may or may not have happened. */
   | { readonly _tag: "Unknown" }
 
-/** A call, what it was told, and when it began and ended, by one count for all clients. */
+/** A call, its outcome, and when it began and ended, by one counter for all clients. */
 export interface Entry {
   readonly key: QueryKey.QueryKey
   readonly call: Call
-  readonly told: Told
+  readonly outcome: Outcome
   readonly began: number
   readonly ended: number
 }
@@ -45,29 +45,29 @@ export class Recorder {
   readonly entries: Array<Entry> = []
   private count = 0
 
-  /** Performs a call, and notes what it was told. */
+  /** Performs a call, and records its outcome. */
   readonly note = Effect.fnUntraced(function*(
     this: Recorder,
     key: QueryKey.QueryKey,
     call: Call,
     effect: Effect.Effect<RedisStore.CommandResult, RedisStoreError.RedisStoreError | QueryError.LeaseLost>
-  ): Effect.fn.Return<Told> {
+  ): Effect.fn.Return<Outcome> {
     const began = this.count++
-    const told = yield* Effect.match(effect, {
-      onSuccess: (answer): Told => ({ _tag: "Answer", ...answer }),
-      onFailure: (error): Told =>
+    const outcome = yield* Effect.match(effect, {
+      onSuccess: (answer): Outcome => ({ _tag: "Answer", ...answer }),
+      onFailure: (error): Outcome =>
         error._tag === "LeaseLost" ? { _tag: "LeaseLost", record: error.record } : { _tag: "Unknown" }
     })
-    this.entries.push({ key, call, told, began, ended: this.count++ })
-    return told
+    this.entries.push({ key, call, outcome, began, ended: this.count++ })
+    return outcome
   })
 }
 
 const showCall = (call: Call) => call._tag === "CompareAndSet" ? call.command.event : call._tag
 
-const recordOf = ({ told }: Entry) => told._tag === "Unknown" ? undefined : told.record
+const recordOf = ({ outcome }: Entry) => outcome._tag === "Unknown" ? undefined : outcome.record
 
-const isChange = ({ told }: Entry) => told._tag === "Answer" && told.changed
+const isChange = ({ outcome }: Entry) => outcome._tag === "Answer" && outcome.changed
 
 const isLapse = (from: QueryState.Tag, to: QueryState.Tag) =>
   Object.entries(Transition.lapseEvents).some(([tag, event]) => tag === from && Transition.next(from, event) === to)
@@ -85,7 +85,7 @@ export const unlawful = (log: ReadonlyArray<Change>): ReadonlyArray<string> =>
     ]
   })
 
-/** Lists all that cannot be true about one query. */
+/** Lists the contradictions in the answers on one query. */
 export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<Entry>): ReadonlyArray<string> => {
   const found = [...unlawful(log)]
   const byVersion = new Map(log.map((change, index) => [change.version, { ...change, index }]))
@@ -93,21 +93,21 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
 
   const winners = new Map<number, Entry>()
   for (const entry of entries) {
-    const { call, told } = entry
+    const { call, outcome } = entry
     const record = recordOf(entry)
-    if (record === undefined || told._tag === "Unknown") continue
+    if (record === undefined || outcome._tag === "Unknown") continue
     const { state, version } = record
-    const what = `${showCall(call)}, told ${told._tag} with ${state._tag}, version ${version}`
+    const what = `${showCall(call)}, answered ${outcome._tag} with ${state._tag}, version ${version}`
     if (version === 0 ? state._tag !== "Known" : byVersion.get(version)?.tag !== state._tag) {
       found.push(`${what}: there is no such change`)
     }
     const fence = call._tag === "Read" ? undefined : call._tag === "Renew" ? call.fence : call.command.fence
-    if (told._tag === "LeaseLost") {
+    if (outcome._tag === "LeaseLost") {
       const isHeld = version === fence && (call._tag === "CompareAndSet" || QueryState.isPending(state))
       if (isHeld) found.push(`${what}: the claim is held`)
     } else if (isChange(entry) && call._tag === "CompareAndSet") {
       const change = byVersion.get(version)
-      if (winners.has(version)) found.push(`${what}: another was told the same`)
+      if (winners.has(version)) found.push(`${what}: another call won it`)
       winners.set(version, entry)
       if (change !== undefined && Transition.next(before(change.index), call.command.event) !== state._tag) {
         found.push(`${what}: it does not lead there from ${before(change.index)}`)
@@ -120,7 +120,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
     }
   }
 
-  // Nobody is told of an older version than somebody else had been told of before they asked.
+  // No answer has an older version than an answer that was complete before the call.
   const byEnd = entries.toSorted((left, right) => left.ended - right.ended).values()
   let next = byEnd.next()
   let known = 0
@@ -132,13 +132,12 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
     }
     knownBefore.set(entry, known)
     const version = recordOf(entry)?.version ?? known
-    if (version < known) found.push(`${showCall(entry.call)}: told of version ${version}, when ${known} was known`)
+    if (version < known) found.push(`${showCall(entry.call)}: got version ${version}, when ${known} was known`)
   }
 
-  // Every change is that of somebody who was told so, of somebody who had asked for it and does not know, or of a lease
-  // that lapsed.
-  const unknown = entries.filter(({ call, told }) => call._tag === "CompareAndSet" && told._tag === "Unknown")
-  // Also one whose answer was lost: it was sent again, and may have been told that the lease which it gave had lapsed.
+  // Every change was won by a call, or may come from a call with unknown outcome, or is a lapse.
+  const unknown = entries.filter(({ call, outcome }) => call._tag === "CompareAndSet" && outcome._tag === "Unknown")
+  // Also a renewal whose answer was lost: it was sent again, and may have found its own lease lapsed.
   const renewed = new Set(entries.map(({ call }) => call._tag === "Renew" && call.fence))
   const isLeased = (version = 0) => {
     const winner = winners.get(version)
@@ -152,7 +151,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
       entry.call._tag === "CompareAndSet" && Transition.next(from, entry.call.command.event) === tag &&
       (knownBefore.get(entry) ?? 0) < version
     )
-    if (doubtful < 0) found.push(`version ${version}: nobody moved the query from ${from} to ${tag}`)
+    if (doubtful < 0) found.push(`version ${version}: no call moved the query from ${from} to ${tag}`)
     else unknown.splice(doubtful, 1)
   })
   return found

@@ -8,7 +8,7 @@
 import { Context, Duration, Effect, type Exit, Layer } from "effect"
 import { type QueryKey, type QueryRecord, RedisStore, RedisStoreMemory } from "effect-query-state"
 import { Orders, type Step, type Touch } from "./Orders.ts"
-import { SteppedStore, type Told } from "./SteppedStore.ts"
+import { type Call, SteppedStore } from "./SteppedStore.ts"
 import * as StepWorld from "./StepWorld.ts"
 
 /** Steps that are no operation of the store. */
@@ -38,7 +38,7 @@ export interface Play<A, E> {
   readonly steps: ReadonlyArray<string>
   /** Every record there was, oldest first, that from before the first step included. */
   readonly history: ReadonlyArray<QueryRecord.QueryRecord>
-  readonly told: ReadonlyArray<Told>
+  readonly calls: ReadonlyArray<Call>
   /** How each actor ended; `undefined` for those that were killed. */
   readonly exits: ReadonlyArray<Exit.Exit<A, E> | undefined>
   readonly passedMillis: number
@@ -154,7 +154,7 @@ const play = <A, E>(program: Program<A, E>, orders: Orders): Play<A, E> | undefi
   return {
     steps: taken,
     history: stepped.history,
-    told: stepped.told,
+    calls: stepped.calls,
     exits: exits(),
     passedMillis: clock.currentTimeMillisUnsafe() - beginMillis,
     leftBehind: stepped.subscriptions + waiting.size + clock.sleeperCount

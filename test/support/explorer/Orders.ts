@@ -14,7 +14,7 @@ export interface Step {
 
 /**
  * What a step had to do with the others. Two steps of different actors come to the same in either order if both but
- * read, or if one concerns nobody else.
+ * read, or if one concerns no other actor.
  */
 export type Touch = "nothing" | "reads" | "writes" | "everything"
 
@@ -63,7 +63,7 @@ export class Orders {
     return step
   }
 
-  /** Tells what the chosen step had to do with others. */
+  /** Records how the chosen step touched others. */
   took(touch: Touch): void {
     const choice = this.choices[this.depth - 1]
     if (choice !== undefined) choice.touch = touch

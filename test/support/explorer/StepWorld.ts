@@ -1,6 +1,6 @@
 /**
- * A world in which time and fibers move when they are told to, and have moved when the call returns: no timer of the
- * system, no promise, no chance.
+ * A world in which time and fibers move only on a call, and have moved when it returns: without system timers, promises
+ * and randomness.
  */
 import { Clock, Context, Duration, Effect, Random, Scheduler } from "effect"
 
@@ -8,7 +8,7 @@ export interface StepWorld {
   readonly clock: StepClock
   /** What a fiber has to be run with to be of this world. */
   readonly environment: Context.Context<never>
-  /** Runs whatever can run, until all that is left waits. */
+  /** Runs all fibers until each of them waits. */
   readonly settle: () => void
 }
 
@@ -45,7 +45,7 @@ class StepClock implements Clock.Clock {
     this.settle = settle
   }
 
-  /** When the next sleeper is to wake, if anybody sleeps. */
+  /** When the next sleeper wakes, if there is one. */
   get nextMillis(): number | undefined {
     return this.next?.untilMillis
   }
@@ -54,7 +54,7 @@ class StepClock implements Clock.Clock {
     return this.sleepers.size
   }
 
-  /** Wakes everybody whose time comes by then, one after another, each at its own time. */
+  /** Wakes all sleepers that are due by then, one after another, each at its time. */
   moveTo(millis: number): void {
     for (let sleeper = this.next; sleeper !== undefined && sleeper.untilMillis <= millis; sleeper = this.next) {
       this.sleepers.delete(sleeper)

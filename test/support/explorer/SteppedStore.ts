@@ -1,5 +1,5 @@
 /**
- * A store whose operations on one query take place one at a time, each when it is its turn, and that remembers all.
+ * A store whose operations on one query happen one at a time, each at its turn, and that records all of them.
  */
 import { Effect, type Result } from "effect"
 import {
@@ -16,8 +16,8 @@ import type { Touch } from "./Orders.ts"
 type Store = RedisStore.RedisStore["Service"]
 type Failure = QueryError.LeaseLost | RedisStoreError.RedisStoreError
 
-/** A command and what its sender was told; `before` is the record that it found. */
-export interface Told {
+/** A command and its result. `before` is the record that it found. */
+export interface Call {
   readonly actor: number
   readonly command: RedisStore.Command | "renew"
   readonly fence: number | undefined
@@ -31,7 +31,7 @@ export type Turn = (actor: number, name: string, touch: Touch) => Effect.Effect<
 export class SteppedStore {
   /** Every record there was, oldest first. */
   readonly history: Array<QueryRecord.QueryRecord> = []
-  readonly told: Array<Told> = []
+  readonly calls: Array<Call> = []
   subscriptions = 0
 
   private readonly store: Store
@@ -90,11 +90,11 @@ export class SteppedStore {
   private command<E extends Failure>(
     actor: number,
     name: string,
-    sent: Pick<Told, "command" | "fence">,
+    sent: Pick<Call, "command" | "fence">,
     effect: Effect.Effect<RedisStore.CommandResult, E>
   ) {
     return this.operation(actor, name, effect).pipe(
-      Effect.tap(({ before, result }) => Effect.sync(() => this.told.push({ actor, ...sent, before, result }))),
+      Effect.tap(({ before, result }) => Effect.sync(() => this.calls.push({ actor, ...sent, before, result }))),
       Effect.flatMap(({ result }) => Effect.fromResult(result))
     )
   }

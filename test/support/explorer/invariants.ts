@@ -1,6 +1,5 @@
 /**
- * What holds in every play, whatever the program: the history is one that the lifecycle allows, and what anybody was
- * told is true of it.
+ * What holds in every play of every program: the lifecycle allows the history, and every answer fits it.
  */
 import { assert } from "@effect/vitest"
 import { Duration, Result } from "effect"
@@ -13,12 +12,12 @@ import {
   Transition
 } from "effect-query-state"
 import type { Play } from "./Explorer.ts"
-import type { Told } from "./SteppedStore.ts"
+import type { Call } from "./SteppedStore.ts"
 
-export const assertTruthful = (play: Play<unknown, unknown>): void => {
+export const assertInvariants = (play: Play<unknown, unknown>): void => {
   assertLawful(play.history)
-  for (const told of play.told) assertTold(told, play)
-  assertOneOwnerAFence(play.told)
+  for (const call of play.calls) assertResult(call, play)
+  assertOneHolderPerFence(play.calls)
 }
 
 /** Versions only go up, and one edge of the lifecycle leads from each record to the next. */
@@ -34,8 +33,8 @@ const assertLawful = (history: Play<unknown, unknown>["history"]) => {
   }
 }
 
-/** What one command was answered is what it found and did. */
-const assertTold = ({ before, command, fence, result }: Told, { history }: Play<unknown, unknown>) => {
+/** The result of a command is what it found and did. */
+const assertResult = ({ before, command, fence, result }: Call, { history }: Play<unknown, unknown>) => {
   if (Result.isFailure(result)) {
     const { failure } = result
     if (failure._tag !== "LeaseLost") throw failure
@@ -65,24 +64,24 @@ const isRefused = (
   return isOthers || ifVersion !== version || Transition.next(state._tag, event) === undefined
 }
 
-/** Nobody gets a version that somebody else got, and nobody does anything with a fence that somebody else got. */
-const assertOneOwnerAFence = (told: ReadonlyArray<Told>) => {
-  const owners = new Map<number, number>()
-  for (const { actor, fence, result } of told) {
+/** Each version is given to one actor, and each fence is used by one actor. */
+const assertOneHolderPerFence = (calls: ReadonlyArray<Call>) => {
+  const holders = new Map<number, number>()
+  for (const { actor, fence, result } of calls) {
     if (Result.isFailure(result)) continue
     const { changed, record: { version } } = result.success
-    if (fence !== undefined) assert.strictEqual(owners.get(fence) ?? actor, actor, `fence ${fence} has one owner`)
+    if (fence !== undefined) assert.strictEqual(holders.get(fence) ?? actor, actor, `fence ${fence} has one holder`)
     if (!changed) continue
-    assert.isFalse(owners.has(version), `version ${version} was written once`)
-    owners.set(version, actor)
+    assert.isFalse(holders.has(version), `version ${version} was written once`)
+    holders.set(version, actor)
   }
 }
 
-/** What a run or a reset can fail with, besides the errors of the work. */
+/** The errors of a run or a reset, apart from those of the work. */
 export type Failure = QueryRun.Error | QueryError.IllegalTransition
 
-/** What was failed with is true: it happened, and for that reason; a claim is given up no sooner than it has to be. */
-export const assertTruthfulFailure = (error: Failure, play: Play<unknown, unknown>, lease: Duration.Input): void => {
+/** An error is right: its state occurred with its reason, and no claim was given up early. */
+export const assertFailureHolds = (error: Failure, play: Play<unknown, unknown>, lease: Duration.Input): void => {
   const assertHappened = (state: QueryState.QueryState) =>
     assert.deepInclude(play.history.map(({ state }) => state), state)
   switch (error._tag) {
@@ -93,7 +92,7 @@ export const assertTruthfulFailure = (error: Failure, play: Play<unknown, unknow
     case "QueryResetFailed":
       return assertHappened(QueryState.make("ResetFailed", { reason: error.reason }))
     case "IllegalTransition":
-      return assert.deepInclude(play.told.map(({ before }) => before), error.record)
+      return assert.deepInclude(play.calls.map(({ before }) => before), error.record)
     case "LeaseLost": {
       const hasMovedOn = error.record.version !== error.fence
       return assert.isTrue(hasMovedOn || play.passedMillis >= 0.9 * Duration.toMillis(lease), "the claim could be kept")
