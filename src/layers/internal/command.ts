@@ -55,10 +55,10 @@ const issueOf = (
   }
   if (ifVersion !== undefined && !Number.isSafeInteger(ifVersion)) return "an expected version must be a whole number"
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
+  if (reason !== undefined && !isReason(reason)) return "a reason must be a Reason, as its constructors create it"
   if (operation !== undefined && !(Number.isSafeInteger(operation) && operation > 0)) {
     return "an operation must be a whole number above zero"
   }
-  if (reason !== undefined && !isReason(reason)) return "a reason must be a Reason, as its constructors create it"
   if (traceparent !== undefined && !isTraceparent(traceparent)) {
     return "a traceparent must be as W3C Trace Context has it: 00-<trace id>-<span id>-<flags>"
   }

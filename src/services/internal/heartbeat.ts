@@ -17,15 +17,15 @@ export type Lost = LeaseLost | QueryCancelled
 /** Part of a lease that is left unused: the clocks of two machines differ in pace, and an interruption takes its time. */
 const safety = 0.1
 
+/** How long work takes at least for which a subscription is worth its cost. */
+const subscribeAfter = Duration.millis(100)
+
 /** How much of a lease is used: a claim that was not renewed for so long is given up. */
 export const usableMillis = (lease: Duration.Duration): number => Duration.toMillis(lease) * (1 - safety)
 
 /** Whether the heartbeat gave a claim up by its own clock, and did not hear of its end from the store. */
 export const isGivenUp = (lost: Lost, fence: number): boolean =>
   lost._tag === "LeaseLost" && lost.record.version === fence
-
-/** How long work takes at least for which a subscription is worth its cost. */
-const subscribeAfter = Duration.millis(100)
 
 export const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
 
