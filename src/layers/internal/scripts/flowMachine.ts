@@ -20,6 +20,10 @@ const firstHashKey = 4
 const edgesOf = (dialect: Dialect): ReadonlyArray<Transition.Edge> =>
   Transition.edges.filter(({ to }) => dialect === "reset-failed" || to !== "ResetFailed")
 
+// A purge whose holder died would leave a query of seven states Resetting for ever: the lifecycle leads from there only to
+// Known, as if the purge had succeeded. Errored can be read by all, and reset again.
+const lapsedPurge: Transition.Edge = { from: "Resetting", event: "Error", to: "Errored" }
+
 /** What the hash of each event holds, as a Lua table: from-states and to-states alternately. */
 const hashesOf = (dialect: Dialect): string => {
   const edges = edgesOf(dialect).filter(({ from }) => dialect === "reset-failed" || from !== "ResetFailed")
@@ -40,6 +44,7 @@ export const layout = (dialect: Dialect, keep: History | undefined): Layout => {
     recordKey: 2,
     history,
     edges: edgesOf(dialect),
+    lapseEdges: dialect === "reset-failed" ? edgesOf(dialect) : [...edgesOf(dialect), lapsedPurge],
     // FlowMachine may have come back to the same state since, but its writes leave no time to live. A claimed state has one
     // that never ends, some 50,000 years off, and equals the version that was written with it.
     afterRead: `

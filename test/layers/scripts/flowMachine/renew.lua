@@ -45,21 +45,18 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
   elseif state == "executing" then
     event, to = "error", "errored"
   elseif state == "resetting" then
-    event, to = "error", nil
+    event, to = "error", "errored"
   end
   if event then
     if version and tonumber(version) >= 8640000000000000 then
       outcome = -3
       return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
     end
-    -- Where the lifecycle has no such edge, only the claim ends.
-    local why = to and cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }) or false
-    to = to or state
     before = (state or "known") .. " " .. (version or 0) .. " 1"
     local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
     version, operation = format("%.0f", micros), ""
     changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
-    expiresAt, reason, progress, trace = false, why, false, trace
+    expiresAt, reason, progress, trace = false, cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }), false, trace
     state, holder = to, false
   end
 end

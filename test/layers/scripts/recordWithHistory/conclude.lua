@@ -32,15 +32,12 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
       outcome = -3
       return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
     end
-    -- Where the lifecycle has no such edge, only the claim ends.
-    local why = to and cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }) or false
-    to = to or state
     local event, from, by = event, state or "known", false or holder
     before = (state or "known") .. " " .. (version or 0) .. " 1"
     local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
     version, operation = format("%.0f", micros), ""
     changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
-    expiresAt, reason, progress, trace = false, why, false, trace
+    expiresAt, reason, progress, trace = false, cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }), false, trace
     state, holder = to, false
     -- People read a history: it must not fail what is written.
     local entry = { "s", to, "v", version, "t", format("%.0f", nowMillis), "f", from }
