@@ -203,6 +203,22 @@ inMemory(
     })
 )
 
+inMemory("a late notification of what was before a deletion is not shown", () =>
+  Effect.gen(function*() {
+    const { query, records, states, timeline } = yield* observed()
+    const faults = yield* RedisStoreFaults.RedisStoreFaults
+    const published: Array<QueryRecord.QueryRecord> = []
+    yield* faults.injectNotifications((record) => {
+      published.push(record)
+      return published.slice(0, 2).concat(record)
+    })
+    yield* timeline.at("1 second", Effect.all([query.execute, query.finish, query.reset, query.finishResetting]))
+    yield* timeline.at("2 minutes", query.enqueue)
+    yield* timeline.until("3 minutes")
+    assert.deepStrictEqual(states().slice(-3), [[1_000, "Known"], [61_000, "Known"], [120_000, "Queued"]])
+    rise(records.filter(({ version }) => version > 0))
+  }))
+
 inMemory("a query without a record begins as Known with version 0, once", () =>
   Effect.gen(function*() {
     const { key, query, timeline } = yield* queryThatIs("Known")
