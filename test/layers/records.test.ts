@@ -107,7 +107,10 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           }
           const { message, reason } = yield* Effect.flip(store.read(key))
           assert.deepStrictEqual(reason._tag === "UnknownState" && reason.raw, raw)
-          assert.include(message, `query ${key.db}/${key.query}: the record is in the unknown state "${raw}"`)
+          assert.include(
+            message,
+            `query ${key.db}/${key.query}: the record in the Redis key ${nameOf(key)} is in the unknown state "${raw}"`
+          )
           assert.deepStrictEqual(yield* stored(key), fields)
         })
     )
@@ -121,7 +124,10 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           yield* put(key, fields)
           const { message, reason } = yield* Effect.flip(store.read(key))
           assert.strictEqual(reason._tag, "InvalidRecord")
-          assert.include(message, `query ${key.db}/${key.query}: the record cannot be read`)
+          assert.include(
+            message,
+            `query ${key.db}/${key.query}: the record in the Redis key ${nameOf(key)} cannot be read`
+          )
           assert.include(message, `["${field}"]`)
           assert.deepStrictEqual((yield* Effect.flip(store.history(key))).reason, reason)
           for (const [operation, run] of operations) {

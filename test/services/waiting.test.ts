@@ -50,8 +50,8 @@ inMemory("jitter moves that by at most a fifth either way", () =>
     }
   }))
 
-/** 10 milliseconds, half as long again each time, up to 5 seconds. */
-const pollingGaps = Array.from({ length: 20 }, (_, index) => Math.min(10 * 1.5 ** index, 5_000))
+/** 10 milliseconds, half as long again each time, up to 800 milliseconds. */
+const pollingGaps = Array.from({ length: 20 }, (_, index) => Math.min(10 * 1.5 ** index, 800))
 
 const gaps = (times: ReadonlyArray<Timeline.Entry>) =>
   times.slice(1).map(([millis], index) => millis - (times[index]?.[0] ?? 0))
@@ -67,6 +67,19 @@ const assertPolls = (times: ReadonlyArray<Timeline.Entry>) => {
   })
   assert.lengthOf(rest, pollingGaps.length)
 }
+
+inMemory("no delay of a wait that polls is longer than a second, whatever the jitter", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Executing", {
+      choose: ({ operation }) => operation === "changes" ? { _tag: "Fail", reason: timedOut } : undefined
+    })
+    yield* query.waitUntilComplete({ timeout: "1 minute" }).pipe(
+      Effect.provideService(Random.Random, { nextDoubleUnsafe: () => 1, nextIntUnsafe: () => 0 }),
+      timeline.run
+    )
+    const longest = Math.max(...gaps(timeline.only("read")))
+    assert.isTrue(longest > 900 && longest <= 1_000, `${longest} ms`)
+  }))
 
 inMemory("a wait that cannot subscribe polls less and less often", () =>
   Effect.gen(function*() {

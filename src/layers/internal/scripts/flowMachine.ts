@@ -10,7 +10,7 @@ import * as QueryState from "../../../domain/QueryState.ts"
 import * as Transition from "../../../domain/Transition.ts"
 import type { Dialect } from "./dialect.ts"
 import type { History } from "./history.ts"
-import { type Layout, moveTo, unclaimed } from "./scripts.ts"
+import { checkVersionLeft, type Layout, moveTo, unclaimed } from "./scripts.ts"
 
 const stateKey = "KEYS[1]"
 const historyKey = 3
@@ -49,6 +49,7 @@ if not (${states})[shared] then
 end
 if shared ~= (state or "${QueryState.wireNames.Known}")
   or ((holder or expiresAt) and call("PEXPIRETIME", ${stateKey}) ~= tonumber(version)) then
+  ${checkVersionLeft.replaceAll("\n", "\n  ")}
   local to = shared
   ${adopt(history)}
 end

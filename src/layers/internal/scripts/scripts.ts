@@ -30,7 +30,7 @@ import type { History } from "./history.ts"
 /** The command that publishes; in a cluster a notification goes to the clients of the server that has the key. */
 export type Publish = "PUBLISH" | "SPUBLISH"
 
-export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } as const
+export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2, lastVersion: -3 } as const
 
 /** Checks whether a reply tells that the command changed the record. */
 export const isChanged = (reply: unknown): boolean => Array.isArray(reply) && Number(reply[0]) === outcomes.changed
@@ -184,6 +184,12 @@ const targets = (edges: ReadonlyArray<Transition.Edge>): string => {
  */
 export const maxNumber = 8_640_000_000_000_000
 
+/** Lua that leaves a record alone which has the last version of all: none is left for a transition. */
+export const checkVersionLeft = `if version and tonumber(version) >= ${maxNumber} then
+  outcome = ${outcomes.lastVersion}
+  ${reply}
+end`
+
 const isWhole = (local: string) => `(not find(${local}, "%D") and (tonumber(${local}) or 1 / 0) <= ${maxNumber})`
 
 /** Begins every script: reads the record, and settles its lease if that has lapsed. */
@@ -211,6 +217,7 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
   local event, to
   ${indent(choose(lapses(layout.edges)), 2)}
   if event then
+    ${indent(checkVersionLeft, 4)}
     -- Where the lifecycle has no such edge, only the claim ends.
     local why = to and cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }) or false
     to = to or state
@@ -263,7 +270,9 @@ elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames
     if not to then break end
     moves[#moves + 1], moves[#moves + 2] = event, to
   end
-  if to then
+  if to and version and tonumber(version) + #moves / 2 > ${maxNumber} then
+    outcome = ${outcomes.lastVersion}
+  elseif to then
     outcome = ${outcomes.changed}
     -- An argument that is empty or absent becomes false: nil would end a reply.
     local newExpiresAt = lease and lease ~= "" and format("%.0f", nowMillis + lease) or false
