@@ -29,7 +29,8 @@ export const listen = Effect.fnUntraced(
     const marks = new Map<string, Deferred.Deferred<void>>()
 
     subscriber.on("pmessage", (_pattern, channel, message) => {
-      const [version, state = ""] = message.split(" ")
+      const [first = ""] = message.split("\n")
+      const [version, state = ""] = first.split(" ")
       const notifications = heard.get(channel) ?? []
       heard.set(channel, [...notifications, { version: Number(version), state }])
       const mark = marks.get(channel)
