@@ -39,7 +39,7 @@ for (const [name, layer] of stores) {
       yield* Fiber.join(run)
       const { version } = yield* Fiber.join(wait)
 
-      const { spanId, traceId } = there.one("QueryStateMachine.withExecution")
+      const { spanId, traceId } = there.one("QueryStateMachine.run")
       const links = here.one("QueryStateMachine.waitUntilComplete").links.map(({ attributes, span }) => ({
         spanId: span.spanId,
         traceId: span.traceId,
@@ -60,9 +60,7 @@ it.effect("a run is one span with its operations as child spans", () =>
     }).pipe(Effect.provide(layer))
 
     const run = one("QueryStateMachine.run")
-    const executing = one("QueryStateMachine.withExecution")
-    assert.strictEqual(parentOf(executing), run.spanId)
-    assert.strictEqual(parentOf(one("work")), executing.spanId)
+    assert.strictEqual(parentOf(one("work")), run.spanId)
     assert.deepStrictEqual(
       all.filter(({ name }) => name === "QueryStateMachine.trigger").map((span) => Object.fromEntries(span.attributes)),
       [["Queue, Execute", "Executing"], ["Finish", "Completed"]].map(([event, state]) => ({
@@ -76,7 +74,7 @@ it.effect("a run is one span with its operations as child spans", () =>
     assert.isTrue(all.every(({ status }) => status._tag === "Ended"))
     assert.strictEqual(
       (yield* query.record).traceparent,
-      `00-${executing.traceId.padStart(32, "0")}-${executing.spanId}-01`
+      `00-${run.traceId.padStart(32, "0")}-${run.spanId}-01`
     )
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 

@@ -6,7 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
-import type { IllegalTransition, LeaseLost } from "../../domain/QueryError.ts"
+import { type IllegalTransition, LeaseLost } from "../../domain/QueryError.ts"
 import type { QueryEvent } from "../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
@@ -17,7 +17,7 @@ import * as QueryClaim from "../QueryClaim.ts"
 import * as QueryMetrics from "../QueryMetrics.ts"
 import type { Command, CommandResult, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
-import { heartbeat, type Lost, monotonicMillis, orCancelled } from "./heartbeat.ts"
+import { heartbeat, type Lost, monotonicMillis, orCancelled, usableMillis } from "./heartbeat.ts"
 import { defaultHolder } from "./holder.ts"
 import * as ProgressReports from "./progressReports.ts"
 import { settle } from "./settle.ts"
@@ -101,7 +101,8 @@ const hold = <A, E, R>(store: Store, { claimedAtMillis, record }: Held, restore:
   Effect.scoped(Effect.gen(function*() {
     yield* countHeld
     const lease = Duration.fromInputUnsafe(options.lease)
-    const beating = yield* Effect.forkScoped(heartbeat(store, record, lease, claimedAtMillis))
+    const renewed = { atMillis: claimedAtMillis }
+    const beating = yield* Effect.forkScoped(heartbeat(store, record, lease, renewed))
     const claim: QueryClaim.QueryClaim = {
       ...QueryState.claimOf(record.state),
       fence: record.version,
@@ -117,7 +118,10 @@ const hold = <A, E, R>(store: Store, { claimedAtMillis, record }: Held, restore:
     )
     const exit = yield* Effect.fromResult(worked)
     const settledAtMillis = yield* monotonicMillis
-    const settling = settle(store, record, outcomeOf(options.kind, exit, options.next), lease, beating)
+    // A process that was frozen past its lease may get here before its heartbeat gives the claim up.
+    const settling = settledAtMillis - renewed.atMillis >= usableMillis(lease)
+      ? Effect.fail(new LeaseLost({ fence: record.version, record }))
+      : settle(store, record, outcomeOf(options.kind, exit, options.next), lease, beating)
     const { settled, value } = yield* orBoth(exit, settling)
     return { value, settled: { record: settled, claimedAtMillis: settledAtMillis } }
   }))

@@ -20,6 +20,11 @@ const safety = 0.1
 /** How long work takes at least for which a subscription is worth its cost. */
 const subscribeAfter = Duration.millis(100)
 
+/** When the lease was given or renewed last, by the monotonic clock: before the command was sent that did it. */
+export interface Renewed {
+  atMillis: number
+}
+
 /** How much of a lease is used: a claim that was not renewed for so long is given up. */
 export const usableMillis = (lease: Duration.Duration): number => Duration.toMillis(lease) * (1 - safety)
 
@@ -50,13 +55,12 @@ export const heartbeat = Effect.fnUntraced(function*(
   store: RedisStore["Service"],
   record: QueryRecord,
   lease: Duration.Duration,
-  claimedAtMillis: number
+  renewed: Renewed
 ): Effect.fn.Return<Lost, never, Scope.Scope> {
   const { key, version: fence } = record
   const givenUp = () => new LeaseLost({ fence, record })
   const usable = usableMillis(lease)
   const intervalMillis = Duration.toMillis(lease) / 3
-  let renewedAtMillis = claimedAtMillis
   let delayMillis = intervalMillis
 
   // Short work subscribes to nothing: a cancel during it is found when it records its end. The heartbeat does not wait for
@@ -69,21 +73,21 @@ export const heartbeat = Effect.fnUntraced(function*(
   )
 
   while (true) {
-    const usableLeft = renewedAtMillis + usable - (yield* monotonicMillis)
+    const usableLeft = renewed.atMillis + usable - (yield* monotonicMillis)
     const wake = yield* waiter.wait(record, Math.min(delayMillis, usableLeft))
     // The record may be that of the end of this very claim by its holder, whose fiber goes first.
     yield* Effect.yieldNow
     if (typeof wake === "object") return cancelledOrLost(new LeaseLost({ fence, record: wake }))
     const sentAtMillis = yield* monotonicMillis
-    const left = renewedAtMillis + usable - sentAtMillis
+    const left = renewed.atMillis + usable - sentAtMillis
     if (left <= 0) return givenUp()
-    const renewed = yield* Effect.timeoutOption(Effect.result(store.renew(key, fence, lease)), left)
-    if (Option.isNone(renewed)) return givenUp()
-    if (Result.isSuccess(renewed.value)) {
-      renewedAtMillis = sentAtMillis
+    const answer = yield* Effect.timeoutOption(Effect.result(store.renew(key, fence, lease)), left)
+    if (Option.isNone(answer)) return givenUp()
+    if (Result.isSuccess(answer.value)) {
+      renewed.atMillis = sentAtMillis
       delayMillis = intervalMillis
-    } else if (renewed.value.failure._tag === "LeaseLost") {
-      return cancelledOrLost(renewed.value.failure)
+    } else if (answer.value.failure._tag === "LeaseLost") {
+      return cancelledOrLost(answer.value.failure)
     } else {
       delayMillis = intervalMillis / 3
     }

@@ -7,6 +7,7 @@
 import { Effect } from "effect"
 import {
   type QueryError,
+  QueryEvent,
   type QueryKey,
   type QueryRecord,
   QueryState,
@@ -14,6 +15,7 @@ import {
   type RedisStoreError,
   Transition
 } from "effect-query-state"
+import { pathBetween } from "../paths.ts"
 
 /** A change of a query, as it was published. */
 export interface Change {
@@ -72,6 +74,15 @@ const isChange = ({ outcome }: Entry) => outcome._tag === "Answer" && outcome.ch
 const isLapse = (from: QueryState.Tag, to: QueryState.Tag) =>
   Object.entries(Transition.lapseEvents).some(([tag, event]) => tag === from && Transition.next(from, event) === to)
 
+/** Where a lapsed lease leads from a state. */
+const lapsed = (from: QueryState.Tag): QueryState.Tag | undefined => QueryState.tags.find((to) => isLapse(from, to))
+
+/** Checks whether a command leads from one state to another, by itself or once its script has settled a lapsed lease. */
+const leads = (from: QueryState.Tag, path: Transition.Path, to: QueryState.Tag): boolean => {
+  const settled = lapsed(from)
+  return Transition.next(from, path) === to || (settled !== undefined && Transition.next(settled, path) === to)
+}
+
 /** Lists all changes of a query that its lifecycle does not have. */
 export const unlawful = (log: ReadonlyArray<Change>): ReadonlyArray<string> =>
   log.flatMap(({ tag, version }, index) => {
@@ -79,7 +90,7 @@ export const unlawful = (log: ReadonlyArray<Change>): ReadonlyArray<string> =>
     const from = previous?.tag ?? "Known"
     return [
       ...(previous !== undefined && version <= previous.version ? [`version ${version} is not a new one`] : []),
-      ...(Transition.edges.some((edge) => edge.from === from && edge.to === tag)
+      ...(QueryEvent.all.some((event) => leads(from, event, tag)) || pathBetween(from, tag) !== undefined
         ? []
         : [`version ${version}: no event leads from ${from} to ${tag}`])
     ]
@@ -109,7 +120,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
       const change = byVersion.get(version)
       if (winners.has(version)) found.push(`${what}: another call won it`)
       winners.set(version, entry)
-      if (change !== undefined && Transition.next(before(change.index), call.command.event) !== state._tag) {
+      if (change !== undefined && !leads(before(change.index), call.command.event, state._tag)) {
         found.push(`${what}: it does not lead there from ${before(change.index)}`)
       }
     } else if (call._tag === "CompareAndSet") {
@@ -148,7 +159,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
     const from = before(index)
     if (winners.has(version) || (isLapse(from, tag) && isLeased(log[index - 1]?.version))) return
     const doubtful = unknown.findIndex((entry) =>
-      entry.call._tag === "CompareAndSet" && Transition.next(from, entry.call.command.event) === tag &&
+      entry.call._tag === "CompareAndSet" && leads(from, entry.call.command.event, tag) &&
       (knownBefore.get(entry) ?? 0) < version
     )
     if (doubtful < 0) found.push(`version ${version}: no call moved the query from ${from} to ${tag}`)
