@@ -14,26 +14,24 @@ import {
 } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { inject } from "vitest"
-import { driveTo, errorFields, freshKey } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey, redisKeyOf } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 
 const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) })
 
 type Fields = Readonly<Record<string, string>>
 
-const nameOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
-
 const withAdmin = <A>(f: (admin: Redis) => Promise<A>) =>
   Effect.scoped(Effect.flatMap(RedisAdmin.connect(inject("redisUrl")), (admin) => Effect.promise(() => f(admin))))
 
 const put = (key: QueryKey.QueryKey, fields: Fields) =>
   withAdmin(async (admin) => {
-    await admin.del(nameOf(key))
-    await admin.hset(nameOf(key), fields)
+    await admin.del(redisKeyOf(key))
+    await admin.hset(redisKeyOf(key), fields)
   })
 
 /** All that Redis stores of a query. */
-const stored = (key: QueryKey.QueryKey) => withAdmin((admin) => admin.hgetall(nameOf(key)))
+const stored = (key: QueryKey.QueryKey) => withAdmin((admin) => admin.hgetall(redisKeyOf(key)))
 
 const v = "1700000000000000"
 const version = Number(v)
@@ -140,7 +138,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
-          const redisKey = nameOf(key)
+          const redisKey = redisKeyOf(key)
           yield* withAdmin((admin): Promise<unknown> => {
             switch (type) {
               case "string":
@@ -218,7 +216,7 @@ const poisons: ReadonlyArray<{
 }> = [
   { _tag: "UnknownState", poison: (key) => put(key, { s: "paused", v }) },
   { _tag: "InvalidRecord", poison: (key) => put(key, { s: "executing", v: "soon" }) },
-  { _tag: "WrongType", poison: (key) => withAdmin((admin) => admin.set(nameOf(key), "queued")) }
+  { _tag: "WrongType", poison: (key) => withAdmin((admin) => admin.set(redisKeyOf(key), "queued")) }
 ]
 
 it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A poisoned record", (it) => {

@@ -2,6 +2,7 @@
 import { Deferred, Effect, Exit, type Scope } from "effect"
 import type { QueryKey } from "effect-query-state"
 import { randomUUID } from "node:crypto"
+import { redisKeyOf } from "./queries.ts"
 import * as RedisAdmin from "./RedisAdmin.ts"
 
 export interface Notification {
@@ -14,9 +15,6 @@ export interface PublishedNotifications {
   /** The notifications of a query up to the moment of the call. */
   readonly of: (key: QueryKey.QueryKey) => Effect.Effect<ReadonlyArray<Notification>>
 }
-
-const channelOf = ({ db, query }: Pick<QueryKey.QueryKey, "db"> & { readonly query: string }) =>
-  `query-state:{${db}:${query}}`
 
 export const listen = Effect.fnUntraced(
   function*(
@@ -35,17 +33,17 @@ export const listen = Effect.fnUntraced(
       const mark = marks.get(channel)
       if (mark !== undefined) Deferred.doneUnsafe(mark, Exit.void)
     })
-    yield* Effect.promise(() => subscriber.psubscribe(channelOf({ db, query: "*" })))
+    yield* Effect.promise(() => subscriber.psubscribe(redisKeyOf({ db, query: "*" })))
 
     // What is published comes in order: when a last message is here, so are all before it.
     const everything = Effect.gen(function*() {
-      const channel = channelOf({ db, query: randomUUID() })
+      const channel = redisKeyOf({ db, query: randomUUID() })
       const mark = yield* Deferred.make<void>()
       marks.set(channel, mark)
       yield* Effect.promise(() => publisher.publish(channel, "0 mark"))
       yield* Deferred.await(mark)
     })
 
-    return { of: (key) => Effect.map(everything, () => heard.get(channelOf(key)) ?? []) }
+    return { of: (key) => Effect.map(everything, () => heard.get(redisKeyOf(key)) ?? []) }
   }
 )
