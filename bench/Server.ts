@@ -92,9 +92,12 @@ const monitored = Effect.fnUntraced(function*<A, E, R>(raw: Redis, effect: Effec
 const byScripts = ["time", "hmget", "hset", "hdel", "persist", "pexpire", "publish"]
 const notCounted: ReadonlySet<string> = new Set([...byScripts, "info", "client|list"])
 
+/** A client of ioredis that sends no command again by itself, as the library wants the clients that it is given. */
 export const connect = (url: string) =>
   Effect.acquireRelease(
-    Effect.sync(() => new Redis(url, { replyMapping: "legacy" })),
+    Effect.sync(() =>
+      new Redis(url, { replyMapping: "legacy", autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 })
+    ),
     (client) => Effect.sync(() => client.disconnect())
   )
 

@@ -3,7 +3,7 @@
  *
  * Times are by the system's monotonic clock, which all processes of a machine share.
  */
-import { Effect, Redacted } from "effect"
+import { Effect, Queue, Redacted } from "effect"
 import { QueryKey, QueryStateMachine, type RedisStore, RedisStoreLive } from "effect-query-state"
 import * as Bull from "./bull.ts"
 import { connect } from "./Server.ts"
@@ -35,18 +35,13 @@ const serve = Effect.gen(function*() {
       return begun
     })
 
-  // A worker with one job, which ends on an order.
-  let endJob = () => {}
-  yield* Effect.promise(() =>
-    Bull.worker(url, 1, () =>
-      new Promise<void>((resolve) => {
-        endJob = resolve
-      }))
-  )
+  // A worker with one job at a time, which ends on an order. The server has a job as active before the worker begins it.
+  const jobs = yield* Queue.unbounded<() => void>()
+  yield* Effect.promise(() => Bull.worker(url, 1, () => new Promise<void>((end) => Queue.offerUnsafe(jobs, end))))
   const job = () =>
-    Effect.sync(() => {
+    Effect.map(Queue.take(jobs), (end) => {
       const begun = process.hrtime.bigint()
-      endJob()
+      end()
       return begun
     })
 

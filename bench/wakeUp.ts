@@ -10,7 +10,7 @@ import { median, millis, type Pair, quantile, ratioOf, show, spread } from "./st
 import * as Waiters from "./waiters.ts"
 
 // Rounds until V8 has compiled what runs once a round as well as it can, in both processes. There is no pause between them.
-const warmUp = 5_000
+const fullWarmUp = 5_000
 
 // Each measurement begins on an idle machine: waking its cores takes as long as a message.
 const pause = Effect.sleep("5 millis")
@@ -18,6 +18,7 @@ const pause = Effect.sleep("5 millis")
 const millisSince = (begun: string) => (at: bigint): number => Number(at - BigInt(begun)) / 1e6
 
 export const rows = Effect.fnUntraced(function*({ isQuick }: Scale) {
+  const warmUp = isQuick ? 300 : fullWarmUp
   const { raw, url } = yield* Server
   const subscriber = yield* connect(url)
   yield* Effect.promise(() => subscriber.subscribe("bench"))

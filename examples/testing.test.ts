@@ -67,7 +67,7 @@ describe("the report", () => {
     Effect.gen(function*() {
       const faults = yield* RedisStoreFaults.RedisStoreFaults
       const { get, query } = yield* makeReport
-      yield* faults.injectHints(() => [])
+      yield* faults.injectNotifications(() => [])
       yield* query.enqueue
       yield* query.execute
 

@@ -23,9 +23,9 @@ import * as Reason from "../domain/Reason.ts"
 import * as Transition from "../domain/Transition.ts"
 import * as QueryFleet from "../services/QueryFleet.ts"
 import { RedisStore } from "../services/RedisStore.ts"
+import * as Bulk from "./bulk.ts"
 import * as Connection from "./connection.ts"
 import * as Exit from "./exit.ts"
-import * as Steering from "./steering.ts"
 import * as View from "./view.ts"
 import * as Watch from "./watch.ts"
 
@@ -52,39 +52,48 @@ const state = Flag.Literals("state", QueryState.tags).pipe(
   Flag.withDescription("Only queries in this state; can be given several times")
 )
 const json = Connection.toggle("json", "Print JSON, one object a line")
-const dryRun = Connection.toggle("dry-run", "Say what would happen, and change nothing")
+const dryRun = Connection.toggle("dry-run", "Print what would happen, and change nothing")
 
 const encodeRecord = Schema.encodeEffect(Schema.fromJsonString(Schema.toCodecJson(QueryRecord.QueryRecord)))
 const encodeEntry = Schema.encodeEffect(Schema.fromJsonString(Schema.toCodecJson(HistoryEntry.HistoryEntry)))
-const toJson = (record: QueryRecord.QueryRecord) => Effect.orDie(encodeRecord(record))
-const entryToJson = (entry: HistoryEntry.HistoryEntry) => Effect.orDie(encodeEntry(entry))
+const toJson = (record: QueryRecord.QueryRecord) => Effect.map(Effect.orDie(encodeRecord(record)), View.json)
+const entryToJson = (entry: HistoryEntry.HistoryEntry) => Effect.map(Effect.orDie(encodeEntry(entry)), View.json)
 const toLine = (isJson: boolean) => (record: QueryRecord.QueryRecord) =>
   isJson ? toJson(record) : Effect.succeed(View.line(record))
 
-/** Says what a command does: in the list of commands by the first line, and in its own help by all of them. */
+/** Describes a command: the list of commands shows the first line, and the command's own help shows all of them. */
 const described = (line: string, ...more: ReadonlyArray<string>) =>
 <Name extends string, Input, Context, E, R>(
   command: Command.Command<Name, Input, Context, E, R>
 ): Command.Command<Name, Input, Context, E, R> =>
   command.pipe(Command.withShortDescription(line), Command.withDescription([line, ...more].join("\n  ")))
 
-/* Looking */
+/* Reading */
 
 const list = Command.make(
   "list",
   { db, state, json, ...Connection.flags },
   Effect.fnUntraced(function*({ db, json, state }) {
     const fleet = yield* QueryFleet.make
-    yield* fleet.list(db, { states: state.length === 0 ? undefined : state }).pipe(
+    let isEmpty = true
+    yield* fleet.list(db).pipe(
+      Stream.tap(() => Effect.sync(() => (isEmpty = false))),
+      Stream.filter((record) => state.length === 0 || state.includes(record.state._tag)),
       Stream.mapEffect(toLine(json)),
       Stream.runForEach((line) => Console.log(line))
     )
+    if (isEmpty) {
+      yield* Console.error(
+        `The database ${View.printable(db)} has no readable record. `
+          + "Check its name, --prefix and the number of the Redis database"
+      )
+    }
   })
 ).pipe(
   Command.provide((input) => Connection.layer(input)),
   described(
     "List the queries of a database, one a line.",
-    "They come in no order. Those that cannot be read are told on standard error."
+    "The order is arbitrary. Records that cannot be read are reported on standard error."
   ),
   Command.withExamples([{ command: "effect-query-state list warehouse --state Errored --state ResetFailed" }])
 )
@@ -104,6 +113,9 @@ const show = Command.make(
   Effect.fnUntraced(function*({ db, exitStatus, json, query }) {
     const store = yield* RedisStore
     const record = yield* store.read({ db, query })
+    if (record.version === 0) {
+      yield* Console.error(`Query ${QueryKey.format(record.key)} has no record: it never ran, or was reset`)
+    }
     const lines = json ? [yield* toJson(record)] : View.details(record, yield* store.currentTime)
     yield* Console.log(lines.join("\n"))
     const code = exitStatus ? Exit.codeOf(record.state) : 0
@@ -112,7 +124,7 @@ const show = Command.make(
 ).pipe(
   Command.provide((input) => Connection.layer(input)),
   described(
-    "Show one query: its state, since when, who holds it, or why it failed.",
+    "Show one query: its state, since when, its holder, or why it failed.",
     "A query without a record is Known."
   )
 )
@@ -127,12 +139,12 @@ const history = Command.make(
       yield* Console.log(json ? yield* entryToJson(entry) : View.historyLine(entry))
     }
     if (entries.length === 0) {
-      yield* Console.error("There is no history: it is kept by processes that have it switched on in their store")
+      yield* Console.error("There is no history: only processes whose store has it switched on record one")
     }
   })
 ).pipe(
   Command.provide((input) => Connection.layer(input)),
-  described("Show what happened to one query, oldest first.")
+  described("Show the history of one query, oldest first.")
 )
 
 const watch = Command.make(
@@ -143,7 +155,7 @@ const watch = Command.make(
     interval: Flag.Finite("interval").pipe(
       Flag.filter((seconds) => seconds >= 0.1, (seconds) => `Expected at least 0.1 seconds, got ${seconds}`),
       Flag.withDefault(1),
-      Flag.withDescription("Seconds from one look to the next; default: 1")
+      Flag.withDescription("Seconds between two refreshes; default: 1")
     ),
     ...Connection.flags
   },
@@ -155,29 +167,29 @@ const watch = Command.make(
   Command.provide((input) => Connection.layer(input)),
   described(
     "Watch the queries of a database until q or Ctrl-C.",
-    "Without a terminal, or with --json, the pending queries are printed, and from then on each query that has changed."
+    "Without a terminal, or with --json, it prints the pending queries, then each query that has changed."
   )
 )
 
-/* Steering */
+/* Bulk operations */
 
-const steered = { db, queries, state, dryRun, ...Connection.flags }
+const bulkFlags = { db, queries, state, dryRun, ...Connection.flags }
 
-interface Which {
+interface Selection {
   readonly db: QueryKey.DbId
   readonly queries: ReadonlyArray<QueryKey.QueryId>
   readonly state: ReadonlyArray<QueryState.Tag>
 }
 
-const checkWhich = ({ queries, state }: Which) =>
+const checkSelection = ({ queries, state }: Selection) =>
   (queries.length === 0) === (state.length === 0)
-    ? Effect.fail(new CliError.ValidationError({ message: "Give ids of queries, or else --state" }))
+    ? Effect.fail(new CliError.ValidationError({ message: "Give either ids of queries or --state" }))
     : Effect.void
 
-/** The queries that are named, or those that are in one of the states, and are left alone should they move on. */
-const targetsOf = Effect.fnUntraced(function*({ db, queries, state }: Which) {
+/** The named queries, or the queries in the given states; the latter are left alone if they move on meanwhile. */
+const targetsOf = Effect.fnUntraced(function*({ db, queries, state }: Selection) {
   if (state.length === 0) {
-    return Array.from(new Set(queries), (query): Steering.Target => ({ key: { db, query } }))
+    return Array.from(new Set(queries), (query): Bulk.Target => ({ key: { db, query } }))
   }
   const fleet = yield* QueryFleet.make
   const records = yield* Stream.runCollect(fleet.list(db, { states: state }))
@@ -189,20 +201,20 @@ const targetsOf = Effect.fnUntraced(function*({ db, queries, state }: Which) {
 const cancel = Command.make(
   "cancel",
   {
-    ...steered,
-    by: Flag.String("by").pipe(Flag.optional, Flag.withDescription("Who asks for it, for the record")),
-    note: Flag.String("note").pipe(Flag.optional, Flag.withDescription("Why, for the record"))
+    ...bulkFlags,
+    by: Flag.String("by").pipe(Flag.optional, Flag.withDescription("Who asks for it; recorded with the reason")),
+    note: Flag.String("note").pipe(Flag.optional, Flag.withDescription("Why; recorded with the reason"))
   },
-  Effect.fnUntraced(function*({ by, dryRun, note, ...which }) {
+  Effect.fnUntraced(function*({ by, dryRun, note, ...selection }) {
     const reason = Reason.requested({ by: Option.getOrUndefined(by), note: Option.getOrUndefined(note) })
-    yield* Steering.steer(Steering.cancel(reason), yield* targetsOf(which), dryRun)
+    yield* Bulk.run(Bulk.cancel(reason), yield* targetsOf(selection), dryRun)
   })
 ).pipe(
-  Command.validate((input) => checkWhich(input)),
+  Command.validate((input) => checkSelection(input)),
   Command.provide((input) => Connection.layer(input)),
   described(
     "Cancel queries that are Queued or Executing.",
-    "Whoever runs one is told to stop. Exit code 2: one of them was not in a state for it."
+    "The holder of a cancelled query is interrupted. Exit code 2: a query was in no state to be cancelled."
   ),
   Command.withExamples([
     { command: "effect-query-state cancel warehouse heat-map --by ada --note 'takes too long'" },
@@ -212,21 +224,20 @@ const cancel = Command.make(
 
 const reset = Command.make(
   "reset",
-  steered,
-  ({ dryRun, ...which }) =>
-    Effect.flatMap(targetsOf(which), (targets) => Steering.steer(Steering.reset, targets, dryRun))
+  bulkFlags,
+  ({ dryRun, ...selection }) => Effect.flatMap(targetsOf(selection), (targets) => Bulk.run(Bulk.reset, targets, dryRun))
 ).pipe(
-  Command.validate((input) => checkWhich(input)),
+  Command.validate((input) => checkSelection(input)),
   Command.provide((input) => Connection.layer(input)),
   described(
     "Reset queries that are Completed, Errored, Cancelled or ResetFailed.",
-    "They are Known again, and can be run. Only their state is reset: what they have stored elsewhere is NOT purged.",
-    "Exit code 2: one of them was not in a state for it."
+    "They become Known, and can run again. Only the state is reset: results stored elsewhere are NOT purged.",
+    "Exit code 2: a query was in no state to be reset."
   ),
   Command.withExamples([{ command: "effect-query-state reset warehouse --state Errored --dry-run" }])
 )
 
-/* The whole */
+/* The program */
 
 const diagram = Command.make("diagram", {}, () => Console.log(Transition.toMermaid())).pipe(
   described("Print the lifecycle of a query as a Mermaid diagram.")
@@ -235,32 +246,38 @@ const diagram = Command.make("diagram", {}, () => Console.log(Transition.toMerma
 const inspector = Command.make("effect-query-state").pipe(
   Command.withSubcommands([list, show, history, watch, cancel, reset, diagram]),
   described(
-    "Look at the queries that processes share in Redis, cancel them, and reset them.",
-    "Exit codes: 0 done; 1 failed, or wrongly called; 2 a query was not in a state for it; 130 interrupted."
+    "Inspect, cancel and reset the queries that processes share in Redis.",
+    "Exit codes: 0 done; 1 failed, or invalid arguments; 2 a query was in no state for the operation; 130 interrupted."
   )
 )
 
-/** What was typed may hold a URL with a password, in the wrong place. */
+/** Removes passwords: an argument in the wrong place may be a URL that holds one. */
 const withoutCredentials = (text: string): string => text.replace(/\/\/\S*@/g, "//<redacted>@")
 
-// What is wrong is told in a line or two, and on standard error: what reads the output is not to take help for records.
+/** A URL that is missing can be in the environment, too. Arguments may hold any characters. */
+const explain = (error: CliError.CliError): string =>
+  error._tag === "MissingOption" && error.option === "url"
+    ? "No Redis is named. Set REDIS_URL, as in REDIS_URL=redis://localhost:6379, or give --url"
+    : error.message.split("\n").map((line) => View.printable(line)).join("\n")
+
+// Invalid arguments print a line or two on standard error, and no help: a program that reads the output expects records.
 const presenter = CliOutput.layerPresenter({
   present: (event) =>
     event._tag === "InvalidInvocation"
       ? Console.error(withoutCredentials(
-        [...event.errors.map(({ message }) => message), `See ${event.commandPath.join(" ")} --help`].join("\n")
+        [...event.errors.map(explain), `See ${event.commandPath.join(" ")} --help`].join("\n")
       ))
       : CliOutput.defaultPresenter.present(event)
 })
 
-// What a list leaves out it warns of, for people to read.
+// Prints the warnings of `list` about records that cannot be read, without timestamps and levels.
 const logger = Logger.withConsoleError(
   Logger.make(({ message }) =>
     Arr.ensure(message).map((part) => View.printable(part instanceof Error ? part.message : String(part))).join(": ")
   )
 )
 
-/** The inspector, with the arguments that this process was given. */
+/** The inspector, with the arguments of this process. */
 export const program = Command.run(inspector, { version }).pipe(
   Effect.catchTag(
     "RedisStoreError",

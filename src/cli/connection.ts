@@ -1,4 +1,4 @@
-/** How the commands find the queries: the flags that say where, and the store that they stand for. */
+/** The flags that say where the queries are, and the store that they select. */
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
 import * as Option from "effect/Option"
@@ -14,28 +14,31 @@ export const toggle = (name: string, description: string): Flag.Flag<boolean> =>
 export const flags = {
   url: Flag.Redacted("url").pipe(
     Flag.withFallbackConfig(Config.Redacted("REDIS_URL")),
-    Flag.withDescription("Redis to look at; default: REDIS_URL, which other users of the machine cannot see")
+    Flag.withDescription(
+      "URL of the Redis; default: the environment variable REDIS_URL, which other users of the machine cannot see"
+    )
   ),
   prefix: Flag.String("prefix").pipe(
     Flag.optional,
-    Flag.withDescription("What the names of all keys start with; default: query-state")
+    Flag.withDescription("Prefix of all keys; default: query-state")
   ),
   history: Flag.Int("history").pipe(
     Flag.optional,
     Flag.withDescription(
-      "How many transitions of each query the other processes keep, so that what happens here is kept as well; default: none"
+      "Length of the history that the other processes record, so that changes made here are recorded too; default: none"
     )
   ),
   flowmachine: toggle("flowmachine", "The Redis is shared with FlowMachine"),
-  cluster: toggle("cluster", "The Redis is one server of a cluster, from which the others are found")
+  cluster: toggle("cluster", "The URL names one server of a Redis Cluster")
 }
 
 const decodeUrl = Schema.decodeUnknownOption(Schema.URLFromString)
 
-/** The server of a cluster that a URL names, with what it takes to connect to any of them. */
+/** The cluster node that a URL names, with the credentials for all nodes. */
 const clusterAt = (url: Redacted.Redacted<string>) =>
   Option.map(decodeUrl(Redacted.value(url)), ({ hostname, password, port, protocol, username }) => ({
-    nodes: [{ host: hostname, port: port === "" ? 6379 : Number(port) }],
+    // A URL has an IPv6 address in brackets, and a socket has none.
+    nodes: [{ host: hostname.replace(/^\[(.*)\]$/, "$1"), port: port === "" ? 6379 : Number(port) }],
     cluster: {
       redisOptions: {
         ...(username === "" ? undefined : { username: decodeURIComponent(username) }),
@@ -57,7 +60,7 @@ export const layer = ({ cluster, flowmachine, history, prefix, url }: {
     history: Option.getOrUndefined(Option.map(history, (length) => ({ length })))
   }
   if (flowmachine) return RedisStoreFlowMachine.layer({ ...options, url })
-  // What is wrong with a URL is told where it is all that there is to connect to.
+  // The single-server layer reports what is wrong with a URL.
   return Option.match(cluster ? clusterAt(url) : Option.none(), {
     onNone: () => RedisStoreLive.layer({ ...options, url }),
     onSome: (servers) => RedisStoreLive.layerCluster({ ...options, ...servers })

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `effect-query-state`, the inspector, as a program. */
+/** Entry point of the inspector, `effect-query-state`. */
 import * as Effect from "effect/Effect"
 import { program } from "./command.ts"
 import * as Node from "./node.ts"

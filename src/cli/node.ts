@@ -1,8 +1,8 @@
 /**
- * What Node.js gives a program on a command line: its arguments, its terminal, and a clean end.
+ * What Node.js provides to a command-line program: arguments, the terminal, and a clean end.
  *
- * `effect` leaves this to `@effect/platform-node`, which brings a web client and more. The inspector needs a few lines of it,
- * and whoever installs this library for its own sake should not have to install the rest.
+ * `@effect/platform-node` provides the same, but also brings a web client and more. The inspector needs a few lines of it, and
+ * users of the library should not have to install the rest.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -21,7 +21,7 @@ import { emitKeypressEvents, type Key } from "node:readline"
 
 const { stdin, stdout } = process
 
-// A terminal that nobody gave a size, as containers make them, says 0.
+// In containers, a terminal without a size reports 0.
 const size = (): Terminal.Size => ({ columns: stdout.columns || 80, rows: stdout.rows || 24 })
 
 const terminal = Terminal.make({
@@ -54,7 +54,7 @@ const terminal = Terminal.make({
     return keys
   }),
 
-  // Nothing here asks for a line.
+  // No command prompts for a line.
   readLine: Effect.suspend(() => Effect.fail(new Terminal.QuitError())),
 
   display: (text) =>
@@ -72,7 +72,7 @@ const stdio = Stdio.make({
   stdin: Stream.empty
 })
 
-/** The services that `effect/cli` asks for. There are no files here and no other programs: no command has to do with them. */
+/** The services that `effect/cli` requires. No command uses files or starts other programs. */
 export const layer = Layer.mergeAll(
   Layer.succeed(Terminal.Terminal, terminal),
   Layer.succeed(Stdio.Stdio, stdio),
@@ -86,16 +86,30 @@ export const layer = Layer.mergeAll(
 
 const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const
 
-/** Runs a program that is interrupted by signals, and when nobody reads what it prints. */
+/** What is wrong with the output. A reader that has closed it, as `head` does, ends the program and needs no message. */
+const outputTrouble = (error: NodeJS.ErrnoException): string | undefined =>
+  error.code === "EPIPE" ? undefined : `The output could not be written: ${error.message}\n`
+
+/** Runs a program, and interrupts it at a signal, and when its output cannot be written. */
 export const runMain = Runtime.makeRunMain(({ fiber, teardown }) => {
-  // Once: who asks a second time is not kept waiting for a clean end.
+  // Once: a second signal ends the process at once.
   const interrupt = () => fiber.interruptUnsafe()
   for (const signal of signals) process.once(signal, interrupt)
-  stdout.on("error", interrupt)
+  let hasFailed = false
+  stdout.on("error", (error: NodeJS.ErrnoException) => {
+    const trouble = outputTrouble(error)
+    // Each write fails with an error of its own. The program may be over by now.
+    if (trouble !== undefined && !hasFailed) {
+      hasFailed = true
+      process.exitCode = 1
+      process.stderr.write(trouble)
+    }
+    interrupt()
+  })
   fiber.addObserver((exit) => {
     for (const signal of signals) process.off(signal, interrupt)
     teardown(exit, (code) => {
-      process.exitCode = code
+      process.exitCode = hasFailed ? 1 : code
     })
   })
 })

@@ -1,4 +1,4 @@
-/** How records look: pure functions from what is known to lines of text. */
+/** Formats records as lines of text. Pure functions. */
 import * as Arr from "effect/Array"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as DateTime from "effect/DateTime"
@@ -7,6 +7,7 @@ import * as Order from "effect/Order"
 import type * as Terminal from "effect/Terminal"
 import * as HistoryEntry from "../domain/HistoryEntry.ts"
 import { percent } from "../domain/internal/percent.ts"
+import * as Printable from "../domain/internal/printable.ts"
 import * as Progress from "../domain/Progress.ts"
 import * as QueryEvent from "../domain/QueryEvent.ts"
 import type { DbId } from "../domain/QueryKey.ts"
@@ -16,12 +17,20 @@ import * as Reason from "../domain/Reason.ts"
 
 /* Text */
 
-/** Shows what would move the cursor, ring the bell or turn the line around: ids, holders and reasons may hold anything. */
-export const printable = (text: string): string =>
+const longestText = 10_000
+
+/** Makes foreign text safe for a terminal: control characters and their like are shown as `\n` or `\u{1b}`. */
+export const printable = (text: string, maxLength: number = longestText): string => Printable.printable(text, maxLength)
+
+/** Escapes what `JSON.stringify` leaves as it is: C1 and bidirectional characters, among others. */
+export const json = (text: string): string =>
   text.replace(
     /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
-    (character) => character === "\n" ? "\\n" : `\\u{${character.codePointAt(0)?.toString(16)}}`
+    (character) =>
+      character.split("").map((unit) => String.raw`\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join("")
   )
+
+const printableHolder = (holder: string | undefined): string => printable(holder ?? "unnamed", Reason.maxLength.name)
 
 const ellipsis = "…"
 const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" })
@@ -36,11 +45,22 @@ const cut = (text: string, width: number): string => {
   return width < 1 ? "" : kept + ellipsis
 }
 
+/** Breaks a text into lines between its words; a word that is too long is cut. */
+const wrap = (text: string, width: number): ReadonlyArray<string> => {
+  const lines: Array<string> = []
+  for (const word of text.split(" ")) {
+    const longer = lines.length === 0 ? word : `${lines.at(-1)} ${word}`
+    if (lines.length > 0 && CliOutput.displayWidth(longer) <= width) lines[lines.length - 1] = longer
+    else lines.push(word)
+  }
+  return lines.map((line) => cut(line, width))
+}
+
 const spaces = (text: string, width: number): string => " ".repeat(Math.max(0, width - CliOutput.displayWidth(text)))
 const padEnd = (text: string, width: number): string => text + spaces(text, width)
 const padStart = (text: string, width: number): string => spaces(text, width) + text
 
-/** Rounds down to the two largest units; what is over, or not yet begun, is "0s". */
+/** Formats a time span in its two largest units, rounded down; a negative one is "0s". */
 export const formatSpan = (millis: number): string => {
   const parts = Duration.format(Duration.seconds(Math.max(0, Math.floor(millis / 1000)))).split(" ")
   return parts[0] === "0" ? "0s" : parts.slice(0, 2).join(" ")
@@ -60,15 +80,15 @@ const tagWidth = Math.max(...QueryState.tags.map((tag) => tag.length))
 const eventWidth = Math.max(...QueryEvent.all.map((event) => event.length))
 
 const detailOf = ({ progress, state }: QueryRecord): string => {
-  if ("reason" in state) return `(${printable(Reason.format(state.reason))})`
+  if ("reason" in state) return `(${Reason.format(state.reason)})`
   const holder = QueryState.claimOf(state)?.holder
-  return printable([
-    ...(holder === undefined ? [] : [`by ${holder}`]),
+  return [
+    ...(holder === undefined ? [] : [`by ${printableHolder(holder)}`]),
     ...(progress === undefined ? [] : [Progress.format(progress)])
-  ].join(", "))
+  ].join(", ")
 }
 
-/** One line for a record: state, since when, which query, and who holds it or why it is so. */
+/** Formats a record as one line: state, time of the last change, query, and holder or reason. */
 export const line = (record: QueryRecord): string =>
   [
     record.state._tag.padEnd(tagWidth),
@@ -77,13 +97,13 @@ export const line = (record: QueryRecord): string =>
     detailOf(record)
   ].join("  ").trimEnd()
 
-/** One line for a transition: when, which event, and what it came to. */
+/** Formats a transition as one line: time, event, and states. */
 export const historyLine = (entry: HistoryEntry.HistoryEntry): string =>
-  [DateTime.formatIso(entry.at), (entry.event ?? "").padEnd(eventWidth), printable(HistoryEntry.format(entry))].join(
+  [DateTime.formatIso(entry.at), (entry.event ?? "").padEnd(eventWidth), HistoryEntry.format(entry)].join(
     "  "
   )
 
-/** All that is known of a query, a line each. */
+/** Formats all that is known of a query, one fact a line. */
 export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<string> => {
   const { changedAt, key, progress, state, traceparent, version } = record
   const claim = QueryState.claimOf(state)
@@ -93,17 +113,17 @@ export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<s
     ["Query", printable(key.query)],
     ["State", `${state._tag}: the query ${QueryState.descriptions[state._tag]}`],
     ["Since", changedAt && `${DateTime.formatIso(changedAt)}, ${age(record, now)} ago`],
-    ["Holder", claim && printable(claim.holder ?? "unnamed")],
+    ["Holder", claim && printableHolder(claim.holder)],
     [
       "Lease",
       claim && (claim.expiresAt === undefined
-        ? "none: it is held until somebody moves it on"
+        ? "none: the claim never lapses"
         : `until ${DateTime.formatIso(claim.expiresAt)}, ${leaseLeft(claim, now)} left unless it is renewed`)
     ],
     ["Fence", claim && `${claim.fence}`],
-    ["Progress", progress && printable(Progress.format(progress))],
-    ["Reason", reason && printable(Reason.format(reason))],
-    ["Trace", traceparent && printable(traceparent)],
+    ["Progress", progress && Progress.format(progress)],
+    ["Reason", reason && Reason.format(reason)],
+    ["Trace", traceparent && printable(traceparent, 100)],
     ["Version", version === 0 ? "0: there is no record" : `${version}`]
   ]
   const detail = reason?._tag === "Failed" && reason.detail !== undefined
@@ -114,17 +134,17 @@ export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<s
 
 /* The live view */
 
-/** What one look at a database came to. */
-export interface Look {
+/** One snapshot of a database. */
+export interface Snapshot {
   readonly now: DateTime.Utc
   readonly counts: Readonly<Record<QueryState.Tag | "Unreadable", number>>
   readonly pending: ReadonlyArray<QueryRecord>
 }
 
-/** What the live view shows: the last look that succeeded, and why there has been none since. */
+/** What the live view shows: the last snapshot, and the error since then. */
 export interface Shown {
   readonly db: DbId
-  readonly look: Look | undefined
+  readonly snapshot: Snapshot | undefined
   readonly trouble: string | undefined
 }
 
@@ -133,7 +153,7 @@ interface Style {
   readonly colour: number
 }
 
-// Told apart by their glyphs too, where there are no colours.
+// The glyphs differ, too, for terminals without colours.
 const styles: Readonly<Record<QueryState.Tag | "Unreadable", Style>> = {
   Completed: { glyph: "█", colour: 32 },
   Executing: { glyph: "▓", colour: 34 },
@@ -152,8 +172,8 @@ const bold = 1
 const dim = 2
 const red = 31
 
-/** One run of glyphs a state, as long as its share of the width. */
-const bar = (counts: Look["counts"], width: number, paint: Paint): string => {
+/** One run of glyphs for each state, proportional to its count. */
+const bar = (counts: Snapshot["counts"], width: number, paint: Paint): string => {
   const total = inBar.reduce((sum, state) => sum + counts[state], 0)
   let seen = 0
   return inBar.map((state) => {
@@ -165,8 +185,8 @@ const bar = (counts: Look["counts"], width: number, paint: Paint): string => {
   }).join("")
 }
 
-/** How many are in each state, on as many lines as that takes. */
-const legend = (counts: Look["counts"], width: number, paint: Paint): ReadonlyArray<string> => {
+/** The count of each state, on as many lines as needed. */
+const legend = (counts: Snapshot["counts"], width: number, paint: Paint): ReadonlyArray<string> => {
   const lines: Array<string> = []
   let column = width
   for (const state of inBar) {
@@ -187,15 +207,15 @@ const legend = (counts: Look["counts"], width: number, paint: Paint): ReadonlyAr
 
 const oldestFirst = Order.mapInput(Order.Number, ({ changedAt }: QueryRecord) => changedAt?.epochMilliseconds ?? 0)
 
-/** What is being worked on stands before what waits for it. */
-const mostTellingFirst = Order.combine(
+/** Queries at work come before queued ones. */
+const atWorkFirst = Order.combine(
   Order.mapInput(Order.Boolean, ({ state }: QueryRecord) => state._tag === "Queued"),
   oldestFirst
 )
 
 const gaugeWidth = 10
 
-/** How far work has come, in a few cells. */
+/** A small progress bar. */
 const gauge = (progress: Progress.Progress | undefined): string => {
   if (progress === undefined) return ""
   const part = Progress.fraction(progress)
@@ -208,12 +228,12 @@ interface Column {
   readonly head: string
   readonly cell: (record: QueryRecord) => string
   readonly pad: (text: string, width: number) => string
-  /** What is cut where the terminal is narrow; other columns are not. */
+  /** Only name columns are cut on a narrow terminal. */
   readonly isName?: boolean
 }
 
-// Narrower than this, the holder and the lease would leave too little of the query's name.
-const roomy = 60
+// On a narrower terminal, holder and lease would leave too little room for the query.
+const claimWidth = 60
 
 const columnsOf = (records: ReadonlyArray<QueryRecord>, now: DateTime.Utc, width: number): ReadonlyArray<Column> => {
   const ofClaim = (cell: (claim: QueryState.Claim) => string) => ({ state }: QueryRecord) => {
@@ -222,7 +242,7 @@ const columnsOf = (records: ReadonlyArray<QueryRecord>, now: DateTime.Utc, width
   }
   const progress: Column = { head: "PROGRESS", cell: ({ progress }) => gauge(progress), pad: padEnd }
   const claim: ReadonlyArray<Column> = [
-    { head: "HOLDER", cell: ofClaim(({ holder }) => printable(holder ?? "unnamed")), pad: padEnd, isName: true },
+    { head: "HOLDER", cell: ofClaim(({ holder }) => printableHolder(holder)), pad: padEnd, isName: true },
     { head: "LEASE", cell: ofClaim((claim) => leaseLeft(claim, now)), pad: padStart }
   ]
   return [
@@ -230,13 +250,13 @@ const columnsOf = (records: ReadonlyArray<QueryRecord>, now: DateTime.Utc, width
     { head: "AGE", cell: (record) => age(record, now), pad: padStart },
     { head: "QUERY", cell: ({ key }) => printable(key.query), pad: padEnd, isName: true },
     ...(records.some((record) => record.progress !== undefined) ? [progress] : []),
-    ...(width >= roomy ? claim : [])
+    ...(width >= claimWidth ? claim : [])
   ]
 }
 
 const gap = "  "
 
-/** A table of pending queries that fits: what is short is shown in full, and names share what is left of the width. */
+/** A table of pending queries that fits the width: names share the width that the other columns leave. */
 const table = (
   records: ReadonlyArray<QueryRecord>,
   now: DateTime.Utc,
@@ -266,31 +286,31 @@ const table = (
 
 const plural = (count: number, one: string, many: string): string => `${count} ${count === 1 ? one : many}`
 
-/** The lines of the live view: at most as many as the terminal has, and none wider. */
+/** The lines of the live view, which fit the terminal. */
 export const frame = (
-  { db, look, trouble }: Shown,
+  { db, snapshot, trouble }: Shown,
   { columns, rows }: Terminal.Size,
   { isColoured }: { readonly isColoured: boolean }
 ): ReadonlyArray<string> => {
   const paint: Paint = (code, text) => isColoured && text !== "" ? `\u001b[${code}m${text}\u001b[0m` : text
-  const troubles = trouble === undefined ? [] : [paint(red, cut(printable(trouble), columns))]
-  if (look === undefined) return [paint(bold, cut(printable(db), columns)), ...troubles].slice(0, rows)
+  const troubles = trouble === undefined ? [] : wrap(printable(trouble), columns).map((line) => paint(red, line))
+  if (snapshot === undefined) return [paint(bold, cut(printable(db), columns)), ...troubles].slice(0, rows)
 
-  const total = inBar.reduce((sum, state) => sum + look.counts[state], 0)
-  const time = `${DateTime.formatIso(look.now).slice(11, 19)} UTC`
+  const total = inBar.reduce((sum, state) => sum + snapshot.counts[state], 0)
+  const time = `${DateTime.formatIso(snapshot.now).slice(11, 19)} UTC`
   const above = [
-    paint(bold, cut(`${printable(db)}: ${plural(total, "query", "queries")} at ${time}. q ends this`, columns)),
+    paint(bold, cut(`${printable(db)}: ${plural(total, "query", "queries")} at ${time}. Press q to quit`, columns)),
     ...troubles,
-    bar(look.counts, columns, paint),
-    ...legend(look.counts, columns, paint),
+    bar(snapshot.counts, columns, paint),
+    ...legend(snapshot.counts, columns, paint),
     ""
   ]
-  const pending = Arr.sort(look.pending, mostTellingFirst)
+  const pending = Arr.sort(snapshot.pending, atWorkFirst)
   if (pending.length === 0) return [...above, paint(dim, cut("No query is pending", columns))].slice(0, rows)
 
   const room = Math.max(0, rows - above.length - 1)
   const shown = pending.length <= room ? pending : pending.slice(0, Math.max(0, room - 1))
   const rest = pending.length - shown.length
   const more = rest === 0 ? [] : [paint(dim, cut(`${ellipsis} and ${rest} more pending`, columns))]
-  return [...above, ...table(shown, look.now, columns, paint), ...more].slice(0, rows)
+  return [...above, ...table(shown, snapshot.now, columns, paint), ...more].slice(0, rows)
 }

@@ -1,4 +1,4 @@
-/** The live view of a database: looks at it again and again, and draws what it sees, or prints what has changed. */
+/** The live view of a database: reads it at an interval, and draws a screen, or prints what has changed. */
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Console from "effect/Console"
 import type * as Duration from "effect/Duration"
@@ -21,11 +21,11 @@ import * as View from "./view.ts"
 const enterScreen = "\u001b[?1049h\u001b[?25l"
 const leaveScreen = "\u001b[?25h\u001b[?1049l"
 
-/** Draws over what is there, each line erased before it is written: nothing flickers, and nothing is left of before. */
+/** Overwrites the screen line by line, and erases each line first, so that it does not flicker. */
 const redraw = (lines: ReadonlyArray<string>): string =>
   `\u001b[H${lines.map((line) => `\u001b[K${line}`).join("\r\n")}\u001b[0J`
 
-const look = Effect.fnUntraced(function*(db: DbId) {
+const takeSnapshot = Effect.fnUntraced(function*(db: DbId) {
   const store = yield* RedisStore
   const fleet = yield* QueryFleet.make
   const counts = Object.fromEntries([...QueryState.tags, "Unreadable"].map((state) => [state, 0])) as Record<
@@ -34,7 +34,7 @@ const look = Effect.fnUntraced(function*(db: DbId) {
   >
   const pending: Array<QueryRecord> = []
   const seen = new Set<string>()
-  // What a list leaves out it warns of: on a screen that is drawn, such queries are counted instead.
+  // `list` warns of records that it cannot read: the screen counts them instead.
   const countWarning = Logger.make(() => {
     counts.Unreadable += 1
   })
@@ -56,7 +56,7 @@ const look = Effect.fnUntraced(function*(db: DbId) {
 const isQuit = ({ key }: Terminal.UserInput): boolean => key.name === "q" || key.name === "escape"
 const isInterrupt = ({ key }: Terminal.UserInput): boolean => key.ctrl && key.name === "c"
 
-/** Waits for the key that ends it; a terminal that tells of each key does not turn Ctrl-C into a signal. */
+/** Waits for a key that ends the view. In raw mode, Ctrl-C is a key and not a signal. */
 const quit = Effect.gen(function*() {
   const terminal = yield* Terminal.Terminal
   const keys = yield* terminal.readInput
@@ -70,10 +70,10 @@ const quit = Effect.gen(function*() {
 const draw = Effect.fnUntraced(function*(db: DbId, interval: Duration.Input) {
   const terminal = yield* Terminal.Terminal
   const { canColor: isColoured } = yield* TerminalCapabilities.TerminalCapabilities
-  let shown: View.Shown = { db, look: undefined, trouble: undefined }
-  const looks = Stream.fromEffectSchedule(
-    look(db).pipe(
-      Effect.map((look): View.Shown => ({ db, look, trouble: undefined })),
+  let shown: View.Shown = { db, snapshot: undefined, trouble: undefined }
+  const snapshots = Stream.fromEffectSchedule(
+    takeSnapshot(db).pipe(
+      Effect.map((snapshot): View.Shown => ({ db, snapshot, trouble: undefined })),
       Effect.catch((error) => Effect.succeed({ ...shown, trouble: error.reason.message })),
       Effect.tap((seen) => Effect.sync(() => (shown = seen)))
     ),
@@ -84,52 +84,72 @@ const draw = Effect.fnUntraced(function*(db: DbId, interval: Duration.Input) {
     () => Effect.orDie(terminal.display(leaveScreen))
   )
   const sizes = Stream.fromQueue(yield* terminal.size)
-  yield* Stream.zipLatest(Stream.concat(Stream.make(shown), looks), sizes).pipe(
+  yield* Stream.zipLatest(Stream.concat(Stream.make(shown), snapshots), sizes).pipe(
     Stream.runForEach(([shown, size]) => terminal.display(redraw(View.frame(shown, size, { isColoured })))),
     Effect.raceFirst(quit)
   )
 }, Effect.scoped)
 
-/* Elsewhere */
+/* Without a terminal */
 
-/** Prints each pending query, and from then on each query that has changed, and what is wrong, once. */
+/**
+ * Runs `onChanged` for each record whose version is not in `versions`, and answers the versions of all records. Versions of
+ * queries that are gone are forgotten, so that memory is bounded by the size of the database.
+ */
+export const changedSince = Effect.fnUntraced(function*<E, R>(
+  versions: ReadonlyMap<string, number>,
+  records: Stream.Stream<QueryRecord, E>,
+  onChanged: (record: QueryRecord) => Effect.Effect<void, never, R>
+) {
+  const seen = new Map<string, number>()
+  yield* Stream.runForEach(records, (record) => {
+    const { key: { query }, version } = record
+    // A list may hold a query twice.
+    const isChanged = (seen.get(query) ?? versions.get(query)) !== version
+    seen.set(query, version)
+    return isChanged ? onChanged(record) : Effect.void
+  })
+  return seen
+})
+
+/** Prints the pending queries, then each query that has changed; an error is printed once, until a read succeeds. */
 const print = Effect.fnUntraced(function*(
   db: DbId,
   interval: Duration.Input,
   line: (record: QueryRecord) => Effect.Effect<string>
 ) {
   const fleet = yield* QueryFleet.make
-  const versions = new Map<string, number>()
-  let isFirst = true
+  let versions: ReadonlyMap<string, number> | undefined
   let trouble: string | undefined
-  const tell = ({ message }: RedisStoreError) => {
+  const printTrouble = ({ message }: RedisStoreError) => {
     if (message === trouble) return Effect.void
     trouble = message
     return Console.error(View.printable(message))
   }
-  yield* fleet.list(db).pipe(
-    Stream.runForEach((record) => {
-      const { key: { query }, state, version } = record
-      const isNew = versions.get(query) !== version
-      versions.set(query, version)
-      return isNew && (!isFirst || QueryState.isPending(state))
-        ? Effect.flatMap(line(record), Console.log)
-        : Effect.void
-    }),
-    Effect.tap(() =>
+  yield* Effect.suspend(() =>
+    changedSince(
+      versions ?? new Map(),
+      fleet.list(db),
+      (record) =>
+        versions !== undefined || QueryState.isPending(record.state)
+          ? Effect.flatMap(line(record), Console.log)
+          : Effect.void
+    )
+  ).pipe(
+    Effect.tap((seen) =>
       Effect.sync(() => {
-        isFirst = false
+        versions = seen
         trouble = undefined
       })
     ),
-    Effect.catch(tell),
-    // What cannot be read is not told again and again.
+    Effect.catch(printTrouble),
+    // The warnings about records that cannot be read would repeat at every interval.
     Effect.provideService(Logger.CurrentLoggers, new Set()),
     Effect.repeat(Schedule.spaced(interval))
   )
 })
 
-/** Shows a database until it is told to end: drawn in place on a terminal, and as lines of what has changed elsewhere. */
+/** Shows a database until it is interrupted: as a screen on a terminal, else as lines. */
 export const watch = Effect.fnUntraced(function*(options: {
   readonly db: DbId
   readonly interval: Duration.Input

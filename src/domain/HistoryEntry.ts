@@ -1,16 +1,17 @@
 /**
- * What is remembered of one transition.
+ * An entry of the history of a query: one transition.
  *
  * @module
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { printable } from "./internal/printable.ts"
 import { QueryEvent } from "./QueryEvent.ts"
 import * as QueryState from "./QueryState.ts"
 import * as Reason from "./Reason.ts"
 
 /**
- * Schema for entries of a history.
+ * Schema for history entries.
  *
  * @category schemas
  * @since 0.1.0
@@ -30,11 +31,11 @@ export const HistoryEntry = Schema.Struct({
  *
  * **Details**
  *
- * - `at`: when, by the clock of the store, to the millisecond.
- * - `version`: that of the record afterwards, which is the fence of the claim where it was one.
- * - `event`: what happened; absent where another system moved the query, and it was seen later.
- * - `holder`: who claimed the query by it, or held it until then.
- * - `reason`: why, where the new state carries a reason.
+ * - `at`: time of the transition by the clock of the store, in milliseconds.
+ * - `version`: version of the record afterwards. If the transition was a claim, this is its fence.
+ * - `event`: the event. Absent if another system moved the query and the store found that later.
+ * - `holder`: holder of the new claim, or of the claim that ended.
+ * - `reason`: reason of the new state, if that state carries one.
  *
  * @category models
  * @since 0.1.0
@@ -42,12 +43,12 @@ export const HistoryEntry = Schema.Struct({
 export interface HistoryEntry extends Schema.Schema.Type<typeof HistoryEntry> {}
 
 /**
- * Tells people what happened, such as "Executing -> Completed (by host-1 4711)".
+ * Formats an entry for people, such as "Executing -> Completed (by host-1 4711)".
  *
  * @category formatting
  * @since 0.1.0
  */
 export const format = ({ from, holder, reason, to }: HistoryEntry): string =>
-  `${from} -> ${to}${holder === undefined ? "" : ` (by ${holder})`}${
+  `${from} -> ${to}${holder === undefined ? "" : ` (by ${printable(holder, Reason.maxLength.name)})`}${
     reason === undefined || reason._tag === "Unrecorded" ? "" : `: ${Reason.format(reason)}`
   }`

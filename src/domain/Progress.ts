@@ -1,5 +1,5 @@
 /**
- * How far the work on a query has come.
+ * Progress of the work on a query.
  *
  * @module
  * @since 0.1.0
@@ -8,11 +8,12 @@ import type * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { cut } from "./internal/cut.ts"
 import { percent } from "./internal/percent.ts"
+import { printable } from "./internal/printable.ts"
 
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 
 /**
- * The longest note that progress can have: 256 characters.
+ * Maximum length of a note: 256 characters.
  *
  * @category constants
  * @since 0.1.0
@@ -32,13 +33,13 @@ export const Progress = Schema.Struct({
 })
 
 /**
- * How far work has come, as its holder reports it.
+ * Progress of work, as its holder reports it.
  *
  * **Details**
  *
- * - `done`: how much is done, in whatever the work is counted in: rows, bytes, per cent. Finite, and not negative.
- * - `total`: how much there is to do, as far as that is known.
- * - `note`: what is being done, for people, at most `maxNoteLength` characters.
+ * - `done`: how much is done, in any unit: rows, bytes, percent. Finite, and not negative.
+ * - `total`: how much there is to do, in the same unit, if known. Finite, and not negative.
+ * - `note`: text for people, at most `maxNoteLength` characters.
  *
  * @category models
  * @since 0.1.0
@@ -46,7 +47,7 @@ export const Progress = Schema.Struct({
 export interface Progress extends Schema.Schema.Type<typeof Progress> {}
 
 /**
- * What progress is made from; see `Progress`.
+ * Input of `make`; see `Progress`.
  *
  * @category models
  * @since 0.1.0
@@ -60,21 +61,29 @@ export interface Input {
 const decode = Schema.decodeUnknownResult(Progress)
 
 /**
- * Creates progress; a note that is too long is cut. Fails where `done` or `total` is negative or not finite.
+ * Creates progress, and cuts a note that is too long. Fails if `done` or `total` is negative or not finite.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = ({ done, note, total }: Input): Result.Result<Progress, Schema.SchemaError> =>
-  decode({
-    // A negative zero would not survive being written as JSON.
-    done: done + 0,
-    ...(total === undefined ? undefined : { total: total + 0 }),
-    ...(note === undefined ? undefined : { note: cut(note, maxNoteLength) })
-  })
+export const make = (input: Input): Result.Result<Progress, Schema.SchemaError> => decode(normalized(input))
+
+// A caller without types can pass anything: the schema says what is wrong with it.
+const normalized = (input: Input): unknown => {
+  if (typeof input !== "object" || input === null) return input
+  const { done, note, total } = input
+  return {
+    done: withoutNegativeZero(done),
+    ...(total === undefined ? undefined : { total: withoutNegativeZero(total) }),
+    ...(note === undefined ? undefined : { note: typeof note === "string" ? cut(note, maxNoteLength) : note })
+  }
+}
+
+// JSON cannot represent a negative zero.
+const withoutNegativeZero = (amount: number): number => amount === 0 ? 0 : amount
 
 /**
- * The part that is done, from 0 to 1; `undefined` where the total is not known.
+ * Returns the fraction that is done, from 0 to 1, or `undefined` if the total is unknown.
  *
  * @category getters
  * @since 0.1.0
@@ -83,7 +92,7 @@ export const fraction = ({ done, total }: Progress): number | undefined =>
   total === undefined || total === 0 ? undefined : Math.min(done / total, 1)
 
 /**
- * Tells people how far work has come, such as "3 of 12 (25 %): joining".
+ * Formats progress for people, such as "3 of 12 (25 %): joining".
  *
  * @category formatting
  * @since 0.1.0
@@ -92,6 +101,6 @@ export const format = (self: Progress): string => {
   const part = fraction(self)
   const share = part === undefined ? "" : ` (${percent(part)} %)`
   return `${self.done}${self.total === undefined ? "" : ` of ${self.total}`}${share}${
-    self.note === undefined ? "" : `: ${self.note}`
+    self.note === undefined ? "" : `: ${printable(self.note, maxNoteLength)}`
   }`
 }

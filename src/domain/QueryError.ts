@@ -1,5 +1,5 @@
 /**
- * Errors that say what became of a query, for the error channel.
+ * Typed errors about one query.
  *
  * @module
  * @since 0.1.0
@@ -14,7 +14,7 @@ import * as Reason from "./Reason.ts"
 const Tag = Schema.Literals(QueryState.tags)
 
 /**
- * Error for an event that the lifecycle does not accept in the state at hand.
+ * Error for an event that the lifecycle does not accept in the current state of the query.
  *
  * @category errors
  * @since 0.1.0
@@ -42,8 +42,8 @@ export class IllegalTransition
 }
 
 /**
- * Error for a claim that is no longer held: its lease lapsed, or somebody cancelled, or the record was deleted. Nothing
- * was written. `record` is the query as it stands, `fence` the claim that was presented.
+ * Error for a claim that is no longer held: its lease lapsed, the query was cancelled, or the record was deleted. Nothing
+ * was written. `fence` is the lost claim, and `record` is the current record.
  *
  * @category errors
  * @since 0.1.0
@@ -62,8 +62,8 @@ export class LeaseLost extends Schema.TaggedError<LeaseLost>("effect-query-state
 }
 
 /**
- * Error for a wait that ended before the query was determinate: its schedule or its time-out was over. `record` is what
- * was read last.
+ * Error for a wait that ended while the query was still pending: its schedule or time-out ended. `record` is the last
+ * record that was read.
  *
  * @category errors
  * @since 0.1.0
@@ -113,7 +113,7 @@ export class QueryCancelled
 }
 
 /**
- * Error for a query whose reset failed, so that what an earlier run left behind may still be there.
+ * Error for a query whose reset failed. Results of an earlier run may still be there.
  *
  * @category errors
  * @since 0.1.0

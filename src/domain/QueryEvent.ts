@@ -15,7 +15,7 @@ import * as Schema from "effect/Schema"
 export const QueryEvent = Schema.Literals(["Queue", "Execute", "Finish", "Error", "Cancel", "Reset", "FinishReset"])
 
 /**
- * Event that may move a query to another state; `Transition` says from where to where.
+ * Event that can move a query to another state; `Transition.table` says which state accepts it.
  *
  * @category models
  * @since 0.1.0
@@ -23,7 +23,7 @@ export const QueryEvent = Schema.Literals(["Queue", "Execute", "Finish", "Error"
 export type QueryEvent = typeof QueryEvent.Type
 
 /**
- * All events, in the order of a life.
+ * All events, in the order of the lifecycle.
  *
  * @category constants
  * @since 0.1.0
@@ -31,7 +31,7 @@ export type QueryEvent = typeof QueryEvent.Type
 export const all: ReadonlyArray<QueryEvent> = QueryEvent.literals
 
 /**
- * Name that each event has in Redis.
+ * Names of the events in Redis.
  *
  * @category constants
  * @since 0.1.0
@@ -49,7 +49,7 @@ export const wireNames = {
 const eventsByWireName = new Map<string, QueryEvent>(all.map((event) => [wireNames[event], event]))
 
 /**
- * Finds the event that has a name in Redis; `undefined` where no event has it.
+ * Finds the event with the given name in Redis, or `undefined`.
  *
  * @category constants
  * @since 0.1.0

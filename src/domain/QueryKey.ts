@@ -1,5 +1,5 @@
 /**
- * Names one query: which database it belongs to, and which query it is.
+ * Key of one query: the database it belongs to, and its id there.
  *
  * @module
  * @since 0.1.0
@@ -7,24 +7,18 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Ids from "./internal/ids.ts"
+import { printable, printableIssue } from "./internal/printable.ts"
 
 /**
- * Largest size of an id, in UTF-8 bytes.
+ * Maximum size of an id: 512 bytes of UTF-8.
  *
  * @category constants
  * @since 0.1.0
  */
-export const maxIdBytes: number = 512
+export const maxIdBytes: number = Ids.maxIdBytes
 
-const encoder = new TextEncoder()
-
-const isId = Schema.makeFilter((id: string) =>
-  !id.isWellFormed()
-    ? "must be well-formed Unicode (it holds a lone surrogate)"
-    : encoder.encode(id).length > maxIdBytes
-    ? `must be at most ${maxIdBytes} bytes of UTF-8`
-    : true
-)
+const isId = Schema.makeFilter((id: string) => Ids.textIssue(id) ?? true)
 
 const Id = Schema.NonEmptyString.check(isId)
 
@@ -37,7 +31,7 @@ const Id = Schema.NonEmptyString.check(isId)
 export const DbId = Id.pipe(Schema.brand("effect-query-state/DbId"))
 
 /**
- * Id of a database, as the program that shares its queries names it.
+ * Id of a database. The program chooses it.
  *
  * @category models
  * @since 0.1.0
@@ -73,7 +67,7 @@ export const QueryKey = Schema.Struct({ db: DbId, query: QueryId })
  *
  * **Details**
  *
- * Any characters are allowed, separators and unicode included: two different keys never share a key in Redis.
+ * Ids may hold any characters, including separators and Unicode: two different keys never share a key in Redis.
  *
  * @category models
  * @since 0.1.0
@@ -91,7 +85,7 @@ export class InvalidQueryKey extends Schema.TaggedError<InvalidQueryKey>("effect
   { issue: Schema.String }
 ) {
   override get message(): string {
-    return `Not a query key: ${this.issue}`
+    return `Not a query key: ${printableIssue(this.issue)}`
   }
 }
 
@@ -120,11 +114,11 @@ export const make = (
 ): Effect.Effect<QueryKey, InvalidQueryKey> => Effect.suspend(() => Effect.fromResult(fromIds(ids)))
 
 /**
- * Creates a key from ids that the program itself wrote down, and throws `InvalidQueryKey` on any that cannot be one.
+ * Creates a key from constant ids, and throws `InvalidQueryKey` if an id is invalid.
  *
  * **When to use**
  *
- * For constants. Use `make` for ids that come from outside.
+ * For constants in the program. Use `make` for ids from outside.
  *
  * @category constructors
  * @since 0.1.0
@@ -133,9 +127,11 @@ export const makeUnsafe = (ids: { readonly db: string; readonly query: string })
   Result.getOrThrow(fromIds(ids))
 
 /**
- * Shows a key to people, for log lines and error messages.
+ * Formats a key for log lines and error messages, such as `warehouse/daily-totals`. Characters that are not printable are
+ * shown as `\n` or `\u{1b}`.
  *
  * @category formatting
  * @since 0.1.0
  */
-export const format = (self: QueryKey): string => `${self.db}/${self.query}`
+export const format = (self: QueryKey): string =>
+  `${printable(self.db, maxIdBytes)}/${printable(self.query, maxIdBytes)}`

@@ -1,5 +1,5 @@
 /**
- * What a store knows of one query.
+ * Record of one query in a store.
  *
  * @module
  * @since 0.1.0
@@ -25,19 +25,17 @@ export const QueryRecord = Schema.Struct({
 })
 
 /**
- * State of a query, and which transition brought it there.
+ * State of a query, and the transition that led to it.
  *
  * **Details**
  *
  * - `version` grows with every transition of the query and never repeats, not even after the record was deleted and
  *   made anew: it is the larger of the previous version plus one and the time of the store in microseconds. A query
  *   without a record has version 0.
- * - `changedAt` is the time of that transition by the clock of the store, to the millisecond; absent where there is no
- *   record.
- * - `progress` is how far the holder says its work has come; absent where it says nothing, and once the query moves on.
- *   Progress is no transition: the version stays.
- * - `traceparent` is the span under which the query was claimed last, as W3C Trace Context writes it; absent where that
- *   was not traced.
+ * - `changedAt` is the time of that transition by the clock of the store, in milliseconds. Absent if there is no record.
+ * - `progress` is the progress that the holder reported. Absent if it reported none, and after the next transition.
+ *   Progress is not a transition: the version stays the same.
+ * - `traceparent` is the span of the last claim, in the format of W3C Trace Context. Absent if that was not traced.
  *
  * @category models
  * @since 0.1.0
@@ -63,7 +61,7 @@ export interface Determinate extends QueryRecord {
 export const isDeterminate = (self: QueryRecord): self is Determinate => QueryState.isDeterminate(self.state)
 
 /**
- * Creates the record of a query that the store has none of: Known, version 0.
+ * Creates the record of a query that has none in the store: Known, version 0.
  *
  * @category constructors
  * @since 0.1.0
@@ -71,7 +69,7 @@ export const isDeterminate = (self: QueryRecord): self is Determinate => QuerySt
 export const absent = (key: QueryKey.QueryKey): QueryRecord => ({ key, state: QueryState.known, version: 0 })
 
 /**
- * Tells people where a query stands.
+ * Formats a record for people.
  *
  * @category formatting
  * @since 0.1.0

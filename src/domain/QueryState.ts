@@ -20,14 +20,14 @@ export const Claim = Schema.Struct({
 })
 
 /**
- * Who holds a pending query, and for how long.
+ * Claim on a pending query: its holder and its lease.
  *
  * **Details**
  *
- * - `fence`: the fencing token, which is the version of the record at the moment of the claim. Nobody else ever gets
- *   that number for this query.
- * - `holder`: who holds it, as the holder calls itself.
- * - `expiresAt`: when its lease lapses, by the clock of the store; absent where the claim has no lease and never lapses.
+ * - `fence`: the fencing token, which is the version of the record at the time of the claim. No other claim on this query
+ *   ever gets the same fence.
+ * - `holder`: name of the holder. Absent if it gave none.
+ * - `expiresAt`: when the lease lapses, by the clock of the store. Absent if the claim has no lease and never lapses.
  *
  * @category models
  * @since 0.1.0
@@ -54,8 +54,7 @@ const Cases = Schema.TaggedUnion({
 export const QueryState = Cases.pipe(Schema.brand("effect-query-state/QueryState"))
 
 /**
- * State of one query: a branded tagged union, so that a `switch` on `_tag` is exhaustive and no plain object passes
- * for a state.
+ * State of one query: a branded tagged union. A `switch` on `_tag` is exhaustive, and a plain object is not a state.
  *
  * @category models
  * @since 0.1.0
@@ -71,7 +70,7 @@ export type QueryState = typeof QueryState.Type
 export type Tag = QueryState["_tag"]
 
 /**
- * The state with the given name.
+ * State with the given name.
  *
  * @category models
  * @since 0.1.0
@@ -103,7 +102,7 @@ export type Queued = Of<"Queued">
 export type Executing = Of<"Executing">
 
 /**
- * State in which the query ran and its result is there.
+ * State in which the query ran and its result exists.
  *
  * @category models
  * @since 0.1.0
@@ -119,7 +118,7 @@ export type Completed = Of<"Completed">
 export type Errored = Of<"Errored">
 
 /**
- * State in which the query was called off before it finished.
+ * State in which the query was cancelled before it finished.
  *
  * @category models
  * @since 0.1.0
@@ -127,7 +126,7 @@ export type Errored = Of<"Errored">
 export type Cancelled = Of<"Cancelled">
 
 /**
- * State in which what an earlier run left behind is being removed.
+ * State in which the results of an earlier run are being removed.
  *
  * @category models
  * @since 0.1.0
@@ -135,7 +134,7 @@ export type Cancelled = Of<"Cancelled">
 export type Resetting = Of<"Resetting">
 
 /**
- * State in which that removal failed.
+ * State in which the removal of those results failed.
  *
  * @category models
  * @since 0.1.0
@@ -167,7 +166,7 @@ export type Determinate = Exclude<QueryState, Pending>
 export type Failed = Errored | Cancelled | ResetFailed
 
 /**
- * What some states carry.
+ * Data that some states carry.
  *
  * @category models
  * @since 0.1.0
@@ -178,7 +177,7 @@ export interface Data {
 }
 
 /**
- * The names of all states, in the order of a life.
+ * Names of all states, in the order of the lifecycle.
  *
  * @category constants
  * @since 0.1.0
@@ -186,7 +185,7 @@ export interface Data {
 export const tags: ReadonlyArray<Tag> = Object.keys(Cases.cases) as Array<Tag>
 
 /**
- * Name that each state has in Redis.
+ * Names of the states in Redis.
  *
  * @category constants
  * @since 0.1.0
@@ -213,7 +212,7 @@ const tagsByWireName = new Map<string, Tag>(tags.map((tag) => [wireNames[tag], t
 export const fromWireName = (name: string): Tag | undefined => tagsByWireName.get(name)
 
 /**
- * What each state is called towards people, to stand behind "the query".
+ * Descriptions of the states for people, to follow "the query".
  *
  * @category formatting
  * @since 0.1.0
@@ -230,7 +229,7 @@ export const descriptions: Readonly<Record<Tag, string>> = {
 }
 
 /**
- * The initial state. A query that has no record is Known.
+ * The initial state. A query without a record is Known.
  *
  * @category constructors
  * @since 0.1.0
@@ -238,7 +237,7 @@ export const descriptions: Readonly<Record<Tag, string>> = {
 export const known: Known = QueryState.make({ _tag: "Known" }) as Known
 
 /**
- * The state of a query that ran.
+ * The state of a query that ran successfully.
  *
  * @category constructors
  * @since 0.1.0
@@ -275,8 +274,8 @@ const constructors: { readonly [T in Tag]: (data: Data | undefined) => Of<T> } =
  *
  * **Details**
  *
- * Pending states take `claim` (default: not claimed) and failed ones take `reason` (default: `Unrecorded`) from `data`;
- * what a state does not carry is left out.
+ * From `data`, pending states take `claim` (default: none) and failed states take `reason` (default: `Unrecorded`). The rest
+ * is ignored.
  *
  * @category constructors
  * @since 0.1.0
@@ -301,7 +300,7 @@ export const isPending = (self: QueryState): self is Pending =>
 export const isDeterminate = (self: QueryState): self is Determinate => !isPending(self)
 
 /**
- * Finds the claim on a query; `undefined` where nobody holds it.
+ * Returns the claim on a query, or `undefined` if there is none.
  *
  * @category getters
  * @since 0.1.0
@@ -309,7 +308,7 @@ export const isDeterminate = (self: QueryState): self is Determinate => !isPendi
 export const claimOf = (self: QueryState): Claim | undefined => isPending(self) ? self.claim : undefined
 
 /**
- * Tells people where a query stands, and why if that is known.
+ * Formats a state for people, with its reason if one was recorded.
  *
  * @category formatting
  * @since 0.1.0

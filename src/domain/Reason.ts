@@ -1,5 +1,5 @@
 /**
- * Says why a query is Errored, Cancelled or ResetFailed.
+ * Reason why a query is Errored, Cancelled or ResetFailed.
  *
  * @module
  * @since 0.1.0
@@ -7,9 +7,10 @@
 import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import { cut } from "./internal/cut.ts"
+import { printable } from "./internal/printable.ts"
 
 /**
- * Largest sizes of what a reason records, in UTF-16 code units; longer texts are cut and end in `…`.
+ * Maximum lengths of the texts of a reason, in UTF-16 code units. Longer texts are cut and end in `…`.
  *
  * @category constants
  * @since 0.1.0
@@ -45,11 +46,11 @@ export const Reason = Cases.pipe(Schema.brand("effect-query-state/Reason"))
  *
  * **Details**
  *
- * - `Failed`: the work or the purge failed; the name of the error, its message, and its whole cause as text.
- * - `Requested`: somebody asked for it.
+ * - `Failed`: the work or the purge failed. It holds the name and message of the error, and the whole cause as text.
+ * - `Requested`: a person or program asked for it.
  * - `Interrupted`: the fiber that did the work was interrupted.
- * - `LeaseExpired`: the holder was not heard of for as long as its lease.
- * - `Unrecorded`: written by a system, or by a plain method, that records no reason.
+ * - `LeaseExpired`: the holder did not renew its lease in time.
+ * - `Unrecorded`: the transition recorded no reason.
  *
  * @category models
  * @since 0.1.0
@@ -57,7 +58,7 @@ export const Reason = Cases.pipe(Schema.brand("effect-query-state/Reason"))
 export type Reason = typeof Reason.Type
 
 /**
- * Creates the reason of a failure; texts that are too long are cut.
+ * Creates the reason for a failure, and cuts texts that are too long.
  *
  * @category constructors
  * @since 0.1.0
@@ -75,7 +76,7 @@ export const failed = (options: {
   })
 
 /**
- * Creates the reason of something that was asked for; texts that are too long are cut.
+ * Creates the reason for a request, and cuts texts that are too long.
  *
  * @category constructors
  * @since 0.1.0
@@ -91,7 +92,7 @@ export const requested = (options?: {
   })
 
 /**
- * Reason of work whose fiber was interrupted.
+ * Reason for work whose fiber was interrupted.
  *
  * @category constructors
  * @since 0.1.0
@@ -99,7 +100,7 @@ export const requested = (options?: {
 export const interrupted: Reason = Reason.make({ _tag: "Interrupted" })
 
 /**
- * Creates the reason of a lease that lapsed.
+ * Creates the reason for a lease that lapsed.
  *
  * @category constructors
  * @since 0.1.0
@@ -108,15 +109,15 @@ export const leaseExpired = (holder?: string | undefined): Reason =>
   Reason.make({ _tag: "LeaseExpired", ...(holder === undefined ? undefined : { holder }) })
 
 /**
- * Reason of a state whose writer recorded none.
+ * Reason for a state whose transition recorded none.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const unrecorded: Reason = Reason.make({ _tag: "Unrecorded" })
 
-// Whatever was thrown, anywhere: what cannot be read of it is left out, and nothing is thrown here.
-const legible = (read: () => unknown): string | undefined => {
+// Any value may have been thrown: a text that cannot be read from it is left out, and nothing throws here.
+const readText = (read: () => unknown): string | undefined => {
   try {
     const text = read()
     return typeof text === "string" ? text : undefined
@@ -128,16 +129,16 @@ const legible = (read: () => unknown): string | undefined => {
 const isObject = (error: unknown): error is object => typeof error === "object" && error !== null
 
 const errorName = (error: unknown): string =>
-  legible(() => isObject(error) && "_tag" in error && error._tag)
-    ?? legible(() => isObject(error) && error.constructor.name)
+  readText(() => isObject(error) && "_tag" in error && error._tag)
+    ?? readText(() => isObject(error) && error.constructor.name)
     ?? typeof error
 
 const errorMessage = (error: unknown): string =>
-  legible(() => error instanceof Error && error.message) ?? legible(() => String(error)) ?? "illegible"
+  readText(() => error instanceof Error && error.message) ?? readText(() => String(error)) ?? "unreadable error"
 
 /**
- * Creates the reason that tells what a `Cause` was: `Interrupted` where nothing but an interruption happened, else
- * `Failed` with the first error or defect, and the whole cause, cut to size, as its detail.
+ * Creates the reason for a `Cause`: `Interrupted` if it holds only interruptions, else `Failed` with the first error or
+ * defect. The detail is the whole cause as text, cut if too long.
  *
  * @category constructors
  * @since 0.1.0
@@ -148,12 +149,12 @@ export const fromCause = (cause: Cause.Cause<unknown>): Reason => {
   return failed({
     error: errorName(error),
     message: errorMessage(error),
-    detail: legible(() => Cause.pretty(cause))
+    detail: readText(() => Cause.pretty(cause))
   })
 }
 
 /**
- * Tells people why, in a few words.
+ * Formats a reason for people, on one line and without its detail.
  *
  * @category formatting
  * @since 0.1.0
@@ -161,16 +162,19 @@ export const fromCause = (cause: Cause.Cause<unknown>): Reason => {
 export const format = (self: Reason): string => {
   switch (self._tag) {
     case "Failed":
-      return `${self.error}: ${self.message}`
+      return `${name(self.error)}: ${message(self.message)}`
     case "Requested":
-      return `requested${self.by === undefined ? "" : ` by ${self.by}`}${
-        self.note === undefined ? "" : `: ${self.note}`
+      return `requested${self.by === undefined ? "" : ` by ${name(self.by)}`}${
+        self.note === undefined ? "" : `: ${message(self.note)}`
       }`
     case "Interrupted":
       return "its fiber was interrupted"
     case "LeaseExpired":
-      return `the lease${self.holder === undefined ? "" : ` of ${self.holder}`} lapsed`
+      return `the lease${self.holder === undefined ? "" : ` of ${name(self.holder)}`} lapsed`
     case "Unrecorded":
       return "no reason was recorded"
   }
 }
+
+const name = (text: string): string => printable(text, maxLength.name)
+const message = (text: string): string => printable(text, maxLength.message)

@@ -1,8 +1,7 @@
 /**
  * The lifecycle: which event moves a query from which state to which.
  *
- * `table` is written once. The types, the functions, the edges that the scripts in Redis are given, and the diagram in
- * the documentation are derived from it.
+ * The types, the functions, the edges in the Redis scripts, and the diagram in the documentation all derive from `table`.
  *
  * @module
  * @since 0.1.0
@@ -15,7 +14,7 @@ import type { QueryRecord } from "./QueryRecord.ts"
 import * as QueryState from "./QueryState.ts"
 
 /**
- * The one table of the lifecycle: state, event, next state. Every pair that is not in it is refused.
+ * The table of the lifecycle: state, event, next state. Every pair that is not in it is refused.
  *
  * @category constants
  * @since 0.1.0
@@ -44,7 +43,7 @@ export type From<E extends QueryEvent.QueryEvent> = {
 }[QueryState.Tag]
 
 /**
- * The state into which an event moves a state; `never` where it is refused.
+ * The next state after an event; `never` if the state refuses the event.
  *
  * **Example**
  *
@@ -62,7 +61,7 @@ export type Next<S extends QueryState.Tag, E extends QueryEvent.QueryEvent> = S 
   : never
 
 /**
- * One line of the table.
+ * One edge of the lifecycle.
  *
  * @category models
  * @since 0.1.0
@@ -87,7 +86,7 @@ export const edges: ReadonlyArray<Edge> = QueryState.tags.flatMap((from) =>
 )
 
 /**
- * Finds the state into which an event, or a path of events, moves a state; `undefined` where it is refused.
+ * Finds the next state after an event, or after a path of events; `undefined` if the state refuses it.
  *
  * @category transitions
  * @since 0.1.0
@@ -111,7 +110,7 @@ export const sources = (event: QueryEvent.QueryEvent): ReadonlyArray<QueryState.
   edges.filter((edge) => edge.event === event).map((edge) => edge.from)
 
 /**
- * Explains why an event was refused for a query.
+ * Creates the error that explains why an event is refused for a query.
  *
  * @category transitions
  * @since 0.1.0
@@ -120,8 +119,8 @@ export const refusal = (record: QueryRecord, event: QueryEvent.QueryEvent): Ille
   new IllegalTransition({ from: record.state._tag, event, acceptedIn: sources(event), record })
 
 /**
- * Applies an event to a state, or fails with `IllegalTransition` where the table has no such edge. `data` is what the
- * next state carries: a claim, or a reason.
+ * Applies an event to a state, or fails with `IllegalTransition` if the table has no such edge. `data` is the claim or the
+ * reason that the next state carries.
  *
  * @category transitions
  * @since 0.1.0
@@ -157,8 +156,8 @@ export function eventsOf(path: Path): NonEmptyReadonlyArray<QueryEvent.QueryEven
 
 /**
  * Applies the events of a path to a state one after the other, and lists the states that they lead to. Fails with
- * `IllegalTransition` where the table does not have one of the edges. `data` is what those states carry: pending ones the
- * claim, failed ones the reason.
+ * `IllegalTransition` if the table lacks one of the edges. From `data`, pending states take the claim, and failed states the
+ * reason.
  *
  * @category transitions
  * @since 0.1.0
@@ -180,7 +179,7 @@ export const applyPath = (
 }
 
 /**
- * Event by which a pending query becomes determinate when the lease of its holder lapses.
+ * Event that makes a pending query determinate when its lease lapses.
  *
  * @category constants
  * @since 0.1.0

@@ -8,9 +8,11 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { QueryKey } from "../domain/QueryKey.ts"
+import * as QueryKey from "../domain/QueryKey.ts"
+import type { QueryRecord } from "../domain/QueryRecord.ts"
 import { type Command, RedisStore } from "../services/RedisStore.ts"
 import { type Failure, RedisStoreError } from "../services/RedisStoreError.ts"
+import { Listeners } from "./internal/listeners.ts"
 
 /**
  * Operation on one query that can go wrong. Operations on many queries are so many of these, in order.
@@ -19,8 +21,8 @@ import { type Failure, RedisStoreError } from "../services/RedisStoreError.ts"
  * @since 0.1.0
  */
 export type Call =
-  | { readonly operation: "compareAndSet"; readonly key: QueryKey; readonly command: Command }
-  | { readonly operation: "read" | "renew" | "changes" | "history"; readonly key: QueryKey }
+  | { readonly operation: "compareAndSet"; readonly key: QueryKey.QueryKey; readonly command: Command }
+  | { readonly operation: "read" | "renew" | "changes" | "history"; readonly key: QueryKey.QueryKey }
 
 /**
  * What goes wrong with a call.
@@ -47,7 +49,8 @@ export type Fault =
  * **Details**
  *
  * - `inject` chooses, from now on, what goes wrong with each call; `undefined` lets a call pass.
- * - `injectHints` chooses, from now on, which versions are hinted at instead of each hint: none drops it, two double it.
+ * - `injectNotifications` chooses, from now on, which records arrive instead of each one that is published: none drops the
+ *   notification, two duplicate it. `"gap"` stands for notifications that may have been lost.
  * - `heal` lets everything pass again.
  * - `calls` lists the calls so far, oldest first.
  *
@@ -56,7 +59,9 @@ export type Fault =
  */
 export class RedisStoreFaults extends Context.Service<RedisStoreFaults, {
   readonly inject: (choose: (call: Call) => Fault | undefined) => Effect.Effect<void>
-  readonly injectHints: (choose: (key: QueryKey, version: number) => ReadonlyArray<number>) => Effect.Effect<void>
+  readonly injectNotifications: (
+    choose: (record: QueryRecord) => ReadonlyArray<QueryRecord | "gap">
+  ) => Effect.Effect<void>
   readonly heal: Effect.Effect<void>
   readonly calls: Effect.Effect<ReadonlyArray<Call>>
 }>()("effect-query-state/layers/RedisStoreFaults") {}
@@ -85,12 +90,14 @@ export const layer = <E, R>(store: Layer.Layer<RedisStore, E, R>): Layer.Layer<R
   Layer.effectContext(Effect.map(RedisStore, wrap)).pipe(Layer.provide(store))
 
 const letPass = () => undefined
-const asIs = (_key: QueryKey, version: number) => [version]
+const asIs = (record: QueryRecord): ReadonlyArray<QueryRecord | "gap"> => [record]
 
 const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisStoreFaults> => {
   const calls: Array<Call> = []
   let choose: (call: Call) => Fault | undefined = letPass
-  let chooseHints: (key: QueryKey, version: number) => ReadonlyArray<number> = asIs
+  let chooseNotifications = asIs
+  // What is read is no notification, and reaches the listeners whatever happens to those.
+  const listeners = new Listeners()
 
   const disturbed = <A, E, R>(call: Call, pass: Effect.Effect<A, E, R>): Effect.Effect<A, E | RedisStoreError, R> =>
     Effect.suspend((): Effect.Effect<A, E | RedisStoreError, R> => {
@@ -112,9 +119,14 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
       }
     })
 
-  const compareAndSet = (key: QueryKey, command: Command) =>
+  const compareAndSet = (key: QueryKey.QueryKey, command: Command) =>
     disturbed({ operation: "compareAndSet", key, command }, store.compareAndSet(key, command))
-  const read = (key: QueryKey) => disturbed({ operation: "read", key }, store.read(key))
+  const read = (key: QueryKey.QueryKey) =>
+    disturbed(
+      { operation: "read", key },
+      Effect.tap(store.read(key), (record) =>
+        Effect.sync(() => listeners.each(QueryKey.format(key), (listener) => listener.onRecord(record))))
+    )
 
   return Context.make(
     RedisStore,
@@ -128,11 +140,18 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
       changes: (key, listener) =>
         disturbed(
           { operation: "changes", key },
-          store.changes(key, {
-            onHint: (version) => chooseHints(key, version).forEach((hinted) => listener.onHint(hinted)),
-            onRead: (version) => listener.onRead(version),
-            onProgress: () => listener.onProgress?.()
-          })
+          Effect.acquireRelease(
+            Effect.sync(() => listeners.add(QueryKey.format(key), key, listener)),
+            () => Effect.sync(() => listeners.remove(QueryKey.format(key), listener))
+          ).pipe(Effect.andThen(store.changes(key, {
+            onRecord: (record) => {
+              for (const chosen of chooseNotifications(record)) {
+                if (chosen === "gap") listener.onGap()
+                else listener.onRecord(chosen)
+              }
+            },
+            onGap: () => listener.onGap()
+          })))
         ),
       keys: store.keys,
       history: (key) => disturbed({ operation: "history", key }, store.history(key)),
@@ -145,13 +164,13 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
         Effect.sync(() => {
           choose = f
         }),
-      injectHints: (f) =>
+      injectNotifications: (f) =>
         Effect.sync(() => {
-          chooseHints = f
+          chooseNotifications = f
         }),
       heal: Effect.sync(() => {
         choose = letPass
-        chooseHints = asIs
+        chooseNotifications = asIs
       }),
       calls: Effect.sync(() => [...calls])
     })

@@ -23,8 +23,8 @@ import {
   knownTimeToLive,
   RedisStore
 } from "../services/RedisStore.ts"
-import type { RedisStoreError } from "../services/RedisStoreError.ts"
-import { validate, validateRenewal } from "./internal/command.ts"
+import { type InvalidInput, RedisStoreError } from "../services/RedisStoreError.ts"
+import { validate, validateDb, validateKey, validateRenewal } from "./internal/command.ts"
 import { Listeners } from "./internal/listeners.ts"
 import { MemoryHistory } from "./internal/memory/history.ts"
 import * as Lifecycle from "./internal/memory/lifecycle.ts"
@@ -43,6 +43,8 @@ interface Now {
 /** Keeps the records of all queries, and forgets those that have been Known for `knownTimeToLive`. */
 class Records {
   private readonly byId = new Map<string, QueryRecord.QueryRecord>()
+  // The operation of the last transition, where it was given.
+  private readonly operations = new Map<string, number>()
   // When to forget a Known query, oldest first, since all are kept for the same time.
   private readonly until = new Map<string, number>()
   private readonly onMove: (id: string, move: Lifecycle.Move, now: Now) => void
@@ -66,15 +68,22 @@ class Records {
   }
 
   /** Stores a record that has moved. */
-  move(moves: ReadonlyArray<Lifecycle.Move>, now: Now): void {
+  move(moves: ReadonlyArray<Lifecycle.Move>, now: Now, operation?: number): void {
     for (const move of moves) {
       const { key, state } = move.after
       const id = idOf(key)
       this.byId.set(id, move.after)
       this.until.delete(id)
+      if (operation === undefined) this.operations.delete(id)
+      else this.operations.set(id, operation)
       if (state._tag === "Known") this.until.set(id, now.millis + knownMillis)
       this.onMove(id, move, now)
     }
+  }
+
+  /** Whether the last transition of a query was made by an operation. */
+  isBy(key: QueryKey, operation: number | undefined): boolean {
+    return operation !== undefined && this.operations.get(idOf(key)) === operation
   }
 
   /** Stores a record with another lease, or other progress. */
@@ -87,6 +96,7 @@ class Records {
       if (nowMillis < until) return
       this.until.delete(id)
       this.byId.delete(id)
+      this.operations.delete(id)
     }
   }
 }
@@ -110,7 +120,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
   const entries = history === undefined ? undefined : new MemoryHistory(history)
   const records = new Records((id, move, { context, millis }) => {
     entries?.add(id, move, millis)
-    listeners.hint(id, move.after.version)
+    listeners.each(id, (listener) => listener.onRecord(move.after))
     const { after, before, isLapse } = move
     Metrics.moved(before.state._tag, before.version, after.version, isLapse, context)
   })
@@ -119,34 +129,38 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
     Effect.withFiber(({ context }) =>
       Effect.flatMap(Clock.currentTimeMillis, (millis) => Effect.fromResult(f({ millis, context })))
     )
+  const atKey = <A, E>(key: QueryKey, f: (now: Now) => Result.Result<A, E>) =>
+    at((now): Result.Result<A, E | InvalidInput> => Result.flatMap(validateKey(key), () => f(now)))
 
   const compareAndSet = (key: QueryKey, command: Command) =>
-    at((now) =>
+    atKey(key, (now) =>
       Result.flatMap(validate(command), (valid): Result.Result<CommandResult, LeaseLost> => {
-        const { _tag, moves, record } = Lifecycle.decide(records.get(key, now), valid, now.millis)
+        const before = records.get(key, now)
+        const { _tag, moves, record } = records.isBy(key, valid.operation)
+          ? Lifecycle.carriedOut(before)
+          : Lifecycle.decide(before, valid, now.millis)
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: valid.fence ?? record.version, record }))
         const changed = _tag === "Changed"
-        records.move(moves, now)
+        records.move(moves, now, valid.operation)
         Metrics.answered(valid.events, changed, now.context)
         return Result.succeed({ record, changed })
-      })
-    ).pipe(Effect.catch(Metrics.refused(command.event, key)))
+      })).pipe(Effect.catch(Metrics.refused(command.event, key)))
 
   const renew = (key: QueryKey, fence: number, lease: Duration.Input, progress?: Progress) =>
-    at((now) =>
+    atKey(key, (now) =>
       Result.flatMap(
         validateRenewal(fence, lease, progress),
         (renewal): Result.Result<QueryRecord.QueryRecord, LeaseLost> => {
           const { _tag, record } = Lifecycle.renew(records.get(key, now), renewal, now.millis)
           if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
           records.replace(record)
-          if (progress !== undefined) listeners.progress(idOf(key))
+          if (progress !== undefined) listeners.each(idOf(key), (listener) => listener.onRecord(record))
           return Result.succeed(record)
         }
-      )
-    ).pipe(Effect.catch(Metrics.orLeaseLost(Metrics.failed("renew the lease on", key))))
+      )).pipe(Effect.catch(Metrics.orLeaseLost(Metrics.failed("renew the lease on", key))))
 
-  const read = (key: QueryKey) => at((now) => Result.succeed(records.get(key, now)))
+  const read = (key: QueryKey) =>
+    Effect.catch(atKey(key, (now) => Result.succeed(records.get(key, now))), Metrics.failed("read", key))
 
   return RedisStore.of({
     // Without a fence no decision is that a lease is lost.
@@ -157,15 +171,20 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
     renew,
     changes: (key, listener) =>
       Effect.acquireRelease(
-        Effect.sync(() => listeners.add(idOf(key), listener)),
+        Effect.map(Effect.fromResult(validateKey(key)), () => listeners.add(idOf(key), key, listener)),
         () => Effect.sync(() => listeners.remove(idOf(key), listener))
-      ).pipe(Effect.as({ announcesAll: true })),
-    keys: (db) => Stream.unwrap(at(({ millis }) => Result.succeed(Stream.fromArray(records.keys(db, millis))))),
+      ).pipe(Effect.as({ announcesAll: true }), Effect.catch(Metrics.failed("subscribe to", key))),
+    keys: (db) =>
+      Stream.unwrap(
+        at(({ millis }) => Result.map(validateDb(db), (db) => Stream.fromArray(records.keys(db, millis))))
+      ).pipe(
+        Stream.mapError((reason) => new RedisStoreError({ operation: "list queries", reason }))
+      ),
     history: (key) =>
-      at((now) => {
+      atKey(key, (now) => {
         records.get(key, now)
         return Result.succeed(entries?.get(idOf(key), now.millis) ?? [])
-      }),
+      }).pipe(Effect.catch(Metrics.failed("read the history of", key))),
     currentTime: DateTime.now
   })
 }

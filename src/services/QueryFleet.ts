@@ -14,6 +14,7 @@ import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import type * as QueryRecord from "../domain/QueryRecord.ts"
 import * as QueryState from "../domain/QueryState.ts"
 import type { Path } from "../domain/Transition.ts"
+import * as Input from "./internal/input.ts"
 import * as Trace from "./internal/trace.ts"
 import * as QueryStateMachine from "./QueryStateMachine.ts"
 import type * as QueryWait from "./QueryWait.ts"
@@ -65,7 +66,7 @@ export interface QueryFleet {
     options?: { readonly states?: ReadonlyArray<QueryState.Tag> | undefined }
   ) => Stream.Stream<QueryRecord.QueryRecord, RedisStoreError>
 
-  /** Triggers one event, or one path of events, on many queries. There is one result for each key, in the order of the keys. */
+  /** Triggers an event, or a path of events, on many queries. There is one result for each key, in their order. */
   readonly triggerMany: (
     event: Path,
     keys: Iterable<QueryKey>,
@@ -127,35 +128,40 @@ export const make: Effect.Effect<QueryFleet, never, RedisStore> = Effect.gen(fun
     )
 
   const waitAll: QueryFleet["waitAll"] = (keys, options) =>
-    Stream.mapEffect(Stream.fromIterable(keys), (key) => wait(key, options), {
+    Stream.mapEffect(Stream.fromIterable(Input.toKeys(keys)), (key) => wait(key, options), {
       concurrency: "unbounded",
       unordered: true
     })
 
   return {
-    readMany: (keys) => store.readMany(Arr.fromIterable(keys)),
+    readMany: (keys) => store.readMany(Input.toKeys(keys)),
 
     summary: (keys) =>
-      Stream.runFold(readAll(Stream.fromIterable(keys)), noneOfAny, (summary, result) => {
+      Stream.runFold(readAll(Stream.fromIterable(Input.toKeys(keys))), noneOfAny, (summary, result) => {
         const state = Result.isSuccess(result) ? result.success.state._tag : "Unreadable"
         return { ...summary, [state]: summary[state] + 1 }
       }),
 
-    list: (db, { states = QueryState.tags } = {}) =>
-      readAll(store.keys(db)).pipe(
+    list: (db, options) => {
+      const issue = Input.listIssue(options)
+      if (issue !== undefined) return Stream.fail(Input.invalid("list queries", issue))
+      const states = options?.states ?? QueryState.tags
+      return readAll(store.keys(db)).pipe(
         Stream.tap((result) =>
           Result.isFailure(result) ? Effect.logWarning("Left out of the list", result.failure) : Effect.void
         ),
         Stream.filterMap(identity),
         Stream.filter(({ state }) => states.includes(state._tag))
-      ),
+      )
+    },
 
     triggerMany: (event, keys, options) =>
-      store.compareAndSetMany(Arr.map(Arr.fromIterable(keys), (key) => [key, { event, ...options }])),
+      store.compareAndSetMany(Input.toKeys(keys).map((key) => [key, { event, ...options }])),
 
     waitAll,
 
-    waitAllCollect: (keys, options) => Effect.forEach(keys, (key) => wait(key, options), { concurrency: "unbounded" })
+    waitAllCollect: (keys, options) =>
+      Effect.forEach(Input.toKeys(keys), (key) => wait(key, options), { concurrency: "unbounded" })
   }
 })
 

@@ -119,12 +119,12 @@ export const waitDuration: Readonly<Record<WaitOutcome, Metric.Histogram<number>
 )
 
 /**
- * What makes a wait read the record: a hint, the end of a lease, or the backstop.
+ * What makes a wait read the record: a notification, the end of a lease, or the backstop.
  *
  * @category models
  * @since 0.1.0
  */
-export type WakeUpSource = "hint" | "lease" | "backstop"
+export type WakeUpSource = "notification" | "lease" | "backstop"
 
 /**
  * `query_state.wait.wake_ups`: what made waits read again, by `query_state.source`.
@@ -133,7 +133,7 @@ export type WakeUpSource = "hint" | "lease" | "backstop"
  * @since 0.1.0
  */
 export const wakeUps: Readonly<Record<WakeUpSource, Metric.Counter<number>>> = each(
-  ["hint", "lease", "backstop"],
+  ["notification", "lease", "backstop"],
   (source) =>
     Metric.counter("query_state.wait.wake_ups", {
       description: "What made waits read again",

@@ -9,13 +9,13 @@ import * as Effectable from "effect/Effectable"
 import type * as Stream from "effect/Stream"
 import type { HistoryEntry } from "../domain/HistoryEntry.ts"
 import type { IllegalTransition, LeaseLost, QueryCancelled, StillPending } from "../domain/QueryError.ts"
-import type { QueryEvent } from "../domain/QueryEvent.ts"
 import type { QueryKey } from "../domain/QueryKey.ts"
 import type * as QueryRecord from "../domain/QueryRecord.ts"
 import type * as QueryState from "../domain/QueryState.ts"
 import * as Reason from "../domain/Reason.ts"
 import type { Path } from "../domain/Transition.ts"
 import { claimedWork, execution, reset } from "./internal/claimedWork.ts"
+import * as Input from "./internal/input.ts"
 import * as Run from "./internal/run.ts"
 import * as Trace from "./internal/trace.ts"
 import * as Wait from "./internal/wait.ts"
@@ -75,8 +75,8 @@ export interface QueryStateMachine {
   readonly finishResetting: Effect.Effect<Answer, RedisStoreError>
 
   /**
-   * Triggers any event, or a path of events in one step, with its options. With a `fence` it fails with `LeaseLost` where
-   * that claim is no longer held.
+   * Triggers an event, or a path of events in one step, with its options. With a `fence` it fails with `LeaseLost` where that
+   * claim is no longer held.
    */
   readonly trigger: {
     (
@@ -212,7 +212,7 @@ const member = <A, E>(effectOf: (query: Query) => Effect.Effect<A, E>) =>
 
 const toAnswer = ({ changed, record }: CommandResult): Answer => ({ state: record.state, changed })
 
-const step = (event: QueryEvent, reason?: Reason.Reason) =>
+const step = (event: Path, reason?: Reason.Reason) =>
   member(({ key, store }) => Effect.map(store.compareAndSet(key, { event, reason }), toAnswer))
 const Enqueue = step("Queue")
 const Execute = step("Execute")
@@ -266,9 +266,22 @@ const machine = (store: RedisStore["Service"], key: QueryKey): QueryStateMachine
     isFinishedExecuting: new IsFinishedExecuting(query),
     changes: Wait.changes(store, key),
     history: new ReadHistory(query),
-    waitUntilComplete: (options) => Wait.waitUntilComplete(store, key, options),
-    withExecution: (work, options) => claimedWork(store, key, execution, work, options),
-    withReset: (purge, options) => claimedWork(store, key, reset, purge, options),
-    run: (options) => Run.run(store, key, options)
+    waitUntilComplete: (options) =>
+      Input.orInvalid("wait for", key, Input.waitIssue(options), () => Wait.waitUntilComplete(store, key, options)),
+    withExecution: (work, options) =>
+      Input.orInvalid(
+        "execute",
+        key,
+        Input.workIssue(work, options),
+        () => claimedWork(store, key, execution, work, options)
+      ),
+    withReset: (purge, options) =>
+      Input.orInvalid(
+        "reset",
+        key,
+        Input.workIssue(purge, options),
+        () => claimedWork(store, key, reset, purge, options)
+      ),
+    run: (options) => Input.orInvalid("run", key, Input.runIssue(options), () => Run.run(store, key, options))
   }
 }

@@ -25,14 +25,17 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  *
  * **Details**
  *
- * - `event`: what happened: one event, or a path of several that follow each other. All of them are applied in one step, or
- *   none. Each is a transition of its own, with a version and an entry in the history. The lifecycle says in which states a
- *   path is valid.
- * - `fence`: the claim under which it happened. The command fails with `LeaseLost` if the record has changed since.
- * - `ifVersion`: the version that the record must have. On any other, the command is refused. It proves no claim. Default: any.
+ * - `event`: what happened: one event, or several in a row. They are applied in one step, all or none. Each is a transition
+ *   of its own, with a version and an entry in the history. The lifecycle says in which states a path is valid.
+ * - `fence`: the claim under which it happened. The command fails with `LeaseLost` if that claim is no longer held.
+ * - `ifVersion`: the version that the record must have; with another version the command writes nothing. It proves no claim.
+ *   Default: any version.
  * - `lease`: for how long the new state is claimed, longer than zero and finite. Default: it never lapses.
  * - `holder`: who claims it, 1 to 256 characters. Default: nobody.
  * - `reason`: why, for states with a reason. Default: `Unrecorded`.
+ * - `operation`: a number that names the command, so that it can be sent again where its answer was lost: a whole number
+ *   above zero, unique among the commands for this query. If the last transition of the query has the same number, the
+ *   command was carried out before; it is answered with `changed: true` and writes nothing. Default: a new one.
  * - `traceparent`: the span that claims the query, as W3C Trace Context writes it. Default: none.
  *
  * @category models
@@ -45,6 +48,7 @@ export interface Command {
   readonly lease?: Duration.Input | undefined
   readonly holder?: string | undefined
   readonly reason?: Reason | undefined
+  readonly operation?: number | undefined
   readonly traceparent?: string | undefined
 }
 
@@ -70,23 +74,21 @@ export interface CommandResult {
 }
 
 /**
- * Gets the hints of one query during a subscription. No function blocks or throws.
+ * Gets the records of one query during a subscription. No function blocks or throws.
  *
  * **Details**
  *
- * - `onHint` gets the version of a change. A hint may come late, twice, or not at all. `Infinity` means that hints may have
- *   been lost, and that the record should be read.
- * - `onRead` gets the version that another fiber of this process has just read, so that many waits for one query share its
- *   reads. A store whose reads cost nothing may leave it out.
- * - `onProgress` is called when the holder has reported progress. It is a hint, too.
+ * - `onRecord` gets the record of a transition or of reported progress, from a notification, or from a read by another fiber
+ *   of this process. It may come late, twice, or not at all. Believe it where its version is newer than all that was seen
+ *   before. Read where its version is older: the record was deleted or lost in a failover, or the notification is stale.
+ * - `onGap` means that notifications may have been lost, or that one could not be understood: the record should be read.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Listener {
-  readonly onHint: (version: number) => void
-  readonly onRead: (version: number) => void
-  readonly onProgress?: (() => void) | undefined
+  readonly onRecord: (record: QueryRecord) => void
+  readonly onGap: () => void
 }
 
 /**
@@ -124,14 +126,15 @@ export interface Changes {
  *
  * **Details**
  *
- * - `compareAndSet` moves a query along a path atomically, where the path is valid in its current state. An invalid path
- *   writes nothing and returns `changed: false`. A query under a lease is changed only by a command with the fence of
+ * - `compareAndSet` moves a query along a path of events atomically, where the path is valid in its current state. An
+ *   invalid path writes nothing and returns `changed: false`. A query under a lease is changed only by a command with the fence of
  *   that claim, except that `Cancel` needs no fence.
  * - `compareAndSetMany` does the same for many queries, each atomically, and returns the results in the order of the commands.
  * - `read` and `readMany` return the record. A query without a record is Known, and a read creates none.
  * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` where the claim is no longer held. Progress, where
- *   given, is recorded and hinted at.
- * - `changes` subscribes a listener to a query. Every change after it has returned is hinted at.
+ *   given, is recorded and published.
+ * - `changes` subscribes a listener to a query. It gets the record of every change after this has
+ *   returned.
  * - `keys` finds the queries of a database that have a record, without blocking the server. A query whose record is created
  *   or deleted meanwhile may be missing, and a query may come twice.
  * - `history` returns the last transitions, oldest first. Only transitions made by a layer with the `history` option are kept.

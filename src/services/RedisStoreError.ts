@@ -1,10 +1,11 @@
 /**
- * What can go wrong between a program and its store.
+ * Failures between a program and its store.
  *
  * @module
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { printable, printableIssue, quote } from "../domain/internal/printable.ts"
 import * as QueryKey from "../domain/QueryKey.ts"
 
 const id = <const Name extends string>(name: Name) => `effect-query-state/RedisStoreError/${name}` as const
@@ -12,7 +13,7 @@ const id = <const Name extends string>(name: Name) => `effect-query-state/RedisS
 const cause = { cause: Schema.optionalKey(Schema.Defect()) }
 
 /**
- * Failure: the connection could not be made, or broke before the answer.
+ * Failure: the connection could not be made, or broke before the reply.
  *
  * **Details**
  *
@@ -28,11 +29,11 @@ export class ConnectionLost extends Schema.TaggedError<ConnectionLost>(id("Conne
 }
 
 /**
- * Failure: Redis did not answer within `after` milliseconds.
+ * Failure: no reply within `after` milliseconds.
  *
  * **Details**
  *
- * The transition may have happened, or may still happen: read the record to find out.
+ * A transition that timed out may have happened, or may still happen: read the record to find out.
  *
  * @category failures
  * @since 0.1.0
@@ -47,19 +48,19 @@ export class TimedOut extends Schema.TaggedError<TimedOut>(id("TimedOut"))("Time
 }
 
 /**
- * Failure: the server cannot serve now, because it loads its data, or has lost its primary or its cluster.
+ * Failure: the server is reachable but cannot serve now: it loads its data, or lost its primary or its cluster.
  *
  * @category failures
  * @since 0.1.0
  */
 export class Unavailable extends Schema.TaggedError<Unavailable>(id("Unavailable"))("Unavailable", cause) {
   override get message(): string {
-    return `Redis cannot serve at the moment (${describe(this.cause)}). Try again shortly`
+    return `Redis cannot serve commands now (${describe(this.cause)}). Try again shortly`
   }
 }
 
 /**
- * Failure: a command reached a read-only replica. Reads may have to settle a lease, so they need the primary, too.
+ * Failure: a read-only replica was asked to write. A read also writes if it has to settle a lapsed lease.
  *
  * @category failures
  * @since 0.1.0
@@ -78,12 +79,12 @@ export class ReadOnly extends Schema.TaggedError<ReadOnly>(id("ReadOnly"))("Read
  */
 export class OutOfMemory extends Schema.TaggedError<OutOfMemory>(id("OutOfMemory"))("OutOfMemory", cause) {
   override get message(): string {
-    return "Redis is out of memory. Free some, or raise maxmemory"
+    return "Redis is out of memory. Free memory, or raise maxmemory"
   }
 }
 
 /**
- * Failure: the credentials are wrong, or the user lacks a permission.
+ * Failure: wrong credentials, or a user without the permission.
  *
  * @category failures
  * @since 0.1.0
@@ -95,12 +96,12 @@ export class AccessDenied extends Schema.TaggedError<AccessDenied>(id("AccessDen
 }
 
 /**
- * Failure: the transition reached only `acknowledged` of the `wanted` replicas in time.
+ * Failure: a transition was replicated to `acknowledged` replicas in time, and not to the `wanted` number.
  *
  * **Details**
  *
- * The transition is recorded on the primary, and others see it. It is lost if the primary fails and a replica without it
- * takes over.
+ * The transition is recorded on the primary, and others see it. It is lost if the primary fails before the replica that
+ * takes over has received it.
  *
  * @category failures
  * @since 0.1.0
@@ -116,7 +117,7 @@ export class NotReplicated extends Schema.TaggedError<NotReplicated>(id("NotRepl
 }
 
 /**
- * Failure: the Redis key holds a value of another type, which this library has not written.
+ * Failure: a Redis key holds a value of another type than this library writes. Another program wrote it.
  *
  * @category failures
  * @since 0.1.0
@@ -126,41 +127,49 @@ export class WrongType extends Schema.TaggedError<WrongType>(id("WrongType"))("W
   ...cause
 }) {
   override get message(): string {
-    return `the Redis key ${this.redisKey} holds another type of value. Remove it, or give the layer another prefix`
+    return `the Redis key ${printable(this.redisKey, maxKeyLength)} holds another type of value. ${
+      this.redisKey.startsWith("finist:")
+        ? "FlowMachine owns this key: do not remove it, and check that both use the same layout"
+        : "Find out what wrote it, or give the layer another prefix"
+    }`
   }
 }
 
 /**
- * Failure: the record is in a state that this version does not know; `raw` is the stored text. A newer version of this
- * library, or another program, wrote it.
+ * Failure: a record in a state that this version does not know. `raw` is the stored state, and `redisKey` the key of the
+ * record. A newer version of this library, or another program, wrote it.
  *
  * @category failures
  * @since 0.1.0
  */
 export class UnknownState extends Schema.TaggedError<UnknownState>(id("UnknownState"))("UnknownState", {
-  raw: Schema.String
+  raw: Schema.String,
+  redisKey: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
-    return `the record is in the unknown state ${quote(this.raw)}. Update this process, or repair the record`
+    return `the record${inKey(this.redisKey)} is in the unknown state ${quote(this.raw, 100)}. ${updateAdvice}`
   }
 }
 
 /**
- * Failure: a field of the record cannot be read.
+ * Failure: a record with a field that cannot be read. `redisKey` is the key of the record.
  *
  * @category failures
  * @since 0.1.0
  */
 export class InvalidRecord extends Schema.TaggedError<InvalidRecord>(id("InvalidRecord"))("InvalidRecord", {
-  issue: Schema.String
+  issue: Schema.String,
+  redisKey: Schema.optionalKey(Schema.String)
 }) {
   override get message(): string {
-    return `the record cannot be read: ${this.issue}. Repair or delete it`
+    return `the record${inKey(this.redisKey)} cannot be read: ${
+      printableIssue(this.issue)
+    }. ${updateAdvice}, or repair the record`
   }
 }
 
 /**
- * Failure: the reply is not one of Redis: another program listens there, or the server is too old.
+ * Failure: a reply that Redis does not give: another program listens there, or the server is too old.
  *
  * @category failures
  * @since 0.1.0
@@ -170,12 +179,12 @@ export class UnexpectedReply extends Schema.TaggedError<UnexpectedReply>(id("Une
   ...cause
 }) {
   override get message(): string {
-    return `the server answered ${quote(this.reply)}. Check that it is Redis 7.0 or newer, or Valkey 7.2 or newer`
+    return `the server replied ${quote(this.reply, 100)}. Check that it is Redis 7.0 or newer, or Valkey 7.2 or newer`
   }
 }
 
 /**
- * Failure: an option is invalid. Nothing was sent.
+ * Failure: an argument or option is invalid. Nothing was sent.
  *
  * @category failures
  * @since 0.1.0
@@ -184,12 +193,12 @@ export class InvalidInput extends Schema.TaggedError<InvalidInput>(id("InvalidIn
   issue: Schema.String
 }) {
   override get message(): string {
-    return `invalid input: ${this.issue}`
+    return `invalid input: ${printableIssue(this.issue)}`
   }
 }
 
 /**
- * Schema for store failures.
+ * Schema for all store failures.
  *
  * @category failures
  * @since 0.1.0
@@ -210,7 +219,7 @@ export const Failure = Schema.Union([
 ])
 
 /**
- * Why an operation of the store failed.
+ * Why an operation of a store failed.
  *
  * @category failures
  * @since 0.1.0
@@ -218,7 +227,7 @@ export const Failure = Schema.Union([
 export type Failure = typeof Failure.Type
 
 /**
- * The names of all store failures.
+ * Names of all store failures.
  *
  * @category failures
  * @since 0.1.0
@@ -228,11 +237,11 @@ export const failureTags: ReadonlyArray<Failure["_tag"]> = Failure.members.map((
 )
 
 /**
- * Error of a store: the operation, its query, and the failure as `reason`.
+ * Error of a store: the operation, the key of the query, and the `reason` why it failed.
  *
  * **When to use**
  *
- * Match on one failure with `Effect.catchReason("RedisStoreError", "TimedOut", …)`.
+ * Handle one reason with `Effect.catchReason("RedisStoreError", "TimedOut", …)`.
  *
  * @category errors
  * @since 0.1.0
@@ -244,12 +253,12 @@ export class RedisStoreError extends Schema.TaggedError<RedisStoreError>(id("Red
 }) {
   override get message(): string {
     const query = this.key === undefined ? "" : ` query ${QueryKey.format(this.key)}`
-    return `Could not ${this.operation}${query}: ${this.reason.message}`
+    return `Could not ${printable(this.operation, 600)}${query}: ${this.reason.message}`
   }
 }
 
 /**
- * Checks whether an error is about one record only, so that other queries still work.
+ * Checks whether an error is about one record only: operations on other queries can still succeed.
  *
  * @category predicates
  * @since 0.1.0
@@ -257,6 +266,12 @@ export class RedisStoreError extends Schema.TaggedError<RedisStoreError>(id("Red
 export const isAboutRecord = ({ reason: { _tag } }: RedisStoreError): boolean =>
   _tag === "UnknownState" || _tag === "InvalidRecord" || _tag === "WrongType"
 
-const quote = (text: string): string => JSON.stringify(text.length <= 100 ? text : `${text.slice(0, 100)}…`)
+// A key holds two ids of 512 bytes each, percent-encoded, and a prefix.
+const maxKeyLength = 4000
 
-const describe = (error: unknown): string => error instanceof Error ? error.message : "no answer"
+const inKey = (redisKey: string | undefined): string =>
+  redisKey === undefined ? "" : ` in the Redis key ${printable(redisKey, maxKeyLength)}`
+
+const updateAdvice = "A newer version may have written it: update this process"
+
+const describe = (error: unknown): string => error instanceof Error ? printable(error.message, 300) : "no reply"

@@ -25,7 +25,11 @@ export interface Running {
 /** Starts the inspector with arguments. `REDIS_URL` is the shared Redis of the tests by default. */
 export class Cli extends Context.Service<
   Cli,
-  (args: ReadonlyArray<string>, env?: Record<string, string>) => Effect.Effect<Running, never, Scope.Scope>
+  (
+    args: ReadonlyArray<string>,
+    env?: Record<string, string>,
+    outputFile?: string
+  ) => Effect.Effect<Running, never, Scope.Scope>
 >()("test/support/Cli") {
   // One file: a process that has to load and to compile each module for itself starts three times as slowly.
   static readonly layer = Layer.effect(
@@ -40,12 +44,12 @@ export class Cli extends Context.Service<
         build({ entryPoints: ["src/cli/main.ts"], bundle: true, platform: "node", format: "cjs", outfile: program })
       )
       const url = inject("redisUrl")
-      return (args, env) =>
+      return (args, env, outputFile) =>
         Effect.acquireRelease(
           Effect.sync(() =>
             spawn(process.execPath, [program, ...args], {
               env: { ...process.env, REDIS_URL: url, NO_COLOR: "1", ...env },
-              stdio: ["ignore", "pipe", "pipe"]
+              stdio: ["ignore", outputFile === undefined ? "pipe" : Fs.openSync(outputFile, "w"), "pipe"]
             })
           ),
           (child) => Effect.sync(() => child.kill("SIGKILL"))
@@ -57,9 +61,10 @@ export class Cli extends Context.Service<
 /** Runs the inspector to its end. */
 export const run = (
   args: ReadonlyArray<string>,
-  env?: Record<string, string>
+  env?: Record<string, string>,
+  outputFile?: string
 ): Effect.Effect<Ended, never, Cli> =>
-  Cli.use((start) => start(args, env)).pipe(Effect.flatMap(({ ended }) => ended), Effect.scoped)
+  Cli.use((start) => start(args, env, outputFile)).pipe(Effect.flatMap(({ ended }) => ended), Effect.scoped)
 
 const follow = (child: ChildProcess): Running => {
   let stdout = ""

@@ -84,7 +84,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.strictEqual(
         stderr,
         `Left out of the list: Could not read query ${db}/odd: the record is in the unknown state "odd". `
-          + "Update this process, or repair the record\n"
+          + "A newer version may have written it: update this process\n"
       )
     }))
 
@@ -226,8 +226,8 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
     ["an unknown command", ["lst", "db"], "Unknown subcommand"],
     ["an invalid database", ["list", ""], "Invalid value for argument <db>"],
     ["an unknown state", ["list", "db", "--state", "Done"], `"Known" | "Queued"`],
-    ["neither ids nor a state", ["cancel", "db"], "Give ids of queries, or else --state"],
-    ["ids and a state", ["reset", "db", "q", "--state", "Errored"], "Give ids of queries, or else --state"],
+    ["neither ids nor a state", ["cancel", "db"], "Give either ids of queries or --state"],
+    ["ids and a state", ["reset", "db", "q", "--state", "Errored"], "Give either ids of queries or --state"],
     ["an interval of nothing", ["watch", "db", "--interval", "0"], "Expected at least 0.1 seconds"]
   ])("refuses %s, and writes only to standard error", ([, args, told]) =>
     Effect.gen(function*() {
@@ -240,8 +240,45 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
   it.effect("asks for an address when it has none", () =>
     Effect.gen(function*() {
       const { code, stderr } = yield* run(["list", "db"], { REDIS_URL: "" })
+      assert.deepStrictEqual({ code, stderr }, {
+        code: 1,
+        stderr: "No Redis is named. Set REDIS_URL, as in REDIS_URL=redis://localhost:6379, or give --url\n"
+          + "See effect-query-state list --help\n"
+      })
+    }))
+
+  it.effect.each([["list", "db"], ["watch", "db"], ["diagram"], ["--help"]])(
+    "says why it ends where its output cannot be written: %s %s",
+    (...args) =>
+      Effect.gen(function*() {
+        yield* driveTo(keyOf("db", "on a full disk"), "Queued")
+        const { code, stderr } = yield* run(args.filter((arg) => typeof arg === "string"), {}, "/dev/full")
+        assert.strictEqual(code, 1)
+        assert.match(stderr, /^The output could not be written: ENOSPC.*no space left on device.*\n$/)
+      })
+  )
+
+  it.effect("says so where a database has no query, and where a query has no record", () =>
+    Effect.gen(function*() {
+      const db = yield* freshDb
+      const list = yield* run(["list", db])
+      const show = yield* run(["show", db, "query", "--json"])
+      const none = yield* run(["list", yield* oneInEachState, "--state", "Known"])
+      assert.deepStrictEqual([list.code, show.code, none.code], [0, 0, 0])
+      assert.strictEqual(list.stdout, "")
+      assert.strictEqual(
+        list.stderr,
+        `The database ${db} has no readable record. Check its name, --prefix and the number of the Redis database\n`
+      )
+      assert.strictEqual(show.stderr, `Query ${db}/query has no record: it never ran, or was reset\n`)
+      assert.deepStrictEqual([none.stdout, none.stderr], ["", ""])
+    }))
+
+  it.effect("takes an IPv6 address of a cluster for an address, and not for a name", () =>
+    Effect.gen(function*() {
+      const { code, stderr } = yield* run(["list", "db", "--cluster"], { REDIS_URL: "redis://[::1]:1" })
       assert.strictEqual(code, 1)
-      assert.include(stderr, "Missing required flag: --url")
+      assert.notInclude(stderr, "ENOTFOUND")
     }))
 
   const secret = "s3cr3t-s3cr3t"
@@ -271,13 +308,14 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
         assert.notInclude(stderr, secret)
         assert.notStrictEqual(stderr, "")
       }
-      assert.deepStrictEqual(fine, { code: 0, stdout: "", stderr: "" })
+      assert.deepStrictEqual([fine.code, fine.stdout], [0, ""])
     }), slow)
 
   it.effect("reads under another prefix", () =>
     Effect.gen(function*() {
       const db = yield* oneInEachState
-      assert.deepStrictEqual(yield* run(["list", db, "--prefix", "other"]), { code: 0, stdout: "", stderr: "" })
+      const { code, stdout } = yield* run(["list", db, "--prefix", "other"])
+      assert.deepStrictEqual([code, stdout], [0, ""])
     }))
 
   it.effect("reads the queries that FlowMachine shares", () =>

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Schema } from "effect"
-import { QueryKey, type QueryRecord, QueryState, Reason } from "effect-query-state"
+import { QueryKey, type QueryRecord, QueryState, Reason, RedisStoreError } from "effect-query-state"
 import { CliOutput } from "effect/cli"
 import * as View from "../../src/cli/view.ts"
 
@@ -83,7 +83,7 @@ describe("one record", () => {
     const forever = QueryState.make("Executing", { claim: { fence: 7 } })
     assert.include(
       View.details(record("sales", forever, 1), now),
-      "Lease     none: it is held until somebody moves it on"
+      "Lease     none: the claim never lapses"
     )
   })
 })
@@ -109,6 +109,22 @@ it("control characters are shown escaped", () => {
   )
 })
 
+it("JSON is printed without control and bidirectional characters, and reads as it was", () => {
+  const value = { reason: "a\u007f\u009b2J\u202eb\u2066\ufeff\u2028\u{e0041} 売上 🎉\n" }
+  const printed = View.json(JSON.stringify(value))
+  assert.strictEqual(
+    printed,
+    String.raw`{"reason":"a\u007f\u009b2J\u202eb\u2066\ufeff\u2028\udb40\udc41 売上 🎉\n"}`
+  )
+  assert.deepStrictEqual(JSON.parse(printed), value)
+})
+
+it("a holder of megabytes is cut", () => {
+  const huge = record("sales", held("Executing", "w".repeat(1_000_000), 20), 2)
+  assert.isBelow(View.line(huge).length, 1000)
+  assert.isTrue(View.details(huge, now).every((line) => line.length < 1000))
+})
+
 it("durations are shown in their two largest units", () => {
   assert.deepStrictEqual(
     [-5, 0, 999, 1000, 61_500, 3_600_000, 90_061_000].map(View.formatSpan),
@@ -122,7 +138,7 @@ describe("the live view", () => {
   const sales = record("売上", held("Executing", "worker-4", 25), 90)
   const shown: View.Shown = {
     db,
-    look: {
+    snapshot: {
       now,
       counts: { ...counts, Completed: 6, Executing: 2, Queued: 1, Errored: 1 },
       pending: [daily, late, sales]
@@ -131,7 +147,7 @@ describe("the live view", () => {
   }
   const working: View.Shown = {
     db,
-    look: {
+    snapshot: {
       now,
       counts,
       pending: [daily, { ...late, progress: { done: 3, total: 12 } }, { ...sales, progress: { done: 1204 } }]
@@ -142,7 +158,7 @@ describe("the live view", () => {
 
   it("has a bar, counts, and the pending queries: executing before queued, oldest first", () => {
     assert.deepStrictEqual(View.frame(shown, { columns: 60, rows: 12 }, plain), [
-      "warehouse: 10 queries at 15:00:00 UTC. q ends this",
+      "warehouse: 10 queries at 15:00:00 UTC. Press q to quit",
       "████████████████████████████████████▓▓▓▓▓▓▓▓▓▓▓▓░░░░░░xxxxxx",
       "█ Completed 6   ▓ Executing 2   ░ Queued 1   x Errored 1",
       "",
@@ -184,14 +200,23 @@ describe("the live view", () => {
     assert.deepStrictEqual([lines.length, lines[1]], [9, "no connection"])
   })
 
+  it("wraps an error, so that its cause and its remedy are seen", () => {
+    const { message } = new RedisStoreError.ConnectionLost({ cause: new Error("connect ECONNREFUSED 127.0.0.1:6379") })
+    const lines = View.frame({ ...shown, trouble: message }, { columns: 60, rows: 12 }, plain)
+    assert.deepStrictEqual(lines.slice(1, 3), [
+      "no connection to Redis (connect ECONNREFUSED",
+      "127.0.0.1:6379). Check the address and that the server runs"
+    ])
+  })
+
   it("shows an outage before the first read, and that nothing is pending", () => {
     assert.deepStrictEqual(
-      View.frame({ db, look: undefined, trouble: "no connection" }, { columns: 60, rows: 12 }, plain),
+      View.frame({ db, snapshot: undefined, trouble: "no connection" }, { columns: 60, rows: 12 }, plain),
       ["warehouse", "no connection"]
     )
     assert.deepStrictEqual(
-      View.frame({ db, look: { now, counts, pending: [] }, trouble: undefined }, { columns: 60, rows: 12 }, plain),
-      ["warehouse: 0 queries at 15:00:00 UTC. q ends this", "", "", "No query is pending"]
+      View.frame({ db, snapshot: { now, counts, pending: [] }, trouble: undefined }, { columns: 60, rows: 12 }, plain),
+      ["warehouse: 0 queries at 15:00:00 UTC. Press q to quit", "", "", "No query is pending"]
     )
   })
 
@@ -211,8 +236,8 @@ describe("the live view", () => {
       const records = pending
         .filter(({ query }) => query.isWellFormed())
         .map(({ holder, query, seconds, tag }) => record(query, held(tag, holder, seconds), seconds))
-      const look = { now, counts: { ...counts, Executing: records.length, Unreadable: 3 }, pending: records }
-      const lines = View.frame({ db, look, trouble }, { columns, rows }, { isColoured })
+      const snapshot = { now, counts: { ...counts, Executing: records.length, Unreadable: 3 }, pending: records }
+      const lines = View.frame({ db, snapshot, trouble }, { columns, rows }, { isColoured })
       assert.isAtMost(lines.length, rows)
       for (const line of lines) assert.isAtMost(CliOutput.displayWidth(line), columns, line)
     }

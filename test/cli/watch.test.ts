@@ -1,8 +1,8 @@
 import { assert, it } from "@effect/vitest"
-import { Effect, Fiber, Option, Queue, Schedule, Terminal } from "effect"
-import { QueryKey, RedisStoreError, RedisStoreFaults, RedisStoreMemory } from "effect-query-state"
+import { Effect, Fiber, Option, Queue, Schedule, Stream, Terminal } from "effect"
+import { QueryKey, QueryState, RedisStoreError, RedisStoreFaults, RedisStoreMemory } from "effect-query-state"
 import { TerminalCapabilities } from "effect/cli"
-import { watch } from "../../src/cli/watch.ts"
+import { changedSince, watch } from "../../src/cli/watch.ts"
 import { driveTo } from "../support/queries.ts"
 
 const db = QueryKey.DbId.make("warehouse")
@@ -103,6 +103,24 @@ it.live("an outage is shown beside the last known queries, and disappears when i
       until: (lines) => lines.every((line) => !line.includes("no connection"))
     })
   }).pipe(Effect.provide(Stores), Effect.scoped))
+
+it.live("only queries that are still there are remembered, and a query that comes back is printed anew", () =>
+  Effect.gen(function*() {
+    const versions = new Map([["gone", 3], ["same", 4], ["moved", 5]])
+    const printed: Array<string> = []
+    const key = (query: string) => QueryKey.makeUnsafe({ db, query })
+    const records = [
+      { key: key("same"), state: QueryState.completed, version: 4 },
+      { key: key("moved"), state: QueryState.completed, version: 6 },
+      { key: key("moved"), state: QueryState.completed, version: 6 }
+    ]
+    const next = yield* changedSince(versions, Stream.fromArray(records), ({ key }) =>
+      Effect.sync(() => {
+        printed.push(key.query)
+      }))
+    assert.deepStrictEqual(printed, ["moved"])
+    assert.deepStrictEqual(next, new Map([["same", 4], ["moved", 6]]))
+  }))
 
 it.live("queries that cannot be read are counted", () =>
   Effect.gen(function*() {

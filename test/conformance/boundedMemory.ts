@@ -5,7 +5,7 @@ import { assert, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, Latch, type Layer } from "effect"
 import { type Progress, type QueryKey, QueryRecord, QueryState, Reason, RedisStore } from "effect-query-state"
 import { TestClock } from "effect/testing"
-import { noListener } from "../support/Hints.ts"
+import { noListener } from "../support/Notifications.ts"
 import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import type { Time } from "./store.ts"
 
@@ -123,22 +123,24 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         assert.deepStrictEqual(yield* store.read(key), record)
       }))
 
-    it.effect("progress is notified as progress only, not as a change", () =>
+    it.effect("progress is published in a record with the version unchanged", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
         const { version } = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
         const heard = yield* Latch.make()
-        const hints: Array<number> = []
+        const records: Array<QueryRecord.QueryRecord> = []
         yield* store.changes(key, {
-          onHint: (version) => hints.push(version),
-          onRead: () => {},
-          onProgress: () => heard.openUnsafe()
+          onRecord: (record) => {
+            records.push(record)
+            heard.openUnsafe()
+          },
+          onGap: () => {}
         })
         yield* store.changes(key, { ...noListener })
         yield* store.renew(key, version, lease, halfDone)
         yield* heard.await
-        assert.deepStrictEqual(hints, [])
+        assert.deepStrictEqual(records, [yield* store.read(key)])
       }))
 
     it.effect("progress on a claim that is not held is refused", () =>

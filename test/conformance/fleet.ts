@@ -305,8 +305,8 @@ export const suite = (
     it.effect("waitAllCollect answers in the order of the keys and waits by its schedule", () =>
       Effect.gen(function*() {
         const fleet = yield* QueryFleet.make
-        const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-        yield* injectHints(() => [])
+        const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+        yield* injectNotifications(() => [])
         const keys = yield* freshKeys(30)
         yield* Effect.forEach(keys, (key) => driveTo(key, "Executing"))
         const schedule = Schedule.spaced("10 millis")

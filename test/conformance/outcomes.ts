@@ -265,11 +265,15 @@ export const suite = (claimed: ClaimedWork): void => {
       `${name}: work that ${how} and cannot be recorded fails with both causes, and the lease lapses`,
       () =>
         Effect.gen(function*() {
+          const fault = { _tag: "Fail", reason: unavailable } as const
+          const settling = onSettling(claimed, fault)
           const { key, query, timeline } = yield* queryThatIs(from, {
-            choose: onSettling(claimed, { _tag: "Fail", reason: unavailable })
+            choose: (call, nth) => call.operation === "renew" ? fault : settling(call, nth)
           })
           const fiber = yield* timeline.at(0, start(query)(() => end, { holder: "A", lease: "9 seconds" }))
-          yield* timeline.until("8999 millis")
+          yield* timeline.until("8099 millis")
+          assert.isUndefined(fiber.pollUnsafe())
+          yield* timeline.until("8100 millis")
           const error = new RedisStoreError.RedisStoreError({ operation: "compareAndSet", key, reason: unavailable })
           assert.deepStrictEqual(outcomeOf(fiber.pollUnsafe() ?? Exit.void), [...causes, ...failedWith(error)])
           assert.strictEqual((yield* query.currentState)._tag, during)
@@ -282,21 +286,6 @@ export const suite = (claimed: ClaimedWork): void => {
         })
     )
   }
-
-  inMemory(
-    `${name}: a lost answer to the outcome is an error, although the outcome is recorded`,
-    () =>
-      Effect.gen(function*() {
-        const { key, query, timeline } = yield* queryThatIs(from, {
-          choose: onSettling(claimed, { _tag: "FailAfter", reason: unavailable })
-        })
-        const { exit } = yield* timeline.run(start(query)(() => Effect.succeed(42)))
-        const error = new RedisStoreError.RedisStoreError({ operation: "compareAndSet", key, reason: unavailable })
-        assert.deepStrictEqual(outcomeOf(exit), failedWith(error))
-        assert.strictEqual(timeline.only(success.event).length, 1)
-        assert.strictEqual((yield* query.currentState)._tag, success.to)
-      })
-  )
 
   const endsAt5: ReadonlyArray<
     readonly [

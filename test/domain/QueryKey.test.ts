@@ -57,7 +57,7 @@ it.effect.each(invalidIds)("$what is no $field", ({ field, ids, issue }) =>
   Effect.gen(function*() {
     const error = yield* Effect.flip(QueryKey.make(ids))
     assert.strictEqual(error._tag, "InvalidQueryKey")
-    assert.strictEqual(error.message, `Not a query key: ${issue}\n  at ["${field}"]`)
+    assert.strictEqual(error.message, `Not a query key: ${issue} at ["${field}"]`)
   }))
 
 it.each(invalidIds)("makeUnsafe throws: $what is no $field", ({ ids, issue }) => {

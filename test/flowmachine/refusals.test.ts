@@ -5,7 +5,7 @@ import { QueryKey, QueryState, RedisStore, type RedisStoreError, RedisStoreFlowM
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import { inject } from "vitest"
 import { stateKey, stored, withAdmin } from "../support/flowMachine.ts"
-import * as Hints from "../support/Hints.ts"
+import * as Notifications from "../support/Notifications.ts"
 import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
@@ -90,7 +90,7 @@ it.layer(RedisStoreFlowMachine.layer({ url }), { excludeTestServices: true })(
           store.compareAndSet(key, { event: "Queue" }),
           store.read(key),
           store.renew(key, 1, "1 minute"),
-          store.changes(key, Hints.noListener),
+          store.changes(key, Notifications.noListener),
           Stream.runDrain(store.keys(key.db)),
           Effect.flatMap(
             store.compareAndSetMany([[key, { event: "Queue" }]]),
@@ -151,7 +151,7 @@ it.live.each<[what: string, options: Omit<RedisOptions, "replyMapping">]>([
     const key = yield* freshKey
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
-      const hints = yield* Hints.subscribe(key)
+      const hints = yield* Notifications.subscribe(key)
       const { version } = yield* driveTo(key, "Executing", { lease: "1 hour" })
       yield* store.renew(key, version, "1 hour")
       const { record } = yield* store.compareAndSet(key, { event: "Finish", fence: version })

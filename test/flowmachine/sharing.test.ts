@@ -23,7 +23,7 @@ import {
   stored,
   withAdmin
 } from "../support/flowMachine.ts"
-import * as Hints from "../support/Hints.ts"
+import * as Notifications from "../support/Notifications.ts"
 import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
@@ -179,7 +179,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
-        const hints = yield* Hints.subscribe(key)
+        const hints = yield* Notifications.subscribe(key)
         assert.isFalse(hints.announcesAll)
         const { record } = yield* store.compareAndSet(key, { event: "Queue" })
         assert.strictEqual(yield* hints.next, record.version)

@@ -4,7 +4,7 @@ import { Effect, Exit, Layer, Redacted, Scope } from "effect"
 import { QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { suite } from "../conformance/changes.ts"
-import * as Hints from "../support/Hints.ts"
+import * as Notifications from "../support/Notifications.ts"
 import { driveTo, freshKey, redisKeyOf } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
@@ -34,12 +34,12 @@ it.live("a subscription returns once SUBSCRIBE is acknowledged, and its channel 
       for (let reader = 0; reader < 5; reader++) {
         const scope = yield* Scope.make()
         scopes.push(scope)
-        yield* Scope.provide(Hints.ignored(key), scope)
+        yield* Scope.provide(Notifications.ignored(key), scope)
         assert.deepStrictEqual(yield* ServerStats.channels(admin), new Map([[redisKeyOf(key), 1]]))
       }
       for (const scope of scopes) {
         // By the same connection, so that all earlier messages have arrived.
-        yield* Effect.scoped(Effect.flatMap(freshKey, Hints.ignored))
+        yield* Effect.scoped(Effect.flatMap(freshKey, Notifications.ignored))
         assert.strictEqual((yield* ServerStats.channels(admin)).get(redisKeyOf(key)), 1)
         yield* Scope.close(scope, Exit.void)
       }
@@ -55,7 +55,7 @@ it.live("there is no subscriber connection before the first subscription, and th
       yield* store.readMany(keys)
       assert.strictEqual(yield* ServerStats.connections(admin), 0)
       yield* Effect.scoped(Effect.gen(function*() {
-        yield* Effect.forEach([...keys, ...keys], Hints.ignored, { concurrency: "unbounded", discard: true })
+        yield* Effect.forEach([...keys, ...keys], Notifications.ignored, { concurrency: "unbounded", discard: true })
         assert.strictEqual(yield* ServerStats.connections(admin), 1)
         assert.deepStrictEqual(
           yield* ServerStats.channels(admin),
@@ -84,7 +84,7 @@ it.live("closing the store closes the subscriber connection", () =>
     const { url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)
     yield* Effect.scoped(Effect.gen(function*() {
-      yield* Effect.flatMap(freshKey, Hints.ignored)
+      yield* Effect.flatMap(freshKey, Notifications.ignored)
       assert.strictEqual(yield* ServerStats.connections(admin), 1)
     })).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
     yield* Effect.repeat(ServerStats.connections(admin), { until: (connections) => connections === 0 })

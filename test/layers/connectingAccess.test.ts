@@ -2,7 +2,7 @@ import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted, Result, Schedule } from "effect"
 import { QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
-import * as Hints from "../support/Hints.ts"
+import * as Notifications from "../support/Notifications.ts"
 import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
@@ -121,7 +121,7 @@ it.layer(Server.layer, { excludeTestServices: true, timeout: "30 seconds" })("A 
       const other = QueryKey.makeUnsafe({ db: "other channels", query: "totals" })
       yield* Effect.gen(function*() {
         const [denied, granted] = yield* Effect.all(
-          [Effect.flip(Hints.ignored(other)), Effect.isSuccess(Hints.ignored(own))],
+          [Effect.flip(Notifications.ignored(other)), Effect.isSuccess(Notifications.ignored(own))],
           { concurrency: "unbounded" }
         )
         assert.deepStrictEqual(errorFields(denied), { _tag: "AccessDenied", operation: "subscribe to", key: other })

@@ -3,7 +3,7 @@ import { Config, ConfigProvider, Duration, Effect, Fiber, Layer, Redacted, Sched
 import { QueryKey, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import { Redis, type RedisOptions } from "ioredis"
 import { inject } from "vitest"
-import * as Hints from "../support/Hints.ts"
+import * as Notifications from "../support/Notifications.ts"
 import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
@@ -54,7 +54,7 @@ it.live.each<[what: string, options: Options]>([
     const key = yield* freshKey
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
-      yield* Hints.ignored(key)
+      yield* Notifications.ignored(key)
       const record = yield* driveTo(key, "Executing", { lease: "1 hour" })
       const found = yield* store.keys(key.db).pipe(Stream.filter(({ query }) => query === key.query), Stream.runCollect)
       assert.deepStrictEqual(found, [key])
@@ -204,7 +204,7 @@ it.live("layerClient closes only what it opened, and leaves the client and its l
     assert.strictEqual(yield* connections, 1)
     const before = listeners()
     yield* Effect.gen(function*() {
-      yield* Hints.ignored(yield* freshKey)
+      yield* Notifications.ignored(yield* freshKey)
       assert.strictEqual(yield* connections, 2)
     }).pipe(Effect.scoped, Effect.provide(RedisStoreLive.layerClient(client)))
     yield* Effect.repeat(connections, { until: (count) => count === 1 })

@@ -79,10 +79,10 @@ inMemory("versions only go up with late, doubled or shuffled notifications", () 
   Effect.gen(function*() {
     const { query, records, states, timeline } = yield* observed()
     const faults = yield* RedisStoreFaults.RedisStoreFaults
-    const told: Array<number> = []
-    yield* faults.injectHints((_, version) => {
-      told.push(version)
-      return told.length % 2 === 0 ? [version, ...told, 0, version] : []
+    const published: Array<QueryRecord.QueryRecord> = []
+    yield* faults.injectNotifications((record) => {
+      published.push(record)
+      return published.length % 2 === 0 ? [record, ...published, QueryRecord.absent(record.key), record] : []
     })
     const life = [query.execute, query.finish, query.reset, query.finishResetting, query.enqueue, query.cancel]
     for (const [index, step] of life.entries()) yield* timeline.at(1_000 * (index + 1), step)
@@ -120,8 +120,8 @@ inMemory("a record older than the last one is not shown when the store goes back
 inMemory("a change without notification is seen by the schedule", () =>
   Effect.gen(function*() {
     const { query, states, timeline } = yield* observed()
-    const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-    yield* injectHints(() => [])
+    const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+    yield* injectNotifications(() => [])
     yield* timeline.at("31 seconds", query.execute)
     yield* timeline.until("2 minutes")
     assert.deepStrictEqual(states(), [[0, "Queued"], [60_000, "Executing"]])
@@ -141,18 +141,9 @@ inMemory(
           read: (key) =>
             Effect.tap(
               store.read(key),
-              ({ version }) => Effect.sync(() => listeners.forEach((listener) => listener.onRead(version)))
+              (record) => Effect.sync(() => listeners.forEach((listener) => listener.onRecord(record)))
             ),
-          changes: (key, heard) => {
-            const listener: RedisStore.Listener = {
-              onHint: (version) => heard.onHint(version),
-              onRead: (version) => heard.onRead(version)
-            }
-            return Effect.andThen(
-              Effect.sync(() => listeners.add(listener)),
-              store.changes(key, listener)
-            )
-          }
+          changes: (_, listener) => Effect.as(Effect.sync(() => listeners.add(listener)), { announcesAll: true })
         })
       )
       yield* timeline.at(

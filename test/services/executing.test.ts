@@ -46,8 +46,8 @@ inMemory(
   () =>
     Effect.gen(function*() {
       const { key, query, timeline } = yield* queryThatIs("Queued")
-      const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-      yield* injectHints(() => [])
+      const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectNotifications(() => [])
       yield* timeline.at("14 seconds", query.trigger("Cancel", { reason: byAda }))
       const { atMillis, exit } = yield* timeline.run(query.withExecution(() => endless(timeline)))
       assert.deepStrictEqual(shown(timeline).slice(2), [
@@ -83,8 +83,8 @@ for (const [how, end, causes] of endings) {
     () =>
       Effect.gen(function*() {
         const { key, query, timeline } = yield* queryThatIs("Queued")
-        const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-        yield* injectHints(() => [])
+        const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+        yield* injectNotifications(() => [])
         yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
         const { atMillis, exit } = yield* timeline.run(
           query.withExecution(() => Effect.andThen(Effect.sleep("5 seconds"), end))
@@ -102,8 +102,8 @@ inMemory(
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Queued")
-      const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-      yield* injectHints(() => [])
+      const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectNotifications(() => [])
       const fiber = yield* timeline.at(0, query.withExecution(() => Effect.never))
       yield* timeline.at("4 seconds", query.trigger("Cancel", { reason: byAda }))
       yield* timeline.at("5 seconds", Fiber.interrupt(fiber))

@@ -93,7 +93,7 @@ it.effect("waits are counted by their outcome and by their wake-up", () =>
     yield* settled
 
     const unheard = yield* pendingFor()
-    yield* hints.injectHints(() => [])
+    yield* hints.injectNotifications(() => [])
     const byBackstop = yield* Effect.forkChild(unheard.waitUntilComplete())
     const late = yield* Effect.forkChild(Effect.flip(unheard.waitUntilComplete({ timeout: "1 second" })))
     const interrupted = yield* Effect.forkChild(unheard.waitUntilComplete())
@@ -115,8 +115,8 @@ it.effect("waits are counted by their outcome and by their wake-up", () =>
 
     const { determinate, failed, interrupted: given, still_pending } = QueryMetrics.waitDuration
     assert.deepStrictEqual(yield* counts(determinate, still_pending, given, failed), [3, 1, 1, 1])
-    const { backstop, hint, lease } = QueryMetrics.wakeUps
-    assert.strictEqual(yield* count(hint), 1)
+    const { backstop, lease, notification } = QueryMetrics.wakeUps
+    assert.strictEqual(yield* count(notification), 1)
     assert.isAtLeast(yield* count(lease), 1)
     assert.isAtLeast(yield* count(backstop), 1)
     assert.strictEqual((yield* Metric.value(still_pending)).max, 1)

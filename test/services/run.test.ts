@@ -392,7 +392,7 @@ inMemory("an invalid lease or holder fails before the query is queued", () =>
     }
   }))
 
-for (const [event, tag] of [["Queue", "Queued"], ["Execute", "Executing"], ["Finish", "Executing"]] as const) {
+for (const [event, tag] of [["Queue", "Queued"], ["Execute", "Executing"]] as const) {
   inMemory(
     `a run whose store fails at ${event} gets that error, and is run again after its lease`,
     () =>
@@ -401,7 +401,7 @@ for (const [event, tag] of [["Queue", "Queued"], ["Execute", "Executing"], ["Fin
         const { key, query, timeline } = yield* queryThatIs("Known", {
           choose: (call, nth) =>
             call.operation === "compareAndSet" && call.command.event === event && nth === 1
-              ? { _tag: event === "Finish" ? "Fail" : "FailAfter", reason }
+              ? { _tag: "FailAfter", reason }
               : undefined
         })
         const run = runOf(query, timeline)

@@ -4,6 +4,7 @@ import { Clock, DateTime, Duration, Effect, Fiber, Random, Schedule } from "effe
 import {
   QueryError,
   type QueryKey,
+  QueryRecord,
   QueryState,
   QueryStateMachine,
   type QueryWait,
@@ -22,7 +23,7 @@ import type * as Timeline from "../support/Timeline.ts"
 
 const timedOut = new RedisStoreError.TimedOut({ after: 5_000 })
 
-const dropHints = RedisStoreFaults.RedisStoreFaults.use(({ injectHints }) => injectHints(() => []))
+const dropHints = RedisStoreFaults.RedisStoreFaults.use(({ injectNotifications }) => injectNotifications(() => []))
 
 const reads = (...times: ReadonlyArray<number>): ReadonlyArray<Timeline.Entry> => times.map((time) => [time, "read"])
 
@@ -227,43 +228,47 @@ const withClockAhead = (key: QueryKey.QueryKey, by: Duration.Duration) =>
     }))
   )
 
-inMemory("a notification ends the delay at once", () =>
+inMemory("a notification ends the delay at once, and is not confirmed by a read", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.at("1234 millis", query.execute)
     yield* timeline.at("5678 millis", query.finish)
     const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete())
-    assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 1_234, 5_678))
+    assert.deepStrictEqual(timeline.only("read"), reads(0, 0))
     assert.strictEqual(atMillis, 5_678)
     assert.deepStrictEqual(outcomeOf(exit), { succeeded: yield* query.record })
   }))
 
-type Disturbance = (version: number, seen: ReadonlyArray<number>) => ReadonlyArray<number>
+type Chosen = ReadonlyArray<QueryRecord.QueryRecord | "gap">
+type Disturbance = (record: QueryRecord.QueryRecord, seen: ReadonlyArray<QueryRecord.QueryRecord>) => Chosen
 
-const disturbances: ReadonlyArray<readonly [how: string, hints: Disturbance, looks: ReadonlyArray<number>]> = [
-  ["doubled", (version) => [version, version, version], [0, 0, 1_000, 2_000]],
-  ["late and shuffled", (version, seen) => seen.length === 1 ? [] : [version, ...seen], [0, 0, 2_000]],
-  ["followed by older ones", (version, seen) => [version, ...seen.toReversed(), 0], [0, 0, 1_000, 2_000]],
-  ["preceded by older ones", (version, seen) => [0, ...seen, version], [0, 0, 1_000, 2_000]],
-  ["replaced by one without a version", () => [Number.POSITIVE_INFINITY], [0, 0, 1_000, 2_000]]
+const older = ({ key }: QueryRecord.QueryRecord) => QueryRecord.absent(key)
+
+// A notification with an older version asks for a read.
+const disturbances: ReadonlyArray<readonly [how: string, choose: Disturbance, readAt: ReadonlyArray<number>]> = [
+  ["doubled", (record) => [record, record, record], [0, 0]],
+  ["late and shuffled", (record, seen) => seen.length === 1 ? [] : [record, ...seen], [0, 0]],
+  ["followed by older ones", (record, seen) => [record, ...seen.toReversed(), older(record)], [0, 0, 1_000]],
+  ["preceded by older ones", (record, seen) => [older(record), ...seen, record], [0, 0, 1_000, 2_000]],
+  ["not understood", () => ["gap"], [0, 0, 1_000, 2_000]]
 ]
 
-for (const [how, hints, looks] of disturbances) {
+for (const [how, choose, readAt] of disturbances) {
   inMemory(
     `notifications that are ${how} wake a wait and never end it with an earlier record`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs("Queued")
         const faults = yield* RedisStoreFaults.RedisStoreFaults
-        const seen: Array<number> = []
-        yield* faults.injectHints((_, version) => {
-          seen.push(version)
-          return hints(version, seen)
+        const seen: Array<QueryRecord.QueryRecord> = []
+        yield* faults.injectNotifications((record) => {
+          seen.push(record)
+          return choose(record, seen)
         })
         yield* timeline.at("1 second", query.execute)
         yield* timeline.at("2 seconds", query.finish)
         const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete())
-        assert.deepStrictEqual(timeline.only("read"), reads(...looks))
+        assert.deepStrictEqual(timeline.only("read"), reads(...readAt))
         assert.strictEqual(atMillis, 2_000)
         assert.deepStrictEqual(outcomeOf(exit), { succeeded: yield* query.record })
       })
@@ -274,7 +279,7 @@ inMemory("a notification of a known version causes no read", () =>
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queryThatIs("Queued")
     const faults = yield* RedisStoreFaults.RedisStoreFaults
-    yield* faults.injectHints(() => [record.version, record.version - 1])
+    yield* faults.injectNotifications(() => [record])
     yield* timeline.at("1 second", query.cancel)
     yield* timeline.run(query.waitUntilComplete())
     assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 30_000))

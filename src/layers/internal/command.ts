@@ -1,11 +1,14 @@
-/** Validates commands, and brings them into the form that the stores work with. */
+/** Validates the arguments of a store, and brings them into the form that the stores work with. */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { idIssue, keyIssue } from "../../domain/internal/ids.ts"
 import * as Progress from "../../domain/Progress.ts"
 import * as QueryEvent from "../../domain/QueryEvent.ts"
-import type { Reason } from "../../domain/Reason.ts"
+import type { DbId, QueryKey } from "../../domain/QueryKey.ts"
+import { Reason } from "../../domain/Reason.ts"
 import * as Transition from "../../domain/Transition.ts"
 import type { Command } from "../../services/RedisStore.ts"
 import { InvalidInput } from "../../services/RedisStoreError.ts"
@@ -17,6 +20,7 @@ export interface ValidCommand {
   readonly leaseMillis: number | undefined
   readonly holder: string | undefined
   readonly reason: Reason | undefined
+  readonly operation: number | undefined
   readonly traceparent: string | undefined
 }
 
@@ -32,29 +36,34 @@ export const toMillis = (lease: Duration.Input): number =>
 
 const isTraceparent = (text: string): boolean => /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(text)
 
+const isReason = Schema.is(Reason)
+
 // No path of use is longer than two lives.
 const maxPathLength = 16
 
 const isEvent = (event: QueryEvent.QueryEvent): boolean => QueryEvent.all.includes(event)
 
-const isPath = (events: ReadonlyArray<QueryEvent.QueryEvent>): boolean =>
+/** Whether events are a path: a caller without types can pass anything. */
+export const isPath = (events: ReadonlyArray<QueryEvent.QueryEvent>): boolean =>
   Array.isArray(events) && events.length >= 1 && events.length <= maxPathLength && events.every(isEvent)
 
 const issueOf = (
-  { events, fence, holder, ifVersion, leaseMillis, traceparent }: Partial<ValidCommand>
+  { fence, holder, ifVersion, leaseMillis, operation, reason, traceparent }: Partial<ValidCommand>
 ): string | undefined => {
   if (leaseMillis !== undefined && !(leaseMillis > 0 && leaseMillis <= maxMillis)) {
     return "a lease must be longer than zero and finite"
   }
-  if (events !== undefined && !isPath(events)) {
-    return `a path must be 1 to ${maxPathLength} events of ${QueryEvent.all.join(", ")}`
-  }
   if (ifVersion !== undefined && !Number.isSafeInteger(ifVersion)) return "an expected version must be a whole number"
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
+  if (reason !== undefined && !isReason(reason)) return "a reason must be a Reason, as its constructors create it"
+  if (operation !== undefined && !(Number.isSafeInteger(operation) && operation > 0)) {
+    return "an operation must be a whole number above zero"
+  }
   if (traceparent !== undefined && !isTraceparent(traceparent)) {
     return "a traceparent must be as W3C Trace Context has it: 00-<trace id>-<span id>-<flags>"
   }
   if (holder === undefined) return undefined
+  if (typeof holder !== "string") return "a holder must be a string"
   if (holder.length === 0) return "a holder must not be empty"
   if (holder.length > maxHolderLength) return `a holder must be at most ${maxHolderLength} characters`
   return holder.isWellFormed() ? undefined : "a holder must be well-formed Unicode (it holds a lone surrogate)"
@@ -65,18 +74,36 @@ const orInvalid = <A extends Partial<ValidCommand>>(command: A): Result.Result<A
   return issue === undefined ? Result.succeed(command) : Result.fail(new InvalidInput({ issue }))
 }
 
+const invalid = (issue: string) => Result.fail(new InvalidInput({ issue }))
+
+/** Validates the key of a query: a caller without types can pass anything. */
+export const validateKey = (key: QueryKey): Result.Result<QueryKey, InvalidInput> => {
+  const issue = keyIssue(key)
+  return issue === undefined ? Result.succeed(key) : invalid(issue)
+}
+
+/** Validates the id of a database likewise. */
+export const validateDb = (db: DbId): Result.Result<DbId, InvalidInput> => {
+  const issue = idIssue("db", db)
+  return issue === undefined ? Result.succeed(db) : invalid(issue)
+}
+
 export const validate = (
-  { event, fence, holder, ifVersion, lease, reason, traceparent }: Command
-): Result.Result<ValidCommand, InvalidInput> =>
-  orInvalid({
-    events: Transition.eventsOf(event),
+  { event, fence, holder, ifVersion, lease, operation, reason, traceparent }: Command
+): Result.Result<ValidCommand, InvalidInput> => {
+  const events = Transition.eventsOf(event)
+  if (!isPath(events)) return invalid(`a path must be 1 to ${maxPathLength} events of ${QueryEvent.all.join(", ")}`)
+  return orInvalid({
+    events,
     fence,
     ifVersion,
     holder,
     reason,
+    operation,
     traceparent,
     leaseMillis: lease === undefined ? undefined : toMillis(lease)
   })
+}
 
 export interface Renewal {
   readonly fence: number

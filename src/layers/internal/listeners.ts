@@ -1,50 +1,49 @@
-/** Those who listen for the hints of queries, in this process. */
+/** The listeners of this process, by channel. */
+import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { Listener } from "../../services/RedisStore.ts"
+
+interface Channel {
+  readonly key: QueryKey
+  listeners: Listener | Set<Listener>
+}
 
 /** The listeners of every channel that has any. Most channels have one, which needs no set. */
 export class Listeners {
-  private readonly byChannel = new Map<string, Listener | Set<Listener>>()
+  private readonly byName = new Map<string, Channel>()
 
   get channels(): ReadonlyArray<string> {
-    return Array.from(this.byChannel.keys())
+    return Array.from(this.byName.keys())
   }
 
   get isEmpty(): boolean {
-    return this.byChannel.size === 0
+    return this.byName.size === 0
   }
 
-  has(channel: string): boolean {
-    return this.byChannel.has(channel)
+  has(name: string): boolean {
+    return this.byName.has(name)
   }
 
-  add(channel: string, listener: Listener): void {
-    const there = this.byChannel.get(channel)
-    if (there === undefined) this.byChannel.set(channel, listener)
-    else if (there instanceof Set) there.add(listener)
-    else this.byChannel.set(channel, new Set([there, listener]))
+  /** The query whose changes are published on a channel that somebody listens to. */
+  keyOf(name: string): QueryKey | undefined {
+    return this.byName.get(name)?.key
   }
 
-  remove(channel: string, listener: Listener): void {
-    const there = this.byChannel.get(channel)
-    if (there instanceof Set) there.delete(listener)
-    if (there === listener || (there instanceof Set && there.size === 0)) this.byChannel.delete(channel)
+  add(name: string, key: QueryKey, listener: Listener): void {
+    const channel = this.byName.get(name)
+    if (channel === undefined) this.byName.set(name, { key, listeners: listener })
+    else if (channel.listeners instanceof Set) channel.listeners.add(listener)
+    else channel.listeners = new Set([channel.listeners, listener])
   }
 
-  hint(channel: string, version: number): void {
-    this.each(channel, (listener) => listener.onHint(version))
+  remove(name: string, listener: Listener): void {
+    const listeners = this.byName.get(name)?.listeners
+    if (listeners instanceof Set) listeners.delete(listener)
+    if (listeners === listener || (listeners instanceof Set && listeners.size === 0)) this.byName.delete(name)
   }
 
-  read(channel: string, version: number): void {
-    this.each(channel, (listener) => listener.onRead(version))
-  }
-
-  progress(channel: string): void {
-    this.each(channel, (listener) => listener.onProgress?.())
-  }
-
-  private each(channel: string, f: (listener: Listener) => void): void {
-    const there = this.byChannel.get(channel)
-    if (there instanceof Set) there.forEach(f)
-    else if (there !== undefined) f(there)
+  each(name: string, f: (listener: Listener) => void): void {
+    const listeners = this.byName.get(name)?.listeners
+    if (listeners instanceof Set) listeners.forEach(f)
+    else if (listeners !== undefined) f(listeners)
   }
 }

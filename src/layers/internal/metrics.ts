@@ -1,13 +1,15 @@
 /** Counts what becomes of queries and commands, in the same way for every store. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { keyIssue } from "../../domain/internal/ids.ts"
 import type { LeaseLost } from "../../domain/QueryError.ts"
-import * as QueryEvent from "../../domain/QueryEvent.ts"
+import type * as QueryEvent from "../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type * as QueryState from "../../domain/QueryState.ts"
 import * as Transition from "../../domain/Transition.ts"
 import * as QueryMetrics from "../../services/QueryMetrics.ts"
 import { type Failure, RedisStoreError } from "../../services/RedisStoreError.ts"
+import { isPath } from "./command.ts"
 
 /**
  * Counts that a query moved on, once or more: from where, since when and until when in microseconds, and whether a lease
@@ -31,7 +33,10 @@ export const moved = (
 export const failed = (operation: string, key: QueryKey) => (reason: Failure): Effect.Effect<never, RedisStoreError> =>
   Effect.withFiber(({ context }) => {
     QueryMetrics.storeErrors[reason._tag].updateUnsafe(1, context)
-    return Effect.fail(new RedisStoreError({ operation, key, reason }))
+    // The schema of the error refuses an invalid key.
+    return Effect.fail(
+      new RedisStoreError({ operation, ...(keyIssue(key) === undefined ? { key } : undefined), reason })
+    )
   })
 
 /** Fails with a lost claim as it is. */
@@ -61,11 +66,7 @@ export const refused =
   (error: Failure | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
     Effect.withFiber(({ context }) => {
       const events = Transition.eventsOf(path)
-      // What is no event was refused as invalid input, and is not counted.
-      count(
-        events.filter((event) => QueryEvent.all.includes(event)),
-        error._tag === "LeaseLost" ? "lease_lost" : "failed",
-        context
-      )
+      if (!isPath(events)) return orLeaseLost(failed("trigger an event on", key))(error)
+      count(events, error._tag === "LeaseLost" ? "lease_lost" : "failed", context)
       return orLeaseLost(failed(events.join(", "), key))(error)
     })

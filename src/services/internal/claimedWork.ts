@@ -20,6 +20,7 @@ import type { RedisStoreError } from "../RedisStoreError.ts"
 import { heartbeat, type Lost, monotonicMillis, orCancelled } from "./heartbeat.ts"
 import { defaultHolder } from "./holder.ts"
 import * as ProgressReports from "./progressReports.ts"
+import { settle } from "./settle.ts"
 import * as Trace from "./trace.ts"
 
 type Store = RedisStore["Service"]
@@ -102,7 +103,7 @@ export const claimed = <A, E, R, B, E2>(store: Store, key: QueryKey, options: {
           Effect.catchCause((cause) => Effect.succeed(Result.succeed(Exit.failCause(cause))))
         )
         const exit = yield* Effect.fromResult(worked)
-        return yield* settle(store, record, options.kind, exit)
+        return yield* settled(exit, settle(store, record, outcomeOf(options.kind, exit), lease, beating))
       })
       return yield* Effect.scoped(held)
     })
@@ -126,14 +127,12 @@ export const claimedWork = <A, E, R>(
   })
 }
 
-/** Records how work went, and ends as the work did. An error of recording is added to that of the work. */
-const settle = <A, E>(
-  store: Store,
-  record: QueryRecord,
-  kind: Kind,
-  exit: Exit.Exit<A, E>
+/** Ends as the work did, once its outcome is settled. An error of settling is added to that of the work. */
+const settled = <A, E>(
+  exit: Exit.Exit<A, E>,
+  settling: Effect.Effect<CommandResult, LeaseLost | RedisStoreError>
 ): Effect.Effect<A, E | Lost | RedisStoreError> =>
-  store.compareAndSet(record.key, { ...outcomeOf(kind, exit), fence: record.version }).pipe(
+  settling.pipe(
     Effect.mapError(orCancelled),
     Effect.matchEffect({
       onSuccess: () => exit,

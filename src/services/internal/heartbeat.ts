@@ -17,6 +17,16 @@ export type Lost = LeaseLost | QueryCancelled
 /** Part of a lease that is left unused: the clocks of two machines differ in pace, and an interruption takes its time. */
 const safety = 0.1
 
+/** How long work takes at least for which a subscription is worth its cost. */
+const subscribeAfter = Duration.millis(100)
+
+/** How much of a lease is used: a claim that was not renewed for so long is given up. */
+export const usableMillis = (lease: Duration.Duration): number => Duration.toMillis(lease) * (1 - safety)
+
+/** Whether the heartbeat gave a claim up by its own clock, and did not hear of its end from the store. */
+export const isGivenUp = (lost: Lost, fence: number): boolean =>
+  lost._tag === "LeaseLost" && lost.record.version === fence
+
 export const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
 
 const cancelledOrLost = (lost: LeaseLost): Lost => {
@@ -31,7 +41,7 @@ export const orCancelled = (error: LeaseLost | RedisStoreError): Lost | RedisSto
   error._tag === "LeaseLost" ? cancelledOrLost(error) : error
 
 /**
- * Renews the lease every third of it, and at each hint at a change of the query, until the claim is lost.
+ * Renews the lease every third of it, until the claim is lost. A record with a newer version tells that at once.
  *
  * It also goes by its own clock, counted from when the last successful renewal was sent. So it gives the claim up before
  * the lease can have lapsed in the store, even if every call hangs.
@@ -44,25 +54,28 @@ export const heartbeat = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Lost, never, Scope.Scope> {
   const { key, version: fence } = record
   const givenUp = () => new LeaseLost({ fence, record })
-  const usableMillis = Duration.toMillis(lease) * (1 - safety)
+  const usable = usableMillis(lease)
   const intervalMillis = Duration.toMillis(lease) / 3
   let renewedAtMillis = claimedAtMillis
   let delayMillis = intervalMillis
 
-  // The heartbeat does not wait for the subscription. The renewal after it finds what happened before it.
+  // Short work subscribes to nothing: a cancel during it is found when it records its end. The heartbeat does not wait for
+  // the subscription, and the renewal after it finds what happened before it.
   const waiter = new Waiter()
   yield* subscribe(store, key, waiter).pipe(
-    Effect.tap(() => Effect.sync(() => waiter.onHint(Number.POSITIVE_INFINITY))),
+    Effect.andThen(Effect.sync(() => waiter.onGap())),
+    Effect.delay(subscribeAfter),
     Effect.forkScoped
   )
 
   while (true) {
-    const usableLeft = renewedAtMillis + usableMillis - (yield* monotonicMillis)
-    yield* waiter.wait(fence, Math.min(delayMillis, usableLeft))
-    // The hint may be at the end of this very claim by its holder, whose fiber goes first.
+    const usableLeft = renewedAtMillis + usable - (yield* monotonicMillis)
+    const wake = yield* waiter.wait(record, Math.min(delayMillis, usableLeft))
+    // The record may be that of the end of this very claim by its holder, whose fiber goes first.
     yield* Effect.yieldNow
+    if (typeof wake === "object") return cancelledOrLost(new LeaseLost({ fence, record: wake }))
     const sentAtMillis = yield* monotonicMillis
-    const left = renewedAtMillis + usableMillis - sentAtMillis
+    const left = renewedAtMillis + usable - sentAtMillis
     if (left <= 0) return givenUp()
     const renewed = yield* Effect.timeoutOption(Effect.result(store.renew(key, fence, lease)), left)
     if (Option.isNone(renewed)) return givenUp()

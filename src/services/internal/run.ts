@@ -2,13 +2,16 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import type { LeaseLost } from "../../domain/QueryError.ts"
 import * as QueryError from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import type * as QueryState from "../../domain/QueryState.ts"
 import type * as QueryRun from "../QueryRun.ts"
-import type { RedisStore } from "../RedisStore.ts"
+import type { Command, CommandResult, RedisStore } from "../RedisStore.ts"
+import type { RedisStoreError } from "../RedisStoreError.ts"
 import * as ClaimedWork from "./claimedWork.ts"
+import { coalesced } from "./coalescedClaims.ts"
 import * as Trace from "./trace.ts"
 import * as Wait from "./wait.ts"
 
@@ -38,6 +41,21 @@ type Race<A> = Result.Result<A, QueryRecord>
 const won = <A>(value: A): Race<A> => Result.succeed(value)
 const lostRace = <A>(record: QueryRecord): Effect.Effect<Race<A>> => Effect.succeed(Result.fail(record))
 
+/** Claims a query. Where Redis has no memory for a claim, the record is read: a run that is under way can be joined. */
+const claimOrRead = (store: Store, key: QueryKey, command: Command): Effect.Effect<
+  CommandResult,
+  RedisStoreError | LeaseLost
+> =>
+  Effect.catchIf(
+    store.compareAndSet(key, command),
+    (error) => error._tag === "RedisStoreError" && error.reason._tag === "OutOfMemory",
+    (error) =>
+      Effect.flatMap(
+        store.read(key),
+        (record) => record.state._tag === "Known" ? Effect.fail(error) : Effect.succeed({ record, changed: false })
+      )
+  )
+
 export const run = <A, E1, R1, E2, R2, E3, R3>(
   store: Store,
   key: QueryKey,
@@ -46,61 +64,45 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(
   const { execute, onCompleted, purge, recover = isUndecided } = options
   const claiming = ClaimedWork.withDefaults(options)
 
-  const runFirst = ClaimedWork.claimed(store, key, {
-    kind: ClaimedWork.execution,
-    claim: Effect.gen(function*() {
-      const queued = yield* store.compareAndSet(key, { event: "Queue", ...claiming })
-      if (!queued.changed) return queued
-      // Where the claim on the queue has lapsed, or a process without fences took the query, that run is joined. A
-      // cancellation is an error for the caller.
-      return yield* store.compareAndSet(key, { event: "Execute", fence: queued.record.version, ...claiming }).pipe(
-        Effect.catchTag("LeaseLost", (error) =>
-          error.record.state._tag === "Cancelled"
-            ? Effect.fail(error)
-            : Effect.succeed({ record: error.record, changed: false }))
-      )
-    }),
-    lease: claiming.lease,
-    refused: lostRace<A>,
-    work: (claim) => Effect.map(execute(claim), won)
-  })
-
-  // Resets only the version that was read: another process may have run the query again, and have its result by now.
-  const startOver = (fence: number) =>
+  const executeAfter = (command: Command) =>
     ClaimedWork.claimed(store, key, {
-      kind: ClaimedWork.reset,
-      claim: store.compareAndSet(key, { event: "Reset", fence, ...claiming }).pipe(
-        Effect.catchTag("LeaseLost", ({ record }) => Effect.succeed({ record, changed: false }))
-      ),
+      kind: ClaimedWork.execution,
+      claim: coalesced(store, key, claimOrRead(store, key, { ...command, ...claiming })),
       lease: claiming.lease,
-      refused: lostRace<unknown>,
-      work: (claim) => Effect.map(purge?.(claim) ?? Effect.void, won)
+      refused: lostRace<A>,
+      work: (claim) => Effect.map(execute(claim), won)
     })
 
-  const attempt = Effect.fnUntraced(function*(from: QueryRecord) {
-    const { state, version } = yield* Wait.waitFrom(store, from, options)
-    switch (state._tag) {
-      case "Completed":
-        return won(yield* onCompleted)
-      case "Known":
-        return yield* runFirst
-      default: {
-        if (!recover(state)) return yield* failure(key, state)
-        const purged = yield* startOver(version)
-        return Result.isSuccess(purged) ? yield* runFirst : Result.fail(purged.failure)
-      }
+  const begin = executeAfter({ event: ["Queue", "Execute"] })
+
+  // Takes over only the version that was seen: another process may have run the query again, and have its result by now.
+  const takeOver = Effect.fnUntraced(function*(ifVersion: number) {
+    if (purge === undefined) {
+      return yield* executeAfter({ event: ["Reset", "FinishReset", "Queue", "Execute"], ifVersion })
     }
+    const purged = yield* ClaimedWork.claimed(store, key, {
+      kind: ClaimedWork.reset,
+      claim: store.compareAndSet(key, { event: "Reset", ifVersion, ...claiming }),
+      lease: claiming.lease,
+      refused: lostRace<unknown>,
+      work: (claim) => Effect.map(purge(claim), won)
+    })
+    return Result.isSuccess(purged) ? yield* begin : Result.fail(purged.failure)
+  })
+
+  const join = Effect.fnUntraced(function*(from: QueryRecord) {
+    const { state, version } = yield* Wait.waitFrom(store, from, options)
+    if (state._tag === "Completed") return won(yield* onCompleted)
+    if (state._tag === "Known") return yield* begin
+    return recover(state) ? yield* takeOver(version) : yield* failure(key, state)
   })
 
   return Effect.gen(function*() {
-    let latest = yield* store.read(key)
-    const race = Effect.map(
-      Effect.suspend(() => attempt(latest)),
-      Result.mapError((record) => latest = record)
-    )
-    const first = yield* race
+    const first = yield* begin
     if (Result.isSuccess(first)) return first.success
     // The winner holds the query by now, or has its result. The schedule never ends, so only a result ends this.
+    let latest = first.failure
+    const race = Effect.map(Effect.suspend(() => join(latest)), Result.mapError((record) => latest = record))
     return Result.getOrThrow(yield* Effect.repeat(race, { schedule: afterLostRace, until: Result.isSuccess }))
   }).pipe(Trace.spanned("QueryStateMachine.run", () => Trace.attributesOf(key)))
 }

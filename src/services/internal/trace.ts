@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Tracer from "effect/Tracer"
+import { keyIssue } from "../../domain/internal/ids.ts"
 import type { StillPending } from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
@@ -27,10 +28,9 @@ type Attributes = Readonly<Record<string, unknown>>
 const isTraced = ({ context }: Fiber.Fiber<unknown, unknown>): boolean =>
   Context.get(context, Tracer.Tracer) !== Tracer.nativeTracer
 
-export const attributesOf = (key: QueryKey): Attributes => ({
-  "query_state.db": key.db,
-  "query_state.query": key.query
-})
+// A span is no reason to fail where a caller without types passed no key.
+export const attributesOf = (key: QueryKey): Attributes =>
+  keyIssue(key) === undefined ? { "query_state.db": key.db, "query_state.query": key.query } : {}
 
 const isStoreError = Schema.is(RedisStoreError)
 

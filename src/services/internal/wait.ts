@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import type { Progress } from "../../domain/Progress.ts"
 import { StillPending } from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import * as QueryRecord from "../../domain/QueryRecord.ts"
@@ -20,7 +21,7 @@ import * as QueryWait from "../QueryWait.ts"
 import type { Changes, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import * as Trace from "./trace.ts"
-import { subscribe, Waiter } from "./waiter.ts"
+import { subscribe, Waiter, type Wake } from "./waiter.ts"
 
 type Store = RedisStore["Service"]
 
@@ -82,12 +83,18 @@ const pause = <A extends QueryRecord.QueryRecord>(
     (delayMillis) =>
       Effect.flatMap(leaseMillisLeft(watch.store, record), (leaseMillis) =>
         Effect.flatMap(
-          watch.waiter.wait(record.version, Math.min(delayMillis, leaseMillis)),
+          watch.waiter.wait(record, Math.min(delayMillis, leaseMillis)),
           (wake) => {
             const isLease = leaseMillis <= delayMillis
-            // Another fiber has read meanwhile, and would have woken this one at a change: no backstop read is needed.
-            if (wake === "timeAfterRead" && !isLease) return pause(watch, record)
-            const source = wake === "hint" ? "hint" : isLease ? "lease" : "backstop"
+            // A record was seen meanwhile, and a change of it would have been, too: no backstop read is needed.
+            if (wake === "timeAfterRecord" && !isLease) return pause(watch, record)
+            if (typeof wake === "object") {
+              return Effect.andThen(
+                Metric.update(QueryMetrics.wakeUps.notification, 1),
+                watch.isWanted(wake) ? Effect.succeed(wake) : pause(watch, wake)
+              )
+            }
+            const source = wake === "gap" ? "notification" : isLease ? "lease" : "backstop"
             return Effect.andThen(Metric.update(QueryMetrics.wakeUps[source], 1), read(watch))
           }
         ))
@@ -175,15 +182,19 @@ export const waitFrom = (store: Store, record: QueryRecord.QueryRecord, options:
 export const waitUntilComplete = (store: Store, key: QueryKey, options: QueryWait.Options = {}) =>
   Trace.waiting(key, Effect.flatMap(store.read(key), (record) => waitOn(store, record, options)))
 
-/** Wakes at progress, too. */
+/** Wakes at progress, too, which leaves the version as it is. */
 class ProgressWaiter extends Waiter {
-  onProgress(): void {
-    this.onHint(Number.POSITIVE_INFINITY)
+  private progress: Progress | undefined
+
+  override wait(known: QueryRecord.QueryRecord, millis: number): Effect.Effect<Wake> {
+    return Effect.suspend(() => {
+      this.progress = known.progress
+      return super.wait(known, millis)
+    })
   }
 
-  /** A read by another fiber does not spare this one its own: only the version of that read is known here. */
-  override onTime(): void {
-    this.wake("time")
+  protected override isNews(record: QueryRecord.QueryRecord): boolean {
+    return super.isNews(record) || !Equal.equals(record.progress, this.progress)
   }
 }
 

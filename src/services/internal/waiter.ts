@@ -1,58 +1,75 @@
-/** One fiber that waits: for a hint at a change of a query, or until a time is over. */
+/** One fiber that waits: for a newer record of a query, or until a time is over. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { QueryKey } from "../../domain/QueryKey.ts"
+import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import type { Changes, Listener, RedisStore } from "../RedisStore.ts"
 import * as SharedTimers from "./sharedTimers.ts"
 
-/** What ended a wait: a hint, its time, or its time after another fiber of this process has read the record. */
-export type Wake = "hint" | "time" | "timeAfterRead"
+/**
+ * What ended a wait: a newer record, a gap in the notifications, its time, or its time although a record was seen meanwhile,
+ * so that a backstop read is not due.
+ */
+export type Wake = QueryRecord | "gap" | "time" | "timeAfterRecord"
 
 // A small whole number takes no memory of its own, and a field that is always a number none for a change of its type
 // (benchmark: 100,000 waiters of 100,000 queries).
 const none = -1
 
-/** Listens to a query for one fiber. It keeps one version, however many hints come. */
+/** Listens to a query for one fiber. It keeps one record, however many come. */
 export class Waiter implements Listener, SharedTimers.Sleeper {
-  private pendingHint = none
+  private pending: QueryRecord | "gap" | undefined
   private known = none
-  private isRead = false
+  private isSeen = false
   private resume: ((effect: Effect.Effect<Wake>) => void) | undefined
   private timers: SharedTimers.SharedTimers | undefined
   private timer = none
 
-  onHint(version: number): void {
-    if (this.resume === undefined) this.pendingHint = Math.max(this.pendingHint, version)
-    else if (version > this.known) this.wake("hint")
+  onRecord(record: QueryRecord): void {
+    this.isSeen = true
+    // An older version is that of a record that was deleted or lost in a failover, or of a stale notification.
+    if (record.version < this.known) this.onGap()
+    else if (this.isNews(record)) this.pass(record)
   }
 
-  onRead(version: number): void {
-    this.isRead = true
-    // A version goes back where the record was deleted, or lost in a failover. No notification announces that.
-    if (this.resume !== undefined && version < this.known) this.wake("hint")
-    else this.onHint(version)
+  onGap(): void {
+    this.pass("gap")
+  }
+
+  /** Whether a record that is not older than the known one ends the wait. */
+  protected isNews({ version }: QueryRecord): boolean {
+    return version > this.known
   }
 
   onTime(): void {
-    this.wake(this.isRead ? "timeAfterRead" : "time")
+    this.wake(this.isSeen ? "timeAfterRecord" : "time")
   }
 
-  /** Waits for a hint at a version newer than `known`, for `millis` at most. */
-  wait(known: number, millis: number): Effect.Effect<Wake> {
+  /** Waits for a newer record than `known`, for `millis` at most. */
+  wait(known: QueryRecord, millis: number): Effect.Effect<Wake> {
     return Clock.clockWith((clock) =>
       Effect.callback((resume) => {
-        const { pendingHint } = this
-        this.pendingHint = none
-        if (pendingHint > known || millis <= 0) return resume(Effect.succeed(pendingHint > known ? "hint" : "time"))
-        this.known = known
-        this.isRead = false
+        const { pending } = this
+        this.pending = undefined
+        this.known = known.version
+        this.isSeen = false
+        if (pending !== undefined && (pending === "gap" || this.isNews(pending))) return resume(Effect.succeed(pending))
+        if (millis <= 0) return resume(Effect.succeed("time"))
         this.resume = resume
         this.timers = SharedTimers.of(clock)
         this.timer = this.timers.set(this, millis)
         return Effect.sync(() => this.end())
       })
     )
+  }
+
+  private pass(news: QueryRecord | "gap"): void {
+    const { pending } = this
+    if (this.resume !== undefined) this.wake(news)
+    // A gap asks for a read, which finds everything else, too.
+    else if (pending === undefined || news === "gap") this.pending = news
+    else if (pending !== "gap") this.pending = news.version < pending.version ? "gap" : news
   }
 
   protected wake(by: Wake): void {
@@ -69,8 +86,8 @@ export class Waiter implements Listener, SharedTimers.Sleeper {
 }
 
 /**
- * Passes the hints of a query to a waiter, and answers whether all changes are announced. Without a subscription there are
- * no hints, and the wait relies on its schedule.
+ * Passes the records of a query to a waiter, and returns whether all changes are published. Without a subscription none
+ * come, and the wait relies on its schedule.
  */
 export const subscribe = (
   store: RedisStore["Service"],

@@ -106,7 +106,7 @@ it.live("a slot that no server has is a typed error, and the others are none the
       }))
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
-      const deaf = { onHint: () => {}, onRead: () => {} }
+      const deaf = { onRecord: () => {}, onGap: () => {} }
       const write = yield* Effect.flip(store.compareAndSet(key, { event: "Queue" }))
       assert.strictEqual(write._tag === "RedisStoreError" && write.reason._tag, "Unavailable")
       const read = yield* Effect.flip(store.read(key))
@@ -142,7 +142,7 @@ it.live("of very many subscriptions, none takes the longer the more there are, a
         if (!isOver) setImmediate(turn, process.cpuUsage())
       }
       setImmediate(turn, process.cpuUsage())
-      yield* Effect.forEach(keys, (key) => store.changes(key, { onHint: () => {}, onRead: () => {} }), {
+      yield* Effect.forEach(keys, (key) => store.changes(key, { onRecord: () => {}, onGap: () => {} }), {
         concurrency: 500,
         discard: true
       })

@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Schedule, Scope } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStoreLive } from "effect-query-state"
-import * as Hints from "../../support/Hints.ts"
+import * as Notifications from "../../support/Notifications.ts"
 import { freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as RedisSentinel from "../../support/RedisSentinel.ts"
 import * as Replicated from "../../support/Replicated.ts"
@@ -18,7 +18,7 @@ const survives = (sentinel: RedisSentinel.RedisSentinel, disturb: (primary: Repl
     const key = yield* freshKey
     const query = yield* QueryStateMachine.make(key)
     yield* query.enqueue
-    const { next } = yield* Hints.subscribe(key)
+    const { next } = yield* Notifications.subscribe(key)
     const waiter = yield* Effect.forkChild(query.waitUntilComplete({ schedule }), { startImmediately: true })
     const heard: Array<number> = []
     const listener = yield* Effect.forkChild(

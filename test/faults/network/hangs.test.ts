@@ -10,8 +10,8 @@ import {
   RedisStoreLive
 } from "effect-query-state"
 import type { Redis } from "ioredis"
-import * as Hints from "../../support/Hints.ts"
-import { noListener } from "../../support/Hints.ts"
+import * as Notifications from "../../support/Notifications.ts"
+import { noListener } from "../../support/Notifications.ts"
 import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
@@ -241,7 +241,7 @@ it.live.each(silentConnections)(
     inWorld("300 millis", (world) =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
-        const hints = yield* Hints.subscribe(yield* freshKey)
+        const hints = yield* Notifications.subscribe(yield* freshKey)
         yield* begin(world)
         const exit = yield* Effect.exit(store.read(yield* freshKey))
         assertOutage("read", exit)

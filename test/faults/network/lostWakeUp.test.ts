@@ -49,8 +49,8 @@ it.live(
   "all of 10,000 waits without notifications end by their schedule",
   () =>
     onOwnServer(Effect.gen(function*() {
-      const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-      yield* injectHints(() => [])
+      const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectNotifications(() => [])
       yield* completeAll(Schedule.spaced("100 millis"))
     })),
   { timeout: 90_000 }

@@ -2,7 +2,7 @@
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Effect, Fiber, Queue, Redacted, Schedule, Stream } from "effect"
 import { type QueryRecord, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
-import * as Hints from "../../support/Hints.ts"
+import * as Notifications from "../../support/Notifications.ts"
 import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
@@ -50,7 +50,7 @@ it.live("a slow consumer gets one record for many changes", () =>
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)
-      const hints = yield* Hints.subscribe(key)
+      const hints = yield* Notifications.subscribe(key)
       const seen = yield* Queue.make<QueryRecord.QueryRecord>({ capacity: 1 })
       yield* Effect.forkChild(Stream.runForEach(query.changes, (record) => Queue.offer(seen, record)))
       const taken = [yield* Queue.take(seen)]

@@ -60,7 +60,7 @@ it.live.each(troubles)(
       yield* Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
         const [key, waited] = yield* Effect.all([freshKey, freshKey])
-        const deaf = { onHint: () => {}, onRead: () => {} }
+        const deaf = { onRecord: () => {}, onGap: () => {} }
         yield* Effect.scoped(store.changes(waited, deaf))
         const { record: { version } } = yield* store.compareAndSet(key, { event: "Queue", lease: "1 hour" })
         const operations: Record<string, Effect.Effect<unknown, unknown, Scope.Scope>> = {

@@ -16,8 +16,8 @@ it.live("1,000 waiters of one query without notifications share their backstop r
     const { url } = yield* RedisServer.acquire()
     const admin = yield* RedisAdmin.connect(url)
     yield* Effect.gen(function*() {
-      const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-      yield* injectHints(() => [])
+      const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectNotifications(() => [])
       const key = yield* freshKey
       yield* driveTo(key, "Executing")
       const query = yield* QueryStateMachine.make(key)

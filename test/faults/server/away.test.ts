@@ -2,7 +2,7 @@
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Redacted, Schedule } from "effect"
 import { QueryRecord, QueryStateMachine, RedisStore, RedisStoreFaults, RedisStoreLive } from "effect-query-state"
-import * as Hints from "../../support/Hints.ts"
+import * as Notifications from "../../support/Notifications.ts"
 import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, freshKey } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
@@ -15,7 +15,7 @@ it.live("a server that returns after an outage is used by the same store again, 
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
-      const hints = yield* Hints.subscribe(key)
+      const hints = yield* Notifications.subscribe(key)
       yield* first.stop
       // Long enough for ioredis to try again less and less often.
       const errors = yield* Effect.replicateEffect(Effect.flip(store.read(key)), 5)

@@ -56,9 +56,12 @@ const assertResult = ({ before, command, fence, result }: Call, { history }: Pla
   }
 }
 
-const isRefused = ({ state }: QueryRecord.QueryRecord, { event, fence }: RedisStore.Command) => {
+const isRefused = (
+  { state, version }: QueryRecord.QueryRecord,
+  { event, fence, ifVersion = version }: RedisStore.Command
+) => {
   const isOthers = QueryState.claimOf(state)?.expiresAt !== undefined && fence === undefined && event !== "Cancel"
-  return isOthers || Transition.next(state._tag, event) === undefined
+  return isOthers || ifVersion !== version || Transition.next(state._tag, event) === undefined
 }
 
 /** Each version is given to one actor, and each fence is used by one actor. */

@@ -75,6 +75,9 @@ const isOthers = (record: QueryRecord, event: QueryEvent): boolean =>
 // Nobody claimed a query that has no record, so its version is nobody's fence.
 const isHeldBy = ({ version }: QueryRecord, fence: number): boolean => version === fence && version > 0
 
+/** The decision on a command that was carried out before, and is sent again. */
+export const carriedOut = (record: QueryRecord): Decision => ({ _tag: "Changed", record, moves: [] })
+
 /** Decides a command on a record whose lease has not lapsed. */
 export const decide = (record: QueryRecord, command: ValidCommand, nowMillis: number): Decision => {
   const { events, fence, ifVersion } = command

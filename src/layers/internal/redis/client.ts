@@ -158,6 +158,12 @@ export const close = (client: Redis | Cluster): Effect.Effect<void> =>
     if (!isConnected) done()
   })
 
+/** What a server says that closes a connection at once. ioredis tells only that it is closed. */
+const refusalIn = (text: string): Error | undefined => {
+  const [, message] = /^-((?:DENIED|ERR max number of clients)[^\r\n]*)/.exec(text) ?? []
+  return message === undefined ? undefined : Object.assign(new Error(message), { name: "ReplyError" })
+}
+
 const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
   create: Result.Result<Client, RedisStoreError.Failure>,
   { connectTimeout }: Timeouts
@@ -168,8 +174,13 @@ const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
   // What `connect` rejects with is only that the connection is closed; why, is told by the event before it.
   let lastError: unknown
   client.on("error", (error) => {
-    lastError = error
+    // What the server says before it closes a connection is why it does.
+    if (!(lastError instanceof Error && lastError.name === "ReplyError")) lastError = error
   })
+
+  if (client instanceof Redis) {
+    client.once("connect", () => client.stream.once("data", (data) => lastError = refusalIn(String(data)) ?? lastError))
+  }
 
   yield* Effect.tryPromise({
     try: () => client.connect(),

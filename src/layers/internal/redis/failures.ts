@@ -1,4 +1,5 @@
 /** Turns what ioredis and Redis say went wrong into the reasons of a `RedisStoreError`. */
+import { printable } from "../../../domain/internal/printable.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 
 /**
@@ -6,13 +7,16 @@ import * as RedisStoreError from "../../../services/RedisStoreError.ts"
  * quotes those of a command that it does not know. A password may be among them, and must not reach a log.
  */
 const withoutCommand = (error: unknown): Error => {
-  if (!(error instanceof Error)) return new Error(String(error))
+  if (!(error instanceof Error)) return new Error(printable(error, longestMessage))
   const code = "code" in error && typeof error.code === "string" ? `${error.code} ` : ""
   const message = error.message.replace(/, with args beginning with:.*/s, "")
-  const kept = new Error(message === "" ? `${error.name} ${code}`.trim() : message)
+  const kept = new Error(printable(message === "" ? `${error.name} ${code}`.trim() : message, longestMessage))
   kept.name = error.name
   return kept
 }
+
+// A logger prints the message of a cause as it is.
+const longestMessage = 1000
 
 // What Redis says, in the words of its versions, when a script does what its user may not do.
 const isDeniedInScript = (message: string): boolean =>

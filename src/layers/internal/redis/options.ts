@@ -4,6 +4,7 @@ import * as Result from "effect/Result"
 import type { RedisOptions } from "ioredis"
 import type { HistoryOptions } from "../../../services/RedisStore.ts"
 import { InvalidInput } from "../../../services/RedisStoreError.ts"
+import { toMillis } from "../command.ts"
 
 /**
  * Options of the store, whatever it is connected through.
@@ -85,9 +86,9 @@ const invalid = (issue: string) => Result.fail(new InvalidInput({ issue }))
 const longestTimeout = Duration.millis(2 ** 31 - 1)
 
 const validateTimeout = (name: string, input: Duration.Input): Validated<Duration.Duration> => {
-  const duration = Duration.fromInputUnsafe(input)
-  return Duration.isFinite(duration) && Duration.toMillis(duration) > 0
-    ? Result.succeed(Duration.min(duration, longestTimeout))
+  const millis = toMillis(input)
+  return Number.isFinite(millis) && millis > 0
+    ? Result.succeed(Duration.min(Duration.millis(millis), longestTimeout))
     : invalid(`${name} must be longer than zero and finite`)
 }
 
@@ -115,7 +116,7 @@ const validateReplicas = (
   const longest = Duration.toMillis(commandTimeout) / 2
   const timeoutMillis = timeout === undefined
     ? Math.min(1000, longest)
-    : Duration.toMillis(Duration.fromInputUnsafe(timeout))
+    : toMillis(timeout)
   if (!Number.isSafeInteger(count) || count < 1) return invalid("replicas.count must be a whole number, and at least 1")
   return timeoutMillis > 0 && timeoutMillis <= longest
     ? Result.succeed({ count, timeoutMillis: Math.ceil(timeoutMillis) })

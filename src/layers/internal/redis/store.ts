@@ -11,7 +11,7 @@ import type { DbId, QueryKey } from "../../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../../domain/QueryRecord.ts"
 import { type Command, type CommandResult, type Listener, RedisStore } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
-import { validate, validateRenewal, type ValidCommand } from "../command.ts"
+import { validate, validateDb, validateKey, validateRenewal, type ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
 import * as Codec from "../scripts/codec.ts"
 import * as History from "../scripts/history.ts"
@@ -78,14 +78,16 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const connection = Connection.make(topology, commandTimeout, replicas)
   const subscriptions = yield* Subscriptions.make(topology, commandTimeout)
   const nextOperation = OperationIds.make()
-  const { announcesAll, keyCount, keysOf, parse, patternOf } = layout
-  const scripts = yield* Effect.all({
+  const { announcesAll, keyCount, parse } = layout
+  const keysOf = (key: QueryKey) => Result.flatMap(validateKey(key), layout.keysOf)
+  const patternOf = (db: DbId) => Result.flatMap(validateDb(db), layout.patternOf)
+  const loadAll = Effect.all({
     claim: connection.load(layout.scripts.claim, keyCount),
     conclude: connection.load(layout.scripts.conclude, keyCount),
     read: connection.load(layout.scripts.read, keyCount),
     renew: connection.load(layout.scripts.renew, keyCount)
-  }, { concurrency: "unbounded" }).pipe(
-    Effect.tap(connection.prepare),
+  }, { concurrency: "unbounded" })
+  const scripts = yield* Effect.andThen(connection.prepare, loadAll).pipe(
     Effect.mapError(storeError("prepare the store"))
   )
 
@@ -93,9 +95,9 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const decode = (key: QueryKey, { names }: Keys.QueryKeys, reply: unknown, context: Context.Context<never>) => {
     const decoded = Codec.decode(key, reply)
     if (Result.isFailure(decoded)) return decoded
-    const { moved, nowMicros } = decoded.success
+    const { before, nowMicros } = decoded.success
     connection.clockOf(names[0]).set(nowMicros)
-    if (moved !== undefined) Codec.countMoved(moved, nowMicros, context)
+    if (before !== undefined) Codec.countMoved(before, nowMicros, context)
     return decoded
   }
 
@@ -131,7 +133,8 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       if (Result.isFailure(valid)) return Effect.fail(valid.failure)
       const keys = keysOf(key)
       if (Result.isFailure(keys)) return Effect.fail(keys.failure)
-      const operation = nextOperation()
+      // The ids of this store have 19 digits, which no safe integer has.
+      const operation = command.operation === undefined ? nextOperation() : `${command.operation}`
       const argsOf = (since: number | "") => Codec.encode(operation, since, valid.success)
       const script = Codec.endsPending(valid.success) ? scripts.claim : scripts.conclude
       const since = connection.clockOf(keys.success.names[0]).reachedMicros()
@@ -147,7 +150,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     (channel, { key, keys }: Located) =>
       Effect.map(run(scripts.read, key, keys), ({ record }) => {
         // Other waits of this process need no read of their own.
-        subscriptions.read(channel, record.version)
+        subscriptions.pass(channel, record)
         return record
       }),
     commandTimeout
@@ -179,7 +182,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   )
 
   const changes = (key: QueryKey, listener: Listener) =>
-    Effect.flatMap(Effect.fromResult(keysOf(key)), ({ channel }) => subscriptions.subscribe(channel, listener))
+    Effect.flatMap(Effect.fromResult(keysOf(key)), ({ channel }) => subscriptions.subscribe(channel, key, listener))
       .pipe(
         Effect.as({ announcesAll }),
         Effect.catch(Metrics.failed("subscribe to", key))
@@ -188,7 +191,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const keys = (db: DbId) =>
     Stream.unwrap(Effect.map(Effect.fromResult(patternOf(db)), connection.find)).pipe(
       Stream.filterMap(parse),
-      Stream.mapError(storeError(`list the queries of ${db}`))
+      Stream.mapError(storeError(`list the queries of ${String(db)}`))
     )
 
   const history = Effect.fnUntraced(

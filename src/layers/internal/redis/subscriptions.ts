@@ -2,10 +2,12 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
+import type { QueryKey } from "../../../domain/QueryKey.ts"
+import type { QueryRecord } from "../../../domain/QueryRecord.ts"
 import type { Listener } from "../../../services/RedisStore.ts"
 import type * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { Listeners } from "../listeners.ts"
-import * as Scripts from "../scripts/scripts.ts"
+import * as Codec from "../scripts/codec.ts"
 import { toFailure } from "./failures.ts"
 import * as Subscriber from "./subscriber.ts"
 import { callbackWithTimeout } from "./timeout.ts"
@@ -15,10 +17,11 @@ export interface Subscriptions {
   /** Subscribes to a channel while the scope is open, and returns once the server has acknowledged it. */
   readonly subscribe: (
     channel: string,
+    key: QueryKey,
     listener: Listener
   ) => Effect.Effect<void, RedisStoreError.Failure, Scope.Scope>
-  /** Hands those who have subscribed to a channel here what was read. */
-  readonly read: (channel: string, version: number) => void
+  /** Hands a record that was read to the listeners of a channel. */
+  readonly pass: (channel: string, record: QueryRecord) => void
 }
 
 type Acknowledged = Effect.Effect<void, RedisStoreError.Failure>
@@ -100,10 +103,10 @@ export const make = Effect.fnUntraced(function*(
 
   const onMessage = (subscriber: Subscriber.Subscriber | undefined, channel: string, message: string): void => {
     const listeners = shards.get(topology.slotOf(channel))?.listeners
-    if (listeners?.has(channel) !== true) return subscriber?.unsubscribe([channel])
-    if (message.endsWith(Scripts.progressSuffix)) return listeners.progress(channel)
-    const version = Number.parseInt(message, 10)
-    listeners.hint(channel, Number.isNaN(version) ? Number.POSITIVE_INFINITY : version)
+    const key = listeners?.keyOf(channel)
+    if (listeners === undefined || key === undefined) return subscriber?.unsubscribe([channel])
+    const record = Codec.decodeMessage(key, message)
+    listeners.each(channel, (listener) => record === undefined ? listener.onGap() : listener.onRecord(record))
   }
 
   const shardsAt = (subscriber: Subscriber.Subscriber) =>
@@ -194,14 +197,14 @@ export const make = Effect.fnUntraced(function*(
   }
 
   // An acknowledgement counts for those who asked for it, and not for those who came when they had left. Where it is not
-  // the first, hints may have been missed before it, and it is time to read.
+  // the first, notifications may have been lost before it.
   const send = (shard: Shard, subscriber: Subscriber.Subscriber, channels: ReadonlyArray<string>): void => {
     const asked = channels.map((channel) => [channel, acknowledgements.get(channel)] as const)
     const onAcknowledged = () => {
       shard.failures = 0
       for (const [channel, acknowledgement] of asked) {
         if (acknowledgement === undefined) {
-          shard.listeners.hint(channel, Number.POSITIVE_INFINITY)
+          shard.listeners.each(channel, (listener) => listener.onGap())
         } else {
           if (acknowledgements.get(channel) === acknowledgement) acknowledgements.delete(channel)
           acknowledgement.set(Effect.void)
@@ -225,13 +228,13 @@ export const make = Effect.fnUntraced(function*(
     subscriber.subscribe(channels).then(onAcknowledged, onFailed)
   }
 
-  const enter = (channel: string, listener: Listener): void => {
+  const enter = (channel: string, key: QueryKey, listener: Listener): void => {
     const { listeners } = shardOf(channel)
     if (!listeners.has(channel)) {
       acknowledgements.set(channel, new Acknowledgement())
       markDirty([channel])
     }
-    listeners.add(channel, listener)
+    listeners.add(channel, key, listener)
   }
 
   const leave = (channel: string, listener: Listener): void => {
@@ -256,15 +259,16 @@ export const make = Effect.fnUntraced(function*(
   )
 
   return {
-    subscribe: (channel, listener) =>
+    subscribe: (channel, key, listener) =>
       Effect.flatMap(Effect.scope, (scope) =>
         Effect.andThen(
           Scope.addFinalizer(scope, Effect.sync(() => leave(channel, listener))),
           Effect.suspend(() => {
-            enter(channel, listener)
+            enter(channel, key, listener)
             return acknowledged(channel)
           })
         )),
-    read: (channel, version) => shards.get(topology.slotOf(channel))?.listeners.read(channel, version)
+    pass: (channel, record) =>
+      shards.get(topology.slotOf(channel))?.listeners.each(channel, (listener) => listener.onRecord(record))
   }
 })

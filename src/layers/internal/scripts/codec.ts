@@ -1,6 +1,7 @@
 /** Translates commands into the arguments of the scripts, and their answers into records. */
 import type * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { Progress } from "../../../domain/Progress.ts"
@@ -8,15 +9,19 @@ import * as QueryEvent from "../../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../../domain/QueryKey.ts"
 import * as QueryRecord from "../../../domain/QueryRecord.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
-import { Reason } from "../../../domain/Reason.ts"
+import { Reason, unrecorded } from "../../../domain/Reason.ts"
 import * as Transition from "../../../domain/Transition.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import type { Renewal, ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
+import { maxNumber } from "./scripts.ts"
 
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
   new Set(Transition.edges.filter(({ to }) => isWanted(QueryState.make(to))).map(({ event }) => event))
 
+const pending: ReadonlySet<QueryState.Tag> = new Set(
+  QueryState.tags.filter((tag) => QueryState.isPending(QueryState.make(tag)))
+)
 const claiming = eventsThatLeadTo(QueryState.isPending)
 const failing = eventsThatLeadTo((state) => "reason" in state)
 
@@ -57,89 +62,118 @@ const encodeProgress = Schema.encodeSync(progressJson)
 export const encodeRenewal = ({ fence, leaseMillis, progress }: Renewal): Array<string | number> =>
   progress === undefined ? [fence, leaseMillis] : [fence, leaseMillis, encodeProgress(progress)]
 
-const decodeReason = Schema.decodeUnknownResult(reasonJson)
-const decodeProgress = Schema.decodeUnknownResult(progressJson)
+const decodeReason = Schema.decodeUnknownOption(reasonJson)
+const decodeProgress = Schema.decodeUnknownOption(progressJson)
+
+/** The fields of a record as Redis has them; `null` for what is absent. */
+interface Fields {
+  readonly s: unknown
+  readonly v: unknown
+  readonly t: unknown
+  readonly h: unknown
+  readonly x: unknown
+  readonly r: unknown
+  readonly p: unknown
+  readonly c: unknown
+}
+
+/**
+ * Reads a record.
+ *
+ * By hand but for reason and progress, since it is done for every command: a schema takes ten times as long.
+ */
+const toRecord = (
+  key: QueryKey,
+  { c, h, p, r, s, t, v, x }: Fields
+): Result.Result<QueryRecord.QueryRecord, RedisStoreError.Failure> => {
+  if (s === null && v === null) return Result.succeed(QueryRecord.absent(key))
+  const tag = typeof s === "string" ? QueryState.fromWireName(s) : undefined
+  if (tag === undefined && typeof s === "string") return Result.fail(new RedisStoreError.UnknownState({ raw: s }))
+  const version = wholeNumber(v)
+  const changedMillis = t === null ? Math.floor(version / 1000) : wholeNumber(t)
+  const expiresMillis = x === null ? undefined : wholeNumber(x)
+  if (tag === undefined) return invalid("s", "the name of a state", s)
+  if (Number.isNaN(version)) return invalid("v", "a version", v)
+  if (Number.isNaN(changedMillis)) return invalid("t", "a time in milliseconds", t)
+  if (Number.isNaN(expiresMillis)) return invalid("x", "a time in milliseconds", x)
+  if (expiresMillis !== undefined && !pending.has(tag)) return invalid("x", `absent in the state ${s}`, x)
+  const record: QueryRecord.QueryRecord = {
+    key,
+    state: QueryState.make(tag, {
+      reason: r === null ? undefined : reasonOf(r),
+      claim: h === null && expiresMillis === undefined ? undefined : {
+        fence: version,
+        ...(h === null ? undefined : { holder: String(h) }),
+        ...(expiresMillis === undefined ? undefined : { expiresAt: DateTime.makeUnsafe(expiresMillis) })
+      }
+    }),
+    version,
+    changedAt: DateTime.makeUnsafe(changedMillis)
+  }
+  return Result.succeed(p === null && c === null ? record : { ...record, ...progressOf(p), ...traceparentOf(c) })
+}
 
 export interface Decoded {
   readonly outcome: number
   readonly nowMicros: number
   readonly record: QueryRecord.QueryRecord
-  /** Where the record stood before, if it has moved on: see the scripts. */
-  readonly moved: string | undefined
+  /** Where the record stood before, if it has moved: see the scripts. */
+  readonly before: string | undefined
 }
 
-/**
- * Reads the answer of any script.
- *
- * By hand but for the reason, since it is done for every command: a schema takes ten times as long.
- */
+/** Reads the reply of any script. */
 export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, RedisStoreError.Failure> => {
-  if (!Array.isArray(reply) || reply.length < 8) {
+  if (!Array.isArray(reply) || reply.length !== 11) {
     return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
   }
-  const [outcome, now, s, v, t, h, x, r, moved = null, p = null, c = null] = reply
-  const done = (record: QueryRecord.QueryRecord): Decoded => ({
+  const [outcome, now, s, v, t, h, x, r, before, p, c] = reply
+  const record = toRecord(key, { s, v, t, h, x, r, p, c })
+  return Result.isFailure(record) ? Result.fail(record.failure) : Result.succeed({
     outcome: Number(outcome),
     nowMicros: Number(now),
-    record,
-    moved: moved === null ? undefined : String(moved)
-  })
-  if (s === null && v === null) return Result.succeed(done(QueryRecord.absent(key)))
-  const tag = QueryState.fromWireName(s)
-  if (tag === undefined && typeof s === "string") return Result.fail(new RedisStoreError.UnknownState({ raw: s }))
-  const version = wholeNumber(v, Number.MAX_SAFE_INTEGER)
-  const changedMillis = t === null ? Math.floor(version / 1000) : wholeNumber(t, maxMillis)
-  const expiresMillis = x === null ? undefined : wholeNumber(x, maxMillis)
-  if (tag === undefined) return invalid("s", "the name of a state", s)
-  if (Number.isNaN(version)) return invalid("v", "a version", v)
-  if (Number.isNaN(changedMillis)) return invalid("t", "a time in milliseconds", t)
-  if (Number.isNaN(expiresMillis)) return invalid("x", "a time in milliseconds", x)
-  const record = (reason: Reason | undefined): Decoded => {
-    const plain: QueryRecord.QueryRecord = {
-      key,
-      state: QueryState.make(tag, {
-        reason,
-        claim: h === null && expiresMillis === undefined ? undefined : {
-          fence: version,
-          ...(h === null ? undefined : { holder: String(h) }),
-          ...(expiresMillis === undefined ? undefined : { expiresAt: DateTime.makeUnsafe(expiresMillis) })
-        }
-      }),
-      version,
-      changedAt: DateTime.makeUnsafe(changedMillis)
-    }
-    return done(p === null && c === null ? plain : { ...plain, ...progressOf(p), ...traceparentOf(c) })
-  }
-  return r === null ? Result.succeed(record(undefined)) : Result.mapBoth(decodeReason(r), {
-    onFailure: (error) => new RedisStoreError.InvalidRecord({ issue: `["r"] ${error.message}` }),
-    onSuccess: record
+    record: record.success,
+    before: before === null ? undefined : String(before)
   })
 }
 
-/** Counts what a script tells of where a record stood before. */
-export const countMoved = (moved: string, nowMicros: number, context: Context.Context<never>): void => {
-  const afterState = moved.indexOf(" ")
-  const from = QueryState.fromWireName(moved.slice(0, afterState))
-  const sinceMicros = Number(moved.slice(afterState + 1, -2))
-  if (from !== undefined) Metrics.moved(from, sinceMicros, nowMicros, moved.endsWith("1"), context)
+// A record holds at most some kilobytes of reason and progress.
+const longestMessage = 65_536
+
+const absent = (line: string | undefined): string | null => line === undefined || line === "" ? null : line
+
+/** Reads a notification; `undefined` where it is none that this version publishes. */
+export const decodeMessage = (key: QueryKey, message: string): QueryRecord.QueryRecord | undefined => {
+  if (message.length > longestMessage) return undefined
+  const [first = "", t, x, r, p, c, ...h] = message.split("\n")
+  const [v = "", s = "", ...rest] = first.split(" ")
+  if (rest.length > 0 || (t !== undefined && c === undefined)) return undefined
+  const fields = { s, v, t: absent(t), x: absent(x), r: absent(r), p: absent(p), c: absent(c), h: absent(h.join("\n")) }
+  return Result.getOrUndefined(toRecord(key, fields))
 }
 
-// What can be done without is left out where it cannot be read.
+/** Counts where a record stood before it moved. */
+export const countMoved = (before: string, nowMicros: number, context: Context.Context<never>): void => {
+  const afterState = before.indexOf(" ")
+  const from = QueryState.fromWireName(before.slice(0, afterState))
+  const sinceMicros = Number(before.slice(afterState + 1, -2))
+  if (from !== undefined) Metrics.moved(from, sinceMicros, nowMicros, before.endsWith("1"), context)
+}
+
+// A reason that this version does not know, or with longer texts, was written by a newer one: the record is read without it.
+const reasonOf = (json: unknown): Reason => Option.getOrElse(decodeReason(json), () => unrecorded)
+
 const progressOf = (json: unknown) =>
-  json === null ? undefined : Result.match(decodeProgress(json), {
-    onFailure: () => undefined,
-    onSuccess: (progress) => ({ progress })
+  json === null ? undefined : Option.match(decodeProgress(json), {
+    onNone: () => undefined,
+    onSome: (progress) => ({ progress })
   })
 
 const traceparentOf = (text: unknown) => text === null ? undefined : { traceparent: String(text) }
 
-// What a Date can hold.
-const maxMillis = 8.64e15
-
-/** `NaN` where that is none. */
-const wholeNumber = (text: unknown, most: number): number => {
+/** `NaN` where the text is no whole number that a record can have. */
+const wholeNumber = (text: unknown): number => {
   const number = typeof text === "string" && /^\d+$/.test(text) ? Number(text) : Number.NaN
-  return number <= most ? number : Number.NaN
+  return number <= maxNumber ? number : Number.NaN
 }
 
 const invalid = (field: string, expected: string, actual: unknown) =>

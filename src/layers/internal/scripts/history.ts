@@ -76,9 +76,9 @@ const toEntry = (fields: ReadonlyArray<string>) =>
     })
   )
 
-/** Reads a history, oldest entry first. */
+/** Reads a history, oldest entry first. Entries that cannot be read, as of a newer version, are left out. */
 export const decode = (reply: unknown): Result.Result<ReadonlyArray<HistoryEntry>, Failure> =>
   decodeStream(reply).pipe(
-    Result.flatMap((entries) => Result.all(entries.map(([, fields]) => toEntry(fields)))),
+    Result.map((entries) => Arr.getSuccesses(entries.map(([, fields]) => toEntry(fields)))),
     Result.mapError((error) => new InvalidRecord({ issue: `history: ${error.message}` }))
   )

@@ -12,8 +12,10 @@
  * Every script replies `{ outcome, now in µs, s, v, t, h, x, r, before, p, c }`: the record afterwards, with `false` for
  * what is absent. `before` tells where the record stood if it has moved: `<state> <version> <1 if a lease lapsed, else 0>`.
  * However many transitions a script makes, it writes and publishes once.
- * A record that has moved is published as `<version> <state>` on the channel with the name of its key; reported progress as
- * `<version> <state> progress`.
+ *
+ * A notification is the record. It is published on the channel with the name of the record's key, when the record has moved
+ * and when progress is reported: `<version> <state>`, and where there is more, a line each for t, x, r, p, c and h. An absent
+ * field is an empty line. The holder comes last, since it may hold line breaks.
  *
  * The scripts hold no Lua functions: defining the six that there once were took a quarter of the time of a script
  * (benchmark row `scriptTime`). What two scripts share is written once here, and appears in the text of both.
@@ -32,9 +34,6 @@ export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } a
 
 /** Checks whether a reply tells that the command changed the record. */
 export const isChanged = (reply: unknown): boolean => Array.isArray(reply) && Number(reply[0]) === outcomes.changed
-
-/** End of the notification that tells of progress. */
-export const progressSuffix = " progress"
 
 /** Where a query is kept, as far as the scripts depend on it. */
 export interface Layout {
@@ -130,8 +129,8 @@ state, holder = to, ${holder}
 ${entry(history)}`
 }
 
-/** Lua that writes the record, as the locals have it, and publishes it. */
-const write = (publish: Publish, { afterWrite }: Layout): string =>
+/** Lua that writes the record, as the locals have it. */
+const write = ({ afterWrite }: Layout): string =>
   `if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
 if storedState == "${known}" then call("PERSIST", key) end
 local fields = { "s", state, "v", version, "o", operation }
@@ -143,9 +142,18 @@ if trace then fields[#fields + 1], fields[#fields + 2] = "c", trace end
 call("HSET", key, unpack(fields))
 if state == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end${
     afterWrite === "" ? "" : `\n${afterWrite}`
-  }
+  }`
+
+/** Lua that publishes the record, as the locals have it. */
+const publishRecord = (publish: Publish): string =>
+  `local message = version .. " " .. state
+if changedAt or expiresAt or reason or progress or trace or holder then
+  message = message .. "\\n" .. table.concat({
+    changedAt or "", expiresAt or "", reason or "", progress or "", trace or "", holder or ""
+  }, "\\n")
+end
 -- A notification must not fail what is written.
-redis.pcall("${publish}", key, version .. " " .. state)`
+redis.pcall("${publish}", key, message)`
 
 /** Lua, by the state, for the event that ends a claim whose lease has lapsed, and where that leads, if it leads anywhere. */
 const lapses = (edges: ReadonlyArray<Transition.Edge>) =>
@@ -170,9 +178,13 @@ const targets = (edges: ReadonlyArray<Transition.Edge>): string => {
   return choose(Array.from(tagsByCases, ([lua, tags]) => [anyOf("from", tags), lua]))
 }
 
-// Versions and times are written with "%.0f", since Lua prints large numbers with an exponent. They are exact as far as a
-// Date of JavaScript reaches.
-const isWhole = (local: string) => `(not find(${local}, "%D") and (tonumber(${local}) or 1 / 0) <= 8640000000000000)`
+/**
+ * Largest version in µs, and largest time in ms, that a record can have: as far as a Date of JavaScript reaches. All numbers
+ * up to there are exact. They are written with "%.0f", since Lua prints large numbers with an exponent.
+ */
+export const maxNumber = 8_640_000_000_000_000
+
+const isWhole = (local: string) => `(not find(${local}, "%D") and (tonumber(${local}) or 1 / 0) <= ${maxNumber})`
 
 /** Begins every script: reads the record, and settles its lease if that has lapsed. */
 const begin = (layout: Layout): string =>
@@ -185,13 +197,13 @@ local state, version, changedAt, holder, expiresAt, reason, progress, trace, ope
   unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
 local storedState = state
 local hasOptional = changedAt or holder or expiresAt or reason or progress or trace
-local outcome, before = ${outcomes.refused}, false
+local outcome, before, isReported = ${outcomes.refused}, false, false
 
 -- A record that cannot be right is left alone, and replied as it is.
 if (state or version) and not (state and version
   and ${isWhole("version")}
   and (not changedAt or ${isWhole("changedAt")})
-  and (not expiresAt or ${isWhole("expiresAt")})) then
+  and (not expiresAt or (${anyOf("state", pendingTags)}) and ${isWhole("expiresAt")})) then
   ${reply}
 end
 ${layout.afterRead}
@@ -219,7 +231,10 @@ end`
 /** Ends every script. */
 const end = (publish: Publish, layout: Layout): string =>
   `if before then
-  ${indent(write(publish, layout), 2)}
+  ${indent(write(layout), 2)}
+end
+if before or isReported then
+  ${indent(publishRecord(publish), 2)}
 end
 ${reply}
 `
@@ -278,7 +293,7 @@ elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames
   end
 end`
 
-const renew = (publish: Publish, { afterWrite }: Layout): string =>
+const renew = ({ afterWrite }: Layout): string =>
   `local fence, lease, newProgress = unpack(ARGV)
 -- A version that no command wrote is nobody's claim.
 if version ~= fence or operation == "" or not (${anyOf("state", pendingTags)}) then
@@ -288,9 +303,8 @@ else
   expiresAt = format("%.0f", nowMillis + lease)
   call("HSET", key, "x", expiresAt)
   if newProgress then
-    progress = newProgress
+    progress, isReported = newProgress, true
     call("HSET", key, "p", progress)
-    redis.pcall("${publish}", key, version .. " " .. state .. "${progressSuffix}")
   end${afterWrite === "" ? "" : `\n  ${indent(afterWrite, 2)}`}
 end`
 
@@ -323,6 +337,6 @@ export const make = (publish: Publish, layout: Layout): Scripts => {
     claim: script(header.claims, compareAndSet(layout)),
     conclude: script(header.frees, compareAndSet(layout)),
     read: script(header.frees),
-    renew: script(header.frees, renew(publish, layout))
+    renew: script(header.frees, renew(layout))
   }
 }

@@ -4,28 +4,30 @@ import { Effect, Fiber, Random, Redacted, Schedule, Stream } from "effect"
 import {
   type QueryKey,
   QueryRecord,
+  QueryState,
   QueryStateMachine,
+  Reason,
   RedisStore,
   RedisStoreFaults,
   RedisStoreLive
 } from "effect-query-state"
 import { inject } from "vitest"
-import * as Hints from "../../support/Hints.ts"
+import * as Notifications from "../../support/Notifications.ts"
 import { driveTo, freshKey, life, redisKeyOf } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 
 const Stores = RedisStoreFaults.layer(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }))
 
-/** Drops some hints, doubles some, and mixes others with older ones, in any order. */
+/** Drops some notifications, doubles some, and mixes others with older ones, in any order. */
 const disturb = Effect.gen(function*() {
   const random = yield* Random.Random
-  const { injectHints } = yield* RedisStoreFaults.RedisStoreFaults
-  const told: Array<number> = []
+  const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+  const published: Array<QueryRecord.QueryRecord> = []
   const oneOf = <A>(choices: ReadonlyArray<A>) => choices[Math.floor(random.nextDoubleUnsafe() * choices.length)]
-  yield* injectHints((_key, version) => {
-    told.push(version)
-    const older = oneOf(told) ?? version
-    return oneOf([[version], [version, version], [older, version], [version, older, older], [older], []]) ?? []
+  yield* injectNotifications((record) => {
+    published.push(record)
+    const older = oneOf(published) ?? record
+    return oneOf([[record], [record, record], [older, record], [record, older, older], [older], ["gap"], []]) ?? []
   })
 })
 
@@ -92,7 +94,7 @@ it.layer(Stores, { excludeTestServices: true })("Notifications", (it) => {
       }
     }))
 
-  it.effect("from other programs end no wait and show no change", () =>
+  it.effect("that are stale, cut, enormous or not understood end no wait and show no change", () =>
     Effect.gen(function*() {
       const { heal } = yield* RedisStoreFaults.RedisStoreFaults
       yield* heal
@@ -102,25 +104,37 @@ it.layer(Stores, { excludeTestServices: true })("Notifications", (it) => {
       const channel = redisKeyOf(key)
       const executing = yield* driveTo(key, "Executing")
       const query = yield* QueryStateMachine.make(key)
-      const hints = yield* Hints.subscribe(key)
+      const notifications = yield* Notifications.subscribe(key)
       const wait = yield* Effect.forkChild(query.waitUntilComplete({ schedule: Schedule.spaced("1 day") }))
       const observer = yield* Effect.forkChild(observe(query))
 
-      const versions = [0, -1, 1, executing.version - 1, executing.version, executing.version + 1, 2 ** 53 - 1, 2 ** 53]
+      const newer = executing.version + 1
       const forged = [
-        ...versions.flatMap((version) => [`${version}`, `${version} completed`, `${version} known`]),
+        ...[0, 1, executing.version - 1, executing.version].flatMap((
+          version
+        ) => [`${version}`, `${version} completed`, `${version} known`]),
+        ...[-1, 2 ** 53 - 1, 2 ** 53].map((version) => `${version} completed`),
+        ...["", " 2", " 2\n\n\n\n\n\n"].map((rest) => `${newer} Completed${rest}`),
+        `${newer} paused`,
+        `${newer} completed 2`,
+        `${newer} completed\n`,
+        `${newer} completed\n\n\n\n`,
+        `${newer} completed\nsoon\n\n\n\n\n`,
+        `${newer} completed\n\n${newer}\n\n\n\n`,
+        `${newer} completed\n\n\n\n\n\n${"x".repeat(100_000)}`,
         ..."|\u0000| |completed|NaN|Infinity|-Infinity completed|1e400 completed|{}|0x10 errored".split("|"),
         "9".repeat(100_000)
       ]
       for (const message of [...forged, Buffer.from([0xff, 0xfe, 0x00])]) {
         yield* Effect.promise(() => publisher.publish(channel, message))
       }
-      // Messages come in order: when this hint is here, the others have been, and then the reads that they led to.
+      // Messages come in order: when this one is here, the others have been, and then the reads that they led to.
+      const last = executing.version - 2
       const heard = yield* Effect.forkChild(
-        Effect.repeat(hints.next, { until: (version) => version === executing.version + 2 }),
+        Effect.repeat(notifications.next, { until: (version) => version === last }),
         { startImmediately: true }
       )
-      yield* Effect.promise(() => publisher.publish(channel, `${executing.version + 2}`)).pipe(
+      yield* Effect.promise(() => publisher.publish(channel, `${last} queued`)).pipe(
         Effect.andThen(Effect.sleep(1)),
         Effect.repeat({ until: () => heard.pollUnsafe() !== undefined })
       )
@@ -133,5 +147,28 @@ it.layer(Stores, { excludeTestServices: true })("Notifications", (it) => {
       for (const event of ["Reset", "FinishReset", "Queue", "Cancel"] as const) made.push(yield* moveOn(key, event))
       const seen = yield* Fiber.join(observer)
       assert.deepStrictEqual(seen, ofThose(made, seen))
+    }))
+
+  it.effect("that are newer are believed as a read is: a user who may publish may write the record, too", () =>
+    Effect.gen(function*() {
+      const { heal } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* heal
+      const publisher = yield* RedisAdmin.connect(inject("redisUrl"))
+      const key = yield* freshKey
+      const { version } = yield* driveTo(key, "Executing")
+      const query = yield* QueryStateMachine.make(key)
+      const notifications = yield* Notifications.subscribe(key)
+      const wait = yield* Effect.forkChild(query.waitUntilComplete({ schedule: Schedule.spaced("1 day") }))
+      const reason = JSON.stringify({ _tag: "Failed", error: "SqlError", message: "no table" })
+      const publish = Effect.promise(() =>
+        publisher.publish(`query-state:{${key.db}:${key.query}}`, `${version + 5} errored\n\n\n${reason}\n\n\n`)
+      )
+      yield* Effect.repeat(Effect.andThen(publish, Effect.sleep(1)), { until: () => wait.pollUnsafe() !== undefined })
+      const { state } = yield* Fiber.join(wait)
+      assert.deepStrictEqual(
+        state,
+        QueryState.make("Errored", { reason: Reason.failed({ error: "SqlError", message: "no table" }) })
+      )
+      assert.strictEqual(yield* notifications.next, version + 5)
     }))
 })

@@ -1,4 +1,4 @@
-/** Cancelling and resetting many queries, in virtual time. */
+/** Bulk operations, in virtual time. */
 import { assert } from "@effect/vitest"
 import { Console, Effect, Fiber } from "effect"
 import {
@@ -11,8 +11,8 @@ import {
   RedisStoreFaults
 } from "effect-query-state"
 import { TestClock } from "effect/testing"
+import * as Bulk from "../../src/cli/bulk.ts"
 import * as Exit from "../../src/cli/exit.ts"
-import * as Steering from "../../src/cli/steering.ts"
 import { inMemory } from "../support/inMemory.ts"
 import { driveTo } from "../support/queries.ts"
 
@@ -20,7 +20,7 @@ const db = QueryKey.DbId.make("warehouse")
 
 /** Queries selected in one state, and a store whose every command takes a tenth of a second. */
 const many = Effect.fnUntraced(function*(count: number, tag: QueryState.Tag) {
-  const targets: Array<Steering.Target> = []
+  const targets: Array<Bulk.Target> = []
   for (let index = 0; index < count; index++) {
     const key = QueryKey.makeUnsafe({ db, query: `${index}` })
     targets.push({ key, fence: (yield* driveTo(key, tag)).version })
@@ -32,44 +32,44 @@ const many = Effect.fnUntraced(function*(count: number, tag: QueryState.Tag) {
   return targets
 })
 
-/** Steers, and keeps what is told. */
-const steering = Effect.fnUntraced(function*(step: Steering.Step, targets: ReadonlyArray<Steering.Target>) {
-  const told: Array<string> = []
+/** Starts an operation, and collects what it prints. */
+const start = Effect.fnUntraced(function*(operation: Bulk.Operation, targets: ReadonlyArray<Bulk.Target>) {
+  const printed: Array<string> = []
   const refused: Array<string> = []
-  const fiber = yield* Steering.steer(step, targets, false).pipe(
+  const fiber = yield* Bulk.run(operation, targets, false).pipe(
     Effect.provideService(Console.Console, {
       ...globalThis.console,
-      log: (line) => told.push(String(line)),
+      log: (line) => printed.push(String(line)),
       error: (line) => refused.push(String(line))
     }),
     Effect.forkChild({ startImmediately: true })
   )
-  return { fiber, told, refused }
+  return { fiber, printed, refused }
 })
 
-const summary = (targets: ReadonlyArray<Steering.Target>) =>
+const summary = (targets: ReadonlyArray<Bulk.Target>) =>
   Effect.flatMap(QueryFleet.make, (fleet) => fleet.summary(targets.map(({ key }) => key)))
 
 inMemory("resets succeed though all together take longer than one lease", () =>
   Effect.gen(function*() {
     const targets = yield* many(400, "Completed")
-    const { fiber, refused, told } = yield* steering(Steering.reset, targets)
+    const { fiber, refused, printed } = yield* start(Bulk.reset, targets)
     yield* TestClock.adjust("10 minutes")
     yield* Fiber.join(fiber)
-    assert.deepStrictEqual([told.length, refused], [targets.length, []])
+    assert.deepStrictEqual([printed.length, refused], [targets.length, []])
   }))
 
 inMemory("an interrupted batch has reported everything that it did", () =>
   Effect.gen(function*() {
     const targets = yield* many(400, "Queued")
-    const { fiber, told } = yield* steering(Steering.cancel(Reason.requested()), targets)
+    const { fiber, printed } = yield* start(Bulk.cancel(Reason.requested()), targets)
     yield* TestClock.adjust("15 seconds")
     yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
     yield* TestClock.adjust("10 minutes")
     assert.isDefined(fiber.pollUnsafe())
     const { Cancelled, Queued } = yield* summary(targets)
     assert.isTrue(Cancelled > 0 && Queued > 0)
-    assert.lengthOf(told, Cancelled)
+    assert.lengthOf(printed, Cancelled)
   }))
 
 inMemory("a query whose state changed after it was selected is left alone", () =>
@@ -83,12 +83,12 @@ inMemory("a query whose state changed after it was selected is left alone", () =
       Effect.all([query.reset, query.finishResetting, query.enqueue, query.execute, query.finish])
     )
     yield* TestClock.adjust("1 second")
-    const { fiber, refused, told } = yield* steering(Steering.reset, targets)
+    const { fiber, refused, printed } = yield* start(Bulk.reset, targets)
     yield* TestClock.adjust("1 second")
     assert.deepStrictEqual(yield* Effect.flip(Fiber.join(fiber)), Exit.refused)
-    assert.deepStrictEqual(told, ["Reset warehouse/1"])
+    assert.deepStrictEqual(printed, ["Reset warehouse/1"])
     assert.deepStrictEqual(refused, [
-      "Reset is refused, since it has moved on meanwhile: query warehouse/0 is ready"
+      "Reset is refused, because the query has moved on meanwhile: query warehouse/0 is ready"
     ])
     const store = yield* RedisStore.RedisStore
     assert.strictEqual((yield* store.read(other.key)).state._tag, "Completed")

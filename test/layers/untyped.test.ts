@@ -1,0 +1,257 @@
+/** Callers without types: whatever they pass, each call fails with a typed error, and never with a defect. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer, Redacted, Result, Schema, Stream } from "effect"
+import {
+  QueryFleet,
+  type QueryKey,
+  QueryStateMachine,
+  RedisStore,
+  RedisStoreError,
+  RedisStoreLive,
+  RedisStoreMemory
+} from "effect-query-state"
+import { inject } from "vitest"
+import { freshKey } from "../support/queries.ts"
+
+/** Passes a value where the types would refuse it. */
+const untyped = (value: unknown): never => value as never
+
+/** Passes a value instead of work. */
+const notWork = (value: unknown): () => Effect.Effect<void> => value as never
+
+type Member = (query: QueryStateMachine.QueryStateMachine) => Effect.Effect<unknown, unknown>
+
+const work = () => Effect.succeed("result")
+const members: Record<string, Member> = {
+  enqueue: (query) => query.enqueue,
+  trigger: (query) => query.trigger("Finish"),
+  record: (query) => query.record,
+  isKnown: (query) => query.isKnown,
+  history: (query) => query.history,
+  changes: (query) => Stream.runHead(query.changes),
+  waitUntilComplete: (query) => query.waitUntilComplete(),
+  withExecution: (query) => query.withExecution(work),
+  withReset: (query) => query.withReset(work),
+  run: (query) => query.run({ execute: work, onCompleted: Effect.succeed("result") })
+}
+
+const isStoreError = Schema.is(RedisStoreError.RedisStoreError)
+
+/** The issue of the `InvalidInput` that an effect has to fail with. */
+const issueOf = Effect.fnUntraced(function*<A, R>(effect: Effect.Effect<A, unknown, R>) {
+  const error = yield* Effect.flip(effect)
+  if (!isStoreError(error)) return assert.fail(`not a store error: ${String(error)}`)
+  assert.isAtMost(error.message.length, 1000)
+  assert.isDefined(JSON.stringify(error))
+  return error.reason._tag === "InvalidInput" ? error.reason.issue : assert.fail(error.message)
+})
+
+const keys: ReadonlyArray<readonly [name: string, key: unknown]> = [
+  ["null", null],
+  ["undefined", undefined],
+  ["a text", "warehouse/stock"],
+  ["an empty object", {}],
+  ["an empty db", { db: "", query: "stock" }],
+  ["an empty query", { db: "warehouse", query: "" }],
+  ["a number as an id", { db: "warehouse", query: 7 }],
+  ["a lone surrogate", { db: "ware\ud800house", query: "stock" }],
+  ["an id of megabytes", { db: "warehouse", query: "x".repeat(5_000_000) }]
+]
+
+const commands: ReadonlyArray<readonly [event: unknown, options: unknown]> = [
+  ["Nope", {}],
+  ["queue", {}],
+  ["toString", {}],
+  ["", {}],
+  [null, {}],
+  [undefined, {}],
+  [7, {}],
+  ["Queue", { lease: Number.NaN }],
+  ["Queue", { lease: -1 }],
+  ["Queue", { lease: "soon" }],
+  ["Queue", { lease: null }],
+  ["Queue", { lease: [] }],
+  ["Queue", { lease: Number.POSITIVE_INFINITY }],
+  ["Queue", { fence: "x" }],
+  ["Queue", { fence: null }],
+  ["Queue", { holder: 7 }],
+  ["Queue", { holder: null }],
+  ["Queue", { holder: "" }],
+  ["Queue", { holder: "\ud800" }],
+  ["Queue", { traceparent: 7 }],
+  ["Cancel", { reason: "because" }],
+  ["Cancel", { reason: {} }],
+  ["Cancel", { reason: null }]
+]
+
+const waits: ReadonlyArray<unknown> = [
+  null,
+  7,
+  { timeout: "soon" },
+  { timeout: Number.NaN },
+  { timeout: -1 },
+  { timeout: null },
+  { schedule: 7 },
+  { schedule: null }
+]
+
+const runs: ReadonlyArray<unknown> = [
+  null,
+  undefined,
+  {},
+  { execute: work },
+  { execute: Effect.void, onCompleted: Effect.void },
+  { execute: work, onCompleted: work },
+  { execute: work, onCompleted: Effect.void, purge: Effect.void },
+  { execute: work, onCompleted: Effect.void, recover: true },
+  { execute: work, onCompleted: Effect.void, timeout: "soon" },
+  { execute: work, onCompleted: Effect.void, lease: "soon" },
+  { execute: work, onCompleted: Effect.void, holder: 7 }
+]
+
+const named = (value: unknown) => JSON.stringify(value, (_, part) => typeof part === "function" ? "function" : part)
+
+const Stores = [
+  { name: "memory", StoreLayer: Layer.suspend(() => RedisStoreMemory.layerWith({ history: { length: 3 } })) },
+  {
+    name: "Redis",
+    StoreLayer: Layer.suspend(() => RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }))
+  }
+]
+
+describe.each(Stores)("a store in $name", ({ StoreLayer }) => {
+  it.layer(Layer.orDie(StoreLayer), { excludeTestServices: true })((it) => {
+    it.effect.each(keys)(
+      "refuses %s as a key, in each member of the machine and the fleet",
+      ([, value]) =>
+        Effect.gen(function*() {
+          const key: QueryKey.QueryKey = untyped(value)
+          const query = yield* QueryStateMachine.make(key)
+          for (const member of Object.values(members)) {
+            const issue = yield* issueOf(Effect.suspend(() => member(query)))
+            assert.match(issue, /^(a query key|the id)/)
+          }
+          const fleet = yield* QueryFleet.make
+          const results: ReadonlyArray<Result.Result<unknown, unknown>> = [
+            ...(yield* fleet.readMany([key])),
+            ...(yield* fleet.triggerMany("Queue", [key])),
+            ...(yield* fleet.waitAllCollect([key])).map(({ result }) => result),
+            ...(yield* Stream.runCollect(fleet.waitAll([key]))).map(({ result }) => result)
+          ]
+          assert.strictEqual(results.length, 4)
+          for (const result of results) yield* issueOf(Effect.fromResult(result))
+          yield* issueOf(fleet.summary([key]))
+          yield* issueOf(RedisStore.RedisStore.use((store) => store.renew(key, 1, "1 second")))
+        })
+    )
+
+    it.effect.each(commands.map(([event, options]) => [named({ event, options }), event, options] as const))(
+      "refuses the command %s",
+      ([, event, options]) =>
+        Effect.gen(function*() {
+          const key = yield* freshKey
+          const query = yield* QueryStateMachine.make(key)
+          yield* issueOf(Effect.suspend(() => query.trigger(untyped(event), untyped(options))))
+          const fleet = yield* QueryFleet.make
+          const [result = assert.fail("no result")] = yield* fleet.triggerMany(untyped(event), [key], untyped(options))
+          yield* issueOf(Effect.fromResult(result))
+        })
+    )
+
+    it.effect.each(["", null, undefined, 7, "\ud800", "x".repeat(513)])(
+      "refuses a list of the database %s",
+      (db) =>
+        Effect.gen(function*() {
+          const fleet = yield* QueryFleet.make
+          yield* issueOf(Effect.suspend(() => Stream.runCollect(fleet.list(untyped(db)))))
+        })
+    )
+
+    it.effect.each([null, 7, { states: 7 }, { states: ["Nope"] }])(
+      "refuses a list with the options %o",
+      (options) =>
+        Effect.gen(function*() {
+          const fleet = yield* QueryFleet.make
+          const { db } = yield* freshKey
+          yield* issueOf(Effect.suspend(() => Stream.runCollect(fleet.list(db, untyped(options)))))
+        })
+    )
+
+    it.effect.each(waits.map((options) => [named(options), options] as const))(
+      "refuses a wait with the options %s",
+      ([, options]) =>
+        Effect.gen(function*() {
+          const query = yield* QueryStateMachine.make(yield* freshKey)
+          yield* query.enqueue
+          yield* issueOf(Effect.suspend(() => query.waitUntilComplete(untyped(options))))
+        })
+    )
+
+    it.effect.each(runs.map((options) => [named(options), options] as const))(
+      "refuses a run with the options %s, and claims nothing",
+      ([, options]) =>
+        Effect.gen(function*() {
+          const query = yield* QueryStateMachine.make(yield* freshKey)
+          yield* issueOf(Effect.suspend(() => query.run(untyped(options))))
+          assert.isTrue(yield* query.isKnown)
+        })
+    )
+
+    it.effect("refuses work that is no function, and claims nothing", () =>
+      Effect.gen(function*() {
+        const query = yield* QueryStateMachine.make(yield* freshKey)
+        yield* query.enqueue
+        for (const value of [undefined, null, Effect.void]) {
+          yield* issueOf(Effect.suspend(() => query.withExecution(notWork(value))))
+          yield* issueOf(Effect.suspend(() => query.withReset(notWork(value))))
+        }
+        yield* issueOf(Effect.suspend(() => query.withExecution(work, untyped(null))))
+        yield* issueOf(Effect.suspend(() => query.withReset(work, untyped(null))))
+        assert.isTrue(yield* query.isQueued)
+      }))
+
+    it.effect("refuses keys that are no list, one result for all", () =>
+      Effect.gen(function*() {
+        const fleet = yield* QueryFleet.make
+        for (const value of [null, undefined, 7, {}]) {
+          const results: ReadonlyArray<Result.Result<unknown, unknown>> = [
+            ...(yield* Effect.suspend(() => fleet.readMany(untyped(value)))),
+            ...(yield* Effect.suspend(() => fleet.triggerMany("Queue", untyped(value)))),
+            ...(yield* Effect.suspend(() => fleet.waitAllCollect(untyped(value)))).map(({ result }) => result)
+          ]
+          assert.isTrue(results.length === 3 && results.every((result) => Result.isFailure(result)))
+        }
+      }))
+
+    it.effect("refuses progress that is none, and the work goes on", () =>
+      Effect.gen(function*() {
+        const query = yield* QueryStateMachine.make(yield* freshKey)
+        yield* query.enqueue
+        yield* query.withExecution(({ report }) =>
+          Effect.forEach(
+            [null, undefined, 7, {}, { done: "x" }, { done: 1, note: 7 }, { done: 1, total: null }, { done: -1 }],
+            (progress) => issueOf(Effect.suspend(() => report(untyped(progress))))
+          )
+        )
+        assert.isTrue(yield* query.isCompleted)
+      }))
+  })
+})
+
+it.effect.each(["soon", "", null, [], true, Number.NaN, -1, 0])(
+  "the layers refuse %s as a duration",
+  (value) =>
+    Effect.gen(function*() {
+      const url = Redacted.make(inject("redisUrl"))
+      for (
+        const options of [
+          { commandTimeout: untyped(value) },
+          { connectTimeout: untyped(value) },
+          { replicas: { count: 1, timeout: untyped(value) } },
+          { history: { length: 1, retention: untyped(value) } }
+        ]
+      ) {
+        yield* issueOf(Effect.scoped(Layer.build(RedisStoreLive.layer({ url, ...options }))))
+      }
+    })
+)
