@@ -10,8 +10,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import type { Redis } from "ioredis"
 import * as QueryEvent from "../domain/QueryEvent.ts"
+import type { DbId } from "../domain/QueryKey.ts"
 import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
 import * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/redis/client.ts"
@@ -148,6 +151,84 @@ export const layerClient = (
   options?: StoreOptions
 ): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> => Layer.effect(RedisStore, make(client, options ?? {}))
 
+/**
+ * Options of a sweep.
+ *
+ * **Details**
+ *
+ * - `db`: the database whose queries are read.
+ * - `schedule`: when to read them again. The sweep ends with the schedule. Default: 5 seconds after the last time, with 20 %
+ *   of jitter, without end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SweepOptions {
+  readonly db: DbId
+  readonly schedule?: Schedule.Schedule<unknown> | undefined
+}
+
+const sweepSchedule = Schedule.spaced("5 seconds").pipe(Schedule.jittered)
+
+// How many queries are read in one go.
+const sweptAtOnce = 500
+
+// A record that cannot be read is a matter of its readers, not of the sweep.
+const sweep = (store: RedisStore["Service"], db: DbId): Effect.Effect<void> =>
+  store.keys(db).pipe(
+    Stream.grouped(sweptAtOnce),
+    Stream.mapEffect(store.readMany),
+    Stream.flattenIterable,
+    Stream.filterMap(Result.flip),
+    Stream.filter((error) => !RedisStoreError.isAboutRecord(error)),
+    Stream.runForEach(Effect.fail),
+    Effect.catch((error) => Effect.logWarning(`A sweep of ${db} failed`, error))
+  )
+
+/**
+ * Reads all queries of a database on a schedule, so that the claims of processes that died end although no process of this
+ * library looks at their queries. FlowMachine's waits for such queries end, too.
+ *
+ * **When to use**
+ *
+ * In one or two long-running processes, while processes of FlowMachine wait for queries that this library runs.
+ *
+ * **Details**
+ *
+ * It runs until the scope of the layer ends. A sweep that fails is logged as a warning, and the next one tries again. The
+ * layer fails with `InvalidInput` for a database whose id holds a ":".
+ *
+ * **Gotchas**
+ *
+ * A sweep scans all keys of the server, and runs one script for each query of the database. Give a large one a slower
+ * schedule: a lapsed claim then ends as much later.
+ *
+ * **Example**
+ *
+ * ```ts
+ * import { Layer, Redacted } from "effect"
+ * import { QueryKey, RedisStoreFlowMachine } from "effect-query-state"
+ *
+ * const StoreLayer = RedisStoreFlowMachine.layer({ url: Redacted.make("redis://localhost:6379/0") })
+ * const SweepLayer = RedisStoreFlowMachine.layerSweep({ db: QueryKey.DbId.make("flowdb-1") })
+ *
+ * const MainLayer = SweepLayer.pipe(Layer.provideMerge(StoreLayer))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerSweep = (
+  { db, schedule = sweepSchedule }: SweepOptions
+): Layer.Layer<never, RedisStoreError.RedisStoreError, RedisStore> =>
+  Layer.effectDiscard(
+    Effect.gen(function*() {
+      yield* Effect.mapError(Effect.fromResult(Keys.pattern(db)), Store.storeError("configure the sweep"))
+      const store = yield* RedisStore
+      yield* Effect.forkScoped(Effect.repeat(sweep(store, db), schedule))
+    })
+  )
+
 const refusedCluster = Store.invalid(
   "a Redis Cluster cannot be shared with FlowMachine, whose keys for one query fall into different slots: "
     + "use a standalone Redis or Sentinel, or a cluster without FlowMachine by RedisStoreLive.layerCluster"
@@ -173,8 +254,10 @@ const layoutOf = (prefix: string, dialect: Dialect, history: History.History | u
     Result.map(Keys.state(key), (state) => {
       const record = Keys.record(prefix, state)
       const historyKey = historyOf(record)
-      return { names: [state, record, historyKey, ...Keys.hashes(state)], history: historyKey, channel: record }
+      const names = [state, record, historyKey, ...Keys.hashes(state)] as const
+      return { names, state, history: historyKey, channel: record }
     }),
+  types: ["string", "hash", "stream", ...QueryEvent.all.map(() => "hash")],
   keyCount: 3 + QueryEvent.all.length,
   patternOf: Keys.pattern,
   parse: Keys.parse,

@@ -196,10 +196,12 @@ const layoutOf = (
     keysOf: (key) => {
       const record = Keys.record(prefix, key)
       const historyKey = Keys.history(record)
+      const redisKey = `${topology.keyPrefix}${record}`
       return Result.succeed({
         names: history === undefined ? [record] : [record, historyKey],
+        state: redisKey,
         history: historyKey,
-        channel: `${topology.keyPrefix}${record}`
+        channel: redisKey
       })
     },
     keyCount: history === undefined ? 1 : 2,

@@ -47,10 +47,10 @@ class Records {
   private readonly operations = new Map<string, number>()
   // When to forget a Known query, oldest first, since all are kept for the same time.
   private readonly until = new Map<string, number>()
-  private readonly onMove: (id: string, move: Lifecycle.Move, now: Now) => void
+  private readonly onMoved: (id: string, moves: ReadonlyArray<Lifecycle.Move>, now: Now) => void
 
-  constructor(onMove: (id: string, move: Lifecycle.Move, now: Now) => void) {
-    this.onMove = onMove
+  constructor(onMoved: (id: string, moves: ReadonlyArray<Lifecycle.Move>, now: Now) => void) {
+    this.onMoved = onMoved
   }
 
   get(key: QueryKey, now: Now): QueryRecord.QueryRecord {
@@ -69,16 +69,16 @@ class Records {
 
   /** Stores a record that has moved. */
   move(moves: ReadonlyArray<Lifecycle.Move>, now: Now, operation?: number): void {
-    for (const move of moves) {
-      const { key, state } = move.after
-      const id = idOf(key)
-      this.byId.set(id, move.after)
-      this.until.delete(id)
-      if (operation === undefined) this.operations.delete(id)
-      else this.operations.set(id, operation)
-      if (state._tag === "Known") this.until.set(id, now.millis + knownMillis)
-      this.onMove(id, move, now)
-    }
+    const record = moves.at(-1)?.after
+    if (record === undefined) return
+    const id = idOf(record.key)
+    this.byId.set(id, record)
+    this.until.delete(id)
+    if (operation === undefined) this.operations.delete(id)
+    else this.operations.set(id, operation)
+    if (record.state._tag === "Known") this.until.set(id, now.millis + knownMillis)
+    // A listener may send the next command before this returns, so all is stored before.
+    this.onMoved(id, moves, now)
   }
 
   /** Whether the last transition of a query was made by an operation. */
@@ -118,11 +118,14 @@ export interface Options {
 const make = (history: History.History | undefined): RedisStore["Service"] => {
   const listeners = new Listeners()
   const entries = history === undefined ? undefined : new MemoryHistory(history)
-  const records = new Records((id, move, { context, millis }) => {
-    entries?.add(id, move, millis)
-    listeners.each(id, (listener) => listener.onRecord(move.after))
-    const { after, before, isLapse } = move
-    Metrics.moved(before.state._tag, before.version, after.version, isLapse, context)
+  const records = new Records((id, moves, { context, millis }) => {
+    for (const move of moves) {
+      entries?.add(id, move, millis)
+      const { after, before, isLapse } = move
+      Metrics.moved(before.state._tag, before.version, after.version, isLapse, context)
+    }
+    const record = moves.at(-1)?.after
+    if (record !== undefined) listeners.each(id, (listener) => listener.onRecord(record))
   })
 
   const at = <A, E>(f: (now: Now) => Result.Result<A, E>) =>

@@ -29,14 +29,14 @@ export interface Options {
 
 /**
  * Schedule of a wait without notifications: it reads after 10 milliseconds, then after delays that grow by half each time,
- * up to 5 seconds, with 20 % of jitter, without end.
+ * up to 800 milliseconds, with 20 % of jitter, without end. So no delay is longer than a second.
  *
  * @category constants
  * @since 0.1.0
  */
 export const pollingSchedule: Schedule.Schedule<unknown> = Schedule.min([
   Schedule.exponential("10 millis", 1.5),
-  Schedule.spaced("5 seconds")
+  Schedule.spaced("800 millis")
 ]).pipe(Schedule.jittered)
 
 /**

@@ -28,6 +28,9 @@ const every = (step: number, from: number, to: number) =>
 const holder = "A"
 const lease = "9 seconds"
 
+/** When the claim is renewed first: once its subscription is open, which starts that long after the claim. */
+const subscribeAfter = 100
+
 export const suite = (claimed: ClaimedWork): void => {
   const { claims, during, failure, from: [from = "Known"], name, start, success } = claimed
 
@@ -59,7 +62,7 @@ export const suite = (claimed: ClaimedWork): void => {
         const { atMillis, exit } = yield* timeline.run(start(query)(() => Effect.sleep("295 seconds")))
         assert.deepStrictEqual(timeline.only(claims, "renew", success.event), [
           [0, claims],
-          ...renewals(...every(10_000, 0, 290_000)),
+          ...renewals(...every(10_000, subscribeAfter, 295_000)),
           [295_000, success.event]
         ])
         assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
@@ -76,7 +79,7 @@ export const suite = (claimed: ClaimedWork): void => {
           const { exit } = yield* timeline.run(start(query)(() => Effect.sleep("20 seconds"), { lease }))
           assert.deepStrictEqual(
             timeline.only("renew"),
-            renewals(...every(3_000, changes === hang ? 3_000 : 0, 18_000))
+            renewals(...every(3_000, changes === hang ? 3_000 : subscribeAfter, 20_000))
           )
           assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
         })
@@ -93,7 +96,7 @@ export const suite = (claimed: ClaimedWork): void => {
         const { exit } = yield* timeline.run(start(query)(() => Effect.sleep("20 seconds"), { lease }))
         assert.deepStrictEqual(
           timeline.only("renew"),
-          renewals(0, 3_000, 4_000, 5_000, 8_000, 11_000, 12_000, 15_000, 18_000)
+          renewals(...[0, 3_000, 4_000, 5_000, 8_000, 11_000, 12_000, 15_000, 18_000].map((at) => subscribeAfter + at))
         )
         assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
       })
@@ -105,7 +108,7 @@ export const suite = (claimed: ClaimedWork): void => {
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(from, { choose: choose({ success: delay("1 minute") }) })
         const { atMillis, exit } = yield* timeline.run(start(query)(() => Effect.sleep("5 seconds"), { lease }))
-        assert.deepStrictEqual(timeline.only("renew"), renewals(...every(3_000, 0, 63_000)))
+        assert.deepStrictEqual(timeline.only("renew"), renewals(...every(3_000, subscribeAfter, 65_000)))
         assert.deepStrictEqual(outcomeOf(exit), { succeeded: undefined })
         assert.strictEqual(atMillis, 65_000)
       })
@@ -126,34 +129,42 @@ export const suite = (claimed: ClaimedWork): void => {
       })
   )
 
-  // How long after which renewal was sent is what counts: the first is sent at 0, the second after 3 seconds.
+  // 8,100 milliseconds count from when the last answered renewal was sent, or else the claim.
   const givenUp: ReadonlyArray<
     readonly [what: string, renew: Faults, atMillis: number, renewed: ReadonlyArray<number>]
   > = [
-    ["no renewal is answered", () => hang, 8_100, [0]],
-    ["renewals are not answered any more", (nth) => nth >= 3 ? hang : undefined, 11_100, [0, 3_000, 6_000]],
-    ["every renewal fails", () => fail, 8_100, every(1_000, 0, 8_000)],
+    ["no renewal is answered", () => hang, 8_100, [subscribeAfter]],
+    [
+      "renewals are not answered any more",
+      (nth) => nth >= 3 ? hang : undefined,
+      subscribeAfter + 11_100,
+      every(3_000, subscribeAfter, subscribeAfter + 6_000)
+    ],
+    ["every renewal fails", () => fail, 8_100, every(1_000, subscribeAfter, 8_000)],
     [
       "renewals fail from some time on",
       (nth) => nth >= 3 ? fail : undefined,
-      11_100,
-      [0, 3_000, ...every(1_000, 6_000, 11_000)]
+      subscribeAfter + 11_100,
+      [subscribeAfter, subscribeAfter + 3_000, ...every(1_000, subscribeAfter + 6_000, subscribeAfter + 11_000)]
     ],
-    ["renewals happen but are not answered", (nth) => nth >= 3 ? failAfter : undefined, 11_100, [
-      0,
-      3_000,
-      ...every(1_000, 6_000, 11_000)
-    ]],
+    [
+      "renewals happen but are not answered",
+      (nth) => nth >= 3 ? failAfter : undefined,
+      subscribeAfter + 11_100,
+      [subscribeAfter, subscribeAfter + 3_000, ...every(1_000, subscribeAfter + 6_000, subscribeAfter + 11_000)]
+    ],
     [
       "the last answered renewal was slow",
       (nth) => nth === 2 ? delay("2 seconds") : nth > 2 ? hang : undefined,
-      11_100,
-      [0, 3_000, 8_000]
+      subscribeAfter + 11_100,
+      [subscribeAfter, subscribeAfter + 3_000, subscribeAfter + 8_000]
     ],
-    ["a renewal takes as long as the lease", (nth) => nth > 1 ? delay("8100 millis") : undefined, 8_100, [
-      0,
-      3_000
-    ]]
+    [
+      "a renewal takes as long as the lease",
+      (nth) => nth > 1 ? delay("8100 millis") : undefined,
+      subscribeAfter + 8_100,
+      [subscribeAfter, subscribeAfter + 3_000]
+    ]
   ]
 
   for (const [what, renew, atMillis, renewed] of givenUp) {

@@ -9,6 +9,7 @@ import {
   QueryStateMachine,
   Reason,
   RedisStore,
+  RedisStoreError,
   RedisStoreFlowMachine,
   Transition
 } from "effect-query-state"
@@ -316,13 +317,41 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         }
       }))
 
-    it.effect("whose state is no string gives WrongType with its key", () =>
+    it.effect.each<[part: string, nameOf: (key: QueryKey.QueryKey) => string]>([
+      ["state", stateKey],
+      ["record", recordKey],
+      ["hash of an event", (key) => `${stateKey(key)}:QueryEvent.RESET`]
+    ])(
+      "whose %s is a list gives WrongType with that key, and no advice to remove it",
+      ([, nameOf]) =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          yield* withAdmin((admin) => admin.rpush(nameOf(key), "queued"))
+          const { message, reason } = yield* Effect.flip(store.compareAndSet(key, { event: "Queue" }))
+          assert.strictEqual(reason._tag === "WrongType" && reason.redisKey, nameOf(key))
+          assert.include(message, `the Redis key ${nameOf(key)} holds another type of value`)
+          assert.notMatch(message, /(?<!do not )(remove|delete)/i)
+          assert.strictEqual(message.includes("FlowMachine owns this key"), nameOf(key).startsWith("finist:"))
+        })
+    )
+
+    it.effect("names the Redis key of a state that is unknown, and of a record that cannot be read", () =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
-        const key = yield* freshKey
-        yield* withAdmin((admin) => admin.hset(stateKey(key), "s", "queued"))
-        const { reason } = yield* Effect.flip(store.read(key))
-        assert.strictEqual(reason._tag === "WrongType" && reason.redisKey, stateKey(key))
+        const [odd, broken] = yield* Effect.all([freshKey, freshKey])
+        yield* withAdmin((admin) => admin.set(stateKey(odd), "paused"))
+        yield* withAdmin((admin) => admin.hset(recordKey(broken), "s", "queued", "v", "soon"))
+        const unknown = yield* Effect.flip(store.read(odd))
+        assert.deepStrictEqual(
+          unknown.reason,
+          new RedisStoreError.UnknownState({ raw: "paused", redisKey: stateKey(odd) })
+        )
+        const invalid = yield* Effect.flip(store.read(broken))
+        assert.strictEqual(
+          invalid.reason._tag === "InvalidRecord" && invalid.reason.redisKey,
+          recordKey(broken)
+        )
       }))
   }
 )

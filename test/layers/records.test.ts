@@ -26,8 +26,8 @@ const withAdmin = <A>(f: (admin: Redis) => Promise<A>) =>
 
 const put = (key: QueryKey.QueryKey, fields: Fields) =>
   withAdmin(async (admin) => {
-    await admin.del(redisKeyOf(key))
-    await admin.hset(redisKeyOf(key), fields)
+    // A read in between would find a Known query.
+    await admin.multi().del(redisKeyOf(key)).hset(redisKeyOf(key), fields).exec()
   })
 
 /** All that Redis stores of a query. */
@@ -60,10 +60,15 @@ const broken: ReadonlyArray<readonly [what: string, field: string, fields: Field
     `a change at '${t}'`,
     "t",
     { s: "queued", v, t }
-  ]),
+  ])
+]
+
+/** Reasons that a newer version of this library wrote, or another program. */
+const unreadableReasons: ReadonlyArray<readonly [what: string, r: string]> = [
   ...["", "oops", "null", "[]", "{}", `{"_tag":"Moonlight"}`, `{"_tag":"Failed","error":"SqlError"}`].map((
     r
-  ): [string, string, Fields] => [`the reason '${r}'`, "r", { s: "errored", v, r }])
+  ): [string, string] => [`'${r}'`, r]),
+  ["a longer text", JSON.stringify({ _tag: "Requested", note: "n".repeat(10_000) })]
 ]
 
 type Told = ReturnType<typeof errorFields>
@@ -100,7 +105,12 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           }
           const { message, reason } = yield* Effect.flip(store.read(key))
           assert.deepStrictEqual(reason._tag === "UnknownState" && reason.raw, raw)
-          assert.include(message, `query ${key.db}/${key.query}: the record is in the unknown state "${raw}"`)
+          assert.include(
+            message,
+            `query ${key.db}/${key.query}: the record in the Redis key ${
+              redisKeyOf(key)
+            } is in the unknown state "${raw}"`
+          )
           assert.deepStrictEqual(yield* stored(key), fields)
         })
     )
@@ -114,10 +124,12 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           yield* put(key, fields)
           const { message, reason } = yield* Effect.flip(store.read(key))
           assert.strictEqual(reason._tag, "InvalidRecord")
-          assert.include(message, `query ${key.db}/${key.query}: the record cannot be read`)
+          assert.include(
+            message,
+            `query ${key.db}/${key.query}: the record in the Redis key ${redisKeyOf(key)} cannot be read`
+          )
           assert.include(message, `["${field}"]`)
-          // The history is read without the reason of the record.
-          if (field !== "r") assert.deepStrictEqual((yield* Effect.flip(store.history(key))).reason, reason)
+          assert.deepStrictEqual((yield* Effect.flip(store.history(key))).reason, reason)
           for (const [operation, run] of operations) {
             yield* put(key, fields)
             const result = yield* Effect.result(run(store, key))
@@ -129,6 +141,31 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
               assert.deepStrictEqual(yield* stored(key), fields, operation)
             }
           }
+        })
+    )
+
+    it.effect.each(unreadableReasons)(
+      "with the reason %s reads as Unrecorded, and the rest of the record is there",
+      ([, r]) =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          const fields = { s: "errored", v, r, c: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" }
+          yield* put(key, fields)
+          const record = {
+            key,
+            state: QueryState.make("Errored", { reason: Reason.unrecorded }),
+            version,
+            changedAt,
+            traceparent: fields.c
+          }
+          assert.deepStrictEqual(yield* store.read(key), record)
+          const finish = yield* store.compareAndSet(key, { event: "Finish" })
+          assert.deepStrictEqual(finish, { record, changed: false })
+          assert.deepStrictEqual(yield* stored(key), fields)
+
+          const reset = yield* store.compareAndSet(key, { event: "Reset" })
+          assert.deepStrictEqual([reset.changed, reset.record.state._tag], [true, "Resetting"])
         })
     )
 
@@ -274,7 +311,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A po
         ])
         assert.deepStrictEqual(
           errors.map((error) => error._tag === "RedisStoreError" ? errorFields(error) : error),
-          ["read", "read", "Execute", "Reset", "read"].map((operation) => ({ _tag, operation, key }))
+          ["read", "read", "Execute", "Reset", "Queue, Execute"].map((operation) => ({ _tag, operation, key }))
         )
       })
   )

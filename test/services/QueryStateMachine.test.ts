@@ -12,6 +12,7 @@ import {
   RedisStoreMemory
 } from "effect-query-state"
 import { inject } from "vitest"
+import * as Notifications from "../support/Notifications.ts"
 import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 
 type Step = "enqueue" | "execute" | "finish" | "raiseError" | "cancel" | "reset" | "finishResetting"
@@ -215,8 +216,11 @@ for (const [name, store] of stores) {
           yield* query.enqueue
           const wait = yield* startToWait(query)
           yield* wait.looked(1)
+          const { version } = yield* query.record
+          const notifications = yield* Notifications.subscribe(query.key)
           yield* query.execute
-          yield* wait.looked(2)
+          // The wait gets every notification before this, which subscribed later.
+          yield* Effect.repeat(notifications.next, { until: (next) => next > version })
           yield* query.finish
           assert.deepStrictEqual(yield* wait.record, yield* query.record)
         }))

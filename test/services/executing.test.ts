@@ -31,9 +31,8 @@ inMemory("a cancelled run is interrupted at once and fails with its reason", () 
     const { atMillis, exit } = yield* timeline.run(query.withExecution(() => endless(timeline)))
     assert.deepStrictEqual(shown(timeline), [
       [0, "Execute"],
-      [0, "renew"],
+      [100, "renew"],
       [4_000, "Cancel"],
-      [4_000, "renew"],
       [6_000, "cleaned up"]
     ])
     assert.strictEqual(atMillis, 6_000)
@@ -51,12 +50,12 @@ inMemory(
       yield* timeline.at("14 seconds", query.trigger("Cancel", { reason: byAda }))
       const { atMillis, exit } = yield* timeline.run(query.withExecution(() => endless(timeline)))
       assert.deepStrictEqual(shown(timeline).slice(2), [
-        [10_000, "renew"],
+        [10_100, "renew"],
         [14_000, "Cancel"],
-        [20_000, "renew"],
-        [22_000, "cleaned up"]
+        [20_100, "renew"],
+        [22_100, "cleaned up"]
       ])
-      assert.strictEqual(atMillis, 22_000)
+      assert.strictEqual(atMillis, 22_100)
       assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.QueryCancelled({ key, reason: byAda })))
     })
 )
@@ -68,7 +67,7 @@ inMemory("a run cancelled before its subscription is open is interrupted once it
     })
     yield* timeline.at("2 seconds", query.cancel)
     const { atMillis } = yield* timeline.run(query.withExecution(() => endless(timeline)))
-    assert.strictEqual(atMillis, 7_000)
+    assert.strictEqual(atMillis, 7_100)
   }))
 
 const endings = [
@@ -118,6 +117,8 @@ inMemory(
   () =>
     Effect.gen(function*() {
       const { query, timeline } = yield* queryThatIs("Queued")
+      const { injectNotifications } = yield* RedisStoreFaults.RedisStoreFaults
+      yield* injectNotifications((record) => record.state._tag === "Cancelled" ? [] : [record])
       const fences: Array<number> = []
       const fiber = yield* timeline.at(
         0,

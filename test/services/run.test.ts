@@ -66,17 +66,20 @@ inMemory(
       const [claim, state] = exit._tag === "Success" ? JSON.parse(exit.value) : []
       assert.deepStrictEqual([state._tag, state.claim], ["Executing", claim])
       assert.deepStrictEqual([claim.holder, claim.expiresAt], ["A", "1970-01-01T00:00:31.000Z"])
-      assert.deepStrictEqual(timeline.only("Queue", "Execute", "Finish"), [[0, "Queue"], [0, "Execute"], [0, "Finish"]])
+      assert.deepStrictEqual(timeline.entries.filter(([, what]) => what !== "read"), [[0, "Queue Execute"], [
+        0,
+        "Finish"
+      ]])
       assert.strictEqual(atMillis, 0)
       assert.deepStrictEqual(yield* query.currentState, QueryState.completed)
     })
 )
 
-inMemory("the result of a Completed query is fetched after one read", () =>
+inMemory("the result of a Completed query is fetched after one refused claim", () =>
   Effect.gen(function*() {
     const { query, record, timeline } = yield* queryThatIs("Completed")
     const { exit } = yield* timeline.run(runOf(query, timeline)())
-    assert.deepStrictEqual(timeline.entries, [[0, "read"], [0, "fetch"]])
+    assert.deepStrictEqual(timeline.entries, [[0, "Queue Execute"], [0, "fetch"]])
     assert.deepStrictEqual(outcomeOf(exit), { succeeded: "fetched" })
     assert.deepStrictEqual(yield* query.record, record)
   }))
@@ -129,31 +132,19 @@ inMemory(
   "a caller that loses the race waits at once from the answered record",
   () =>
     Effect.gen(function*() {
-      const { key, query, timeline } = yield* queryThatIs("Known")
-      // Another caller claims the query after the read here and before the claim here.
-      const late = yield* QueryStateMachine.make(key).pipe(
-        Effect.updateService(RedisStore.RedisStore, (store) => ({
-          ...store,
-          read: (key) =>
-            Effect.tap(
-              store.read(key),
-              ({ state }) => state._tag === "Known" ? Effect.andThen(query.enqueue, query.execute) : Effect.void
-            )
-        }))
-      )
-      const joiner = yield* timeline.at(0, runOf(late, timeline)())
+      const { query, timeline } = yield* queryThatIs("Known")
+      yield* timeline.at(0, Effect.andThen(query.enqueue, query.execute))
+      const joiner = yield* timeline.at(0, runOf(query, timeline)())
       yield* timeline.at("5 seconds", query.finish)
       yield* timeline.until("5 seconds")
       assert.deepStrictEqual(outcome(joiner), { succeeded: "fetched" })
       assert.deepStrictEqual(timeline.entries, [
-        [0, "read"],
         [0, "Queue"],
         [0, "Execute"],
-        [0, "Queue"],
+        [0, "Queue Execute"],
         [0, "changes"],
         [0, "read"],
         [5_000, "Finish"],
-        [5_000, "read"],
         [5_000, "fetch"]
       ])
     })
@@ -180,24 +171,17 @@ inMemory(
 )
 
 inMemory(
-  "a cancelled run fails for all callers with its reason, also when cancelled in the queue",
+  "a cancelled run fails for all callers with its reason",
   () =>
     Effect.gen(function*() {
       const reason = Reason.requested({ by: "ada" })
-      for (const delayed of ["Execute", "Finish"]) {
-        const { key, query, timeline } = yield* queryThatIs("Known", {
-          choose: (call) =>
-            call.operation === "compareAndSet" && call.command.event === delayed
-              ? { _tag: "Delay", duration: "10 seconds" }
-              : undefined
-        })
-        const run = runOf(query, timeline)
-        const fibers = yield* Effect.all([timeline.at(0, run()), timeline.at("1 second", run())])
-        yield* timeline.at("4 seconds", query.trigger("Cancel", { reason }))
-        yield* timeline.until("1 minute")
-        const cancelled = failedWith(new QueryError.QueryCancelled({ key, reason }))
-        assert.deepStrictEqual(fibers.map(outcome), [cancelled, cancelled], `cancelled before ${delayed}`)
-      }
+      const { key, query, timeline } = yield* queryThatIs("Known")
+      const run = runOf(query, timeline)
+      const fibers = yield* Effect.all([timeline.at(0, run()), timeline.at("1 second", run())])
+      yield* timeline.at("4 seconds", query.trigger("Cancel", { reason }))
+      yield* timeline.until("1 minute")
+      const cancelled = failedWith(new QueryError.QueryCancelled({ key, reason }))
+      assert.deepStrictEqual(fibers.map(outcome), [cancelled, cancelled])
     })
 )
 
@@ -209,7 +193,7 @@ for (const tag of failedTags) {
       const { key, query, record, timeline } = yield* queryThatIs(tag, { lastStep: { reason } })
       const { exit } = yield* timeline.run(runOf(query, timeline)())
       assert.deepStrictEqual(outcomeOf(exit), failedWith(failWith(tag, key, reason)))
-      assert.deepStrictEqual(timeline.entries, [[0, "read"]])
+      assert.deepStrictEqual(timeline.entries, [[0, "Queue Execute"]])
       assert.deepStrictEqual(yield* query.record, record)
     }))
 
@@ -229,13 +213,13 @@ for (const tag of failedTags) {
         )
         assert.deepStrictEqual(asked, [QueryState.make(tag, { reason })])
         assert.deepStrictEqual(
-          timeline.only("Reset", "purge", "FinishReset", "Queue", "Execute", "execute", "Finish"),
+          timeline.only("Reset", "purge", "FinishReset", "Queue Execute", "execute", "Finish"),
           [
+            [0, "Queue Execute"],
             [0, "Reset"],
             [0, "purge"],
             [2_000, "FinishReset"],
-            [2_000, "Queue"],
-            [2_000, "Execute"],
+            [2_000, "Queue Execute"],
             [2_000, "execute"],
             [7_000, "Finish"]
           ]
@@ -392,27 +376,25 @@ inMemory("an invalid lease or holder fails before the query is queued", () =>
     }
   }))
 
-for (const [event, tag] of [["Queue", "Queued"], ["Execute", "Executing"]] as const) {
-  inMemory(
-    `a run whose store fails at ${event} gets that error, and is run again after its lease`,
-    () =>
-      Effect.gen(function*() {
-        const reason = new RedisStoreError.TimedOut({ after: 5_000 })
-        const { key, query, timeline } = yield* queryThatIs("Known", {
-          choose: (call, nth) =>
-            call.operation === "compareAndSet" && call.command.event === event && nth === 1
-              ? { _tag: "FailAfter", reason }
-              : undefined
-        })
-        const run = runOf(query, timeline)
-        const left = yield* timeline.at(0, run({ lease: "9 seconds" }))
-        const again = yield* timeline.at("6 seconds", run())
-        yield* timeline.until("6 seconds")
-        const error = new RedisStoreError.RedisStoreError({ operation: "compareAndSet", key, reason })
-        assert.deepStrictEqual(outcome(left), failedWith(error))
-        assert.strictEqual((yield* query.currentState)._tag, tag)
-        yield* timeline.until("1 minute")
-        assert.deepStrictEqual(outcome(again), { succeeded: "executed" })
+inMemory(
+  "a run whose claim is answered by an error gets that error, and is run again after its lease",
+  () =>
+    Effect.gen(function*() {
+      const reason = new RedisStoreError.TimedOut({ after: 5_000 })
+      const { key, query, timeline } = yield* queryThatIs("Known", {
+        choose: (call, nth) =>
+          call.operation === "compareAndSet" && call.command.event[0] === "Queue" && nth === 1
+            ? { _tag: "FailAfter", reason }
+            : undefined
       })
-  )
-}
+      const run = runOf(query, timeline)
+      const left = yield* timeline.at(0, run({ lease: "9 seconds" }))
+      const again = yield* timeline.at("6 seconds", run())
+      yield* timeline.until("6 seconds")
+      const error = new RedisStoreError.RedisStoreError({ operation: "compareAndSet", key, reason })
+      assert.deepStrictEqual(outcome(left), failedWith(error))
+      assert.isTrue(yield* query.isExecuting)
+      yield* timeline.until("1 minute")
+      assert.deepStrictEqual(outcome(again), { succeeded: "executed" })
+    })
+)

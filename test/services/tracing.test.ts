@@ -65,7 +65,7 @@ it.effect("a run is one span with its operations as child spans", () =>
     assert.strictEqual(parentOf(one("work")), executing.spanId)
     assert.deepStrictEqual(
       all.filter(({ name }) => name === "QueryStateMachine.trigger").map((span) => Object.fromEntries(span.attributes)),
-      [["Queue", "Queued"], ["Execute", "Executing"], ["Finish", "Completed"]].map(([event, state]) => ({
+      [["Queue, Execute", "Executing"], ["Finish", "Completed"]].map(([event, state]) => ({
         "query_state.db": key.db,
         "query_state.query": key.query,
         "query_state.event": event,

@@ -50,8 +50,8 @@ inMemory("jitter moves that by at most a fifth either way", () =>
     }
   }))
 
-/** 10 milliseconds, half as long again each time, up to 5 seconds. */
-const pollingGaps = Array.from({ length: 20 }, (_, index) => Math.min(10 * 1.5 ** index, 5_000))
+/** 10 milliseconds, half as long again each time, up to 800 milliseconds. */
+const pollingGaps = Array.from({ length: 20 }, (_, index) => Math.min(10 * 1.5 ** index, 800))
 
 const gaps = (times: ReadonlyArray<Timeline.Entry>) =>
   times.slice(1).map(([millis], index) => millis - (times[index]?.[0] ?? 0))
@@ -67,6 +67,19 @@ const assertPolls = (times: ReadonlyArray<Timeline.Entry>) => {
   })
   assert.lengthOf(rest, pollingGaps.length)
 }
+
+inMemory("no delay of a wait that polls is longer than a second, whatever the jitter", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Executing", {
+      choose: ({ operation }) => operation === "changes" ? { _tag: "Fail", reason: timedOut } : undefined
+    })
+    yield* query.waitUntilComplete({ timeout: "1 minute" }).pipe(
+      Effect.provideService(Random.Random, { nextDoubleUnsafe: () => 1, nextIntUnsafe: () => 0 }),
+      timeline.run
+    )
+    const longest = Math.max(...gaps(timeline.only("read")))
+    assert.isTrue(longest > 900 && longest <= 1_000, `${longest} ms`)
+  }))
 
 inMemory("a wait that cannot subscribe polls less and less often", () =>
   Effect.gen(function*() {
@@ -131,7 +144,7 @@ inMemory("after its timeout the wait ends with the last record", () =>
     const { query, timeline } = yield* queryThatIs("Queued")
     yield* timeline.at("5 seconds", query.execute)
     const { atMillis, exit } = yield* timeline.run(query.waitUntilComplete({ timeout: "12345 millis" }))
-    assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 5_000))
+    assert.deepStrictEqual(timeline.only("read"), reads(0, 0))
     assert.strictEqual(atMillis, 12_345)
     assert.deepStrictEqual(
       outcomeOf(exit),
@@ -275,15 +288,18 @@ for (const [how, choose, readAt] of disturbances) {
   )
 }
 
-inMemory("a notification of a known version causes no read", () =>
-  Effect.gen(function*() {
-    const { query, record, timeline } = yield* queryThatIs("Queued")
-    const faults = yield* RedisStoreFaults.RedisStoreFaults
-    yield* faults.injectNotifications(() => [record])
-    yield* timeline.at("1 second", query.cancel)
-    yield* timeline.run(query.waitUntilComplete())
-    assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 30_000))
-  }))
+inMemory(
+  "a notification of a known version causes no read, and takes the place of the next backstop read",
+  () =>
+    Effect.gen(function*() {
+      const { query, record, timeline } = yield* queryThatIs("Queued")
+      const faults = yield* RedisStoreFaults.RedisStoreFaults
+      yield* faults.injectNotifications(() => [record])
+      yield* timeline.at("1 second", query.cancel)
+      yield* timeline.run(query.waitUntilComplete())
+      assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 60_000))
+    })
+)
 
 inMemory("a change between the first read and the subscription is seen", () =>
   Effect.gen(function*() {

@@ -29,7 +29,7 @@ type Store = RedisStore["Service"]
 interface Kind {
   readonly span: string
   readonly claim: QueryEvent
-  readonly success: QueryEvent
+  readonly success: Transition.Path
   readonly failure: QueryEvent
   readonly interruption: QueryEvent
 }
@@ -49,21 +49,78 @@ export const reset: Kind = {
   interruption: "Error"
 }
 
+/** A reset that ends with the claim of the execution after it. */
+const purgeBeforeExecution: Kind = { ...reset, success: ["FinishReset", "Queue", "Execute"] }
+
+/** The claim that a success makes, if it makes one. */
+type Next = Pick<Command, "holder" | "lease"> | undefined
+
 export const withDefaults = ({ holder = defaultHolder, lease = QueryClaim.defaultLease }: QueryClaim.Options) => ({
   holder,
   lease
 })
 
-const outcomeOf = (kind: Kind, exit: Exit.Exit<unknown, unknown>): Command => {
-  if (Exit.isSuccess(exit)) return { event: kind.success }
+/** What is recorded of work that ended so; a success may claim the query anew, for what comes next. */
+const outcomeOf = (
+  { failure, interruption, success }: Kind,
+  exit: Exit.Exit<unknown, unknown>,
+  next: Next
+): Command => {
+  if (Exit.isSuccess(exit)) return { event: success, ...next }
   const reason = Reason.fromCause(exit.cause)
-  return { event: reason._tag === "Interrupted" ? kind.interruption : kind.failure, reason }
+  return { event: reason._tag === "Interrupted" ? interruption : failure, reason }
 }
 
 const countHeld = Effect.acquireRelease(
   Metric.update(QueryMetrics.claimsHeld, 1),
   () => Metric.update(QueryMetrics.claimsHeld, -1)
 )
+
+/** A claim that a query was given. */
+interface Held {
+  readonly record: QueryRecord
+  /** By the monotonic clock, before the claim was sent. */
+  readonly claimedAtMillis: number
+}
+
+const claim = Effect.fnUntraced(function*(claiming: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>) {
+  const claimedAtMillis = yield* monotonicMillis
+  const { changed, record } = yield* Effect.mapError(claiming, orCancelled)
+  return changed ? Result.succeed<Held>({ record, claimedAtMillis }) : Result.fail(record)
+})
+
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** Does `work` while the lease of a claim is renewed, records the outcome, and ends as the work did. */
+const hold = <A, E, R>(store: Store, { claimedAtMillis, record }: Held, restore: Restore, options: {
+  readonly kind: Kind
+  readonly lease: Duration.Input
+  readonly work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>
+  readonly next?: Next | undefined
+}): Effect.Effect<{ readonly value: A; readonly settled: Held }, E | Lost | RedisStoreError, R> =>
+  Effect.scoped(Effect.gen(function*() {
+    yield* countHeld
+    const lease = Duration.fromInputUnsafe(options.lease)
+    const beating = yield* Effect.forkScoped(heartbeat(store, record, lease, claimedAtMillis))
+    const claim: QueryClaim.QueryClaim = {
+      ...QueryState.claimOf(record.state),
+      fence: record.version,
+      report: ProgressReports.make(store, record, lease, yield* Effect.scope)
+    }
+    const worked: Result.Result<Exit.Exit<A, E>, Lost> = yield* Effect.suspend(() => options.work(claim)).pipe(
+      Effect.exit,
+      Effect.map((exit) => Result.succeed(exit)),
+      Effect.raceFirst(Effect.map(Fiber.join(beating), (lost) => Result.fail(lost))),
+      restore,
+      // Only an interruption of the caller can be caught here.
+      Effect.catchCause((cause) => Effect.succeed(Result.succeed(Exit.failCause(cause))))
+    )
+    const exit = yield* Effect.fromResult(worked)
+    const settledAtMillis = yield* monotonicMillis
+    const settling = settle(store, record, outcomeOf(options.kind, exit, options.next), lease, beating)
+    const { settled, value } = yield* orBoth(exit, settling)
+    return { value, settled: { record: settled, claimedAtMillis: settledAtMillis } }
+  }))
 
 /**
  * Claims a query, does `work` while the lease is renewed, and records the outcome before it ends as the work did. Where
@@ -80,34 +137,46 @@ export const claimed = <A, E, R, B, E2>(store: Store, key: QueryKey, options: {
   readonly work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>
 }): Effect.Effect<A | B, E | E2 | Lost | RedisStoreError, R> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
-      const claimedAtMillis = yield* monotonicMillis
-      const { changed, record } = yield* Effect.mapError(options.claim, orCancelled)
-      if (!changed) return yield* options.refused(record)
-
-      const held = Effect.gen(function*() {
-        yield* countHeld
-        const lease = Duration.fromInputUnsafe(options.lease)
-        const beating = yield* Effect.forkScoped(heartbeat(store, record, lease, claimedAtMillis))
-        const claim: QueryClaim.QueryClaim = {
-          ...QueryState.claimOf(record.state),
-          fence: record.version,
-          report: ProgressReports.make(store, record, lease, yield* Effect.scope)
-        }
-        const worked: Result.Result<Exit.Exit<A, E>, Lost> = yield* Effect.suspend(() => options.work(claim)).pipe(
-          Effect.exit,
-          Effect.map((exit) => Result.succeed(exit)),
-          Effect.raceFirst(Effect.map(Fiber.join(beating), (lost) => Result.fail(lost))),
-          restore,
-          // Only an interruption of the caller can be caught here.
-          Effect.catchCause((cause) => Effect.succeed(Result.succeed(Exit.failCause(cause))))
-        )
-        const exit = yield* Effect.fromResult(worked)
-        return yield* settled(exit, settle(store, record, outcomeOf(options.kind, exit), lease, beating))
-      })
-      return yield* Effect.scoped(held)
-    })
+    Effect.flatMap(
+      claim(options.claim),
+      (held): Effect.Effect<A | B, E | E2 | Lost | RedisStoreError, R> =>
+        Result.isSuccess(held)
+          ? Effect.map(hold(store, held.success, restore, options), ({ value }) => value)
+          : options.refused(held.failure)
+    )
   ).pipe(Trace.spanned(options.kind.span, () => Trace.attributesOf(key)))
+
+/**
+ * Resets a query and executes it anew, without a step in which another process could claim it: the success of the purge and
+ * the new claim are one command.
+ */
+export const purgedAndExecuted = <A, E, R, B, E2, E3, R3>(store: Store, key: QueryKey, options: {
+  readonly claim: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>
+  readonly claiming: ReturnType<typeof withDefaults>
+  readonly refused: (record: QueryRecord) => Effect.Effect<B, E2>
+  readonly purge: (claim: QueryClaim.QueryClaim) => Effect.Effect<unknown, E3, R3>
+  readonly work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>
+}): Effect.Effect<A | B, E | E2 | E3 | Lost | RedisStoreError, R | R3> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function*() {
+      const { claiming, purge, refused, work } = options
+      const { lease } = claiming
+      const held = yield* claim(options.claim)
+      if (Result.isFailure(held)) return yield* refused(held.failure)
+      const { settled } = yield* hold(store, held.success, restore, {
+        kind: purgeBeforeExecution,
+        lease,
+        work: purge,
+        next: claiming
+      })
+      const { value } = yield* hold(store, settled, restore, {
+        kind: execution,
+        lease,
+        work
+      })
+      return value
+    })
+  ).pipe(Trace.spanned("QueryStateMachine.withExecution", () => Trace.attributesOf(key)))
 
 /** Does work of one kind, with defaults for its claim; a query in a state that has no such claim is an error. */
 export const claimedWork = <A, E, R>(
@@ -128,19 +197,19 @@ export const claimedWork = <A, E, R>(
 }
 
 /** Ends as the work did, once its outcome is settled. An error of settling is added to that of the work. */
-const settled = <A, E>(
+const orBoth = <A, E>(
   exit: Exit.Exit<A, E>,
   settling: Effect.Effect<CommandResult, LeaseLost | RedisStoreError>
-): Effect.Effect<A, E | Lost | RedisStoreError> =>
+): Effect.Effect<{ readonly value: A; readonly settled: QueryRecord }, E | Lost | RedisStoreError> =>
   settling.pipe(
     Effect.mapError(orCancelled),
     Effect.matchEffect({
-      onSuccess: () => exit,
-      onFailure: (error): Effect.Effect<A, E | Lost | RedisStoreError> => {
+      onSuccess: ({ record }) => Effect.map(exit, (value) => ({ value, settled: record })),
+      onFailure: (error) => {
         if (Exit.isSuccess(exit)) return Effect.fail(error)
         // An interrupted caller does not need to know that the outcome was decided before.
         return error._tag !== "RedisStoreError" && Cause.hasInterruptsOnly(exit.cause)
-          ? exit
+          ? Effect.failCause(exit.cause)
           : Effect.failCause(Cause.combine(exit.cause, Cause.fail(error)))
       }
     })

@@ -76,19 +76,16 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(
   const begin = executeAfter({ event: ["Queue", "Execute"] })
 
   // Takes over only the version that was seen: another process may have run the query again, and have its result by now.
-  const takeOver = Effect.fnUntraced(function*(ifVersion: number) {
-    if (purge === undefined) {
-      return yield* executeAfter({ event: ["Reset", "FinishReset", "Queue", "Execute"], ifVersion })
-    }
-    const purged = yield* ClaimedWork.claimed(store, key, {
-      kind: ClaimedWork.reset,
-      claim: store.compareAndSet(key, { event: "Reset", ifVersion, ...claiming }),
-      lease: claiming.lease,
-      refused: lostRace<unknown>,
-      work: (claim) => Effect.map(purge(claim), won)
-    })
-    return Result.isSuccess(purged) ? yield* begin : Result.fail(purged.failure)
-  })
+  const takeOver = (ifVersion: number) =>
+    purge === undefined
+      ? executeAfter({ event: ["Reset", "FinishReset", "Queue", "Execute"], ifVersion })
+      : ClaimedWork.purgedAndExecuted(store, key, {
+        claim: coalesced(store, key, store.compareAndSet(key, { event: "Reset", ifVersion, ...claiming })),
+        claiming,
+        refused: lostRace<A>,
+        purge,
+        work: (claim) => Effect.map(execute(claim), won)
+      })
 
   const join = Effect.fnUntraced(function*(from: QueryRecord) {
     const { state, version } = yield* Wait.waitFrom(store, from, options)

@@ -38,19 +38,18 @@ const resetting = [
   ["after FinishReset", "Known"]
 ] as const
 
-const queueing = [
-  ["before Queue", "Known"],
-  ["after Queue", "Queued"],
-  ["before Execute", "Queued"]
-] as const
-
 const renewing = (during: QueryState.Tag) => [["before renew", during], ["after renew", during]] as const
 
 const deaths = [
   ...deathsOf("executing", "Queued", [["before Execute", "Queued"], ...executing, ...renewing("Executing")]),
   ...deathsOf("resetting", "Completed", [["before Reset", "Completed"], ...resetting, ...renewing("Resetting")]),
-  ...deathsOf("run", "Known", [...queueing, ...executing, ...renewing("Executing")]),
-  ...deathsOf("run", "lapsed", [["before Reset", "Cancelled"], ...resetting, ...queueing, ...executing])
+  ...deathsOf("run", "Known", [["before Execute", "Known"], ...executing, ...renewing("Executing")]),
+  ...deathsOf("run", "lapsed", [
+    ["before Execute", "Cancelled"],
+    ["before Reset", "Cancelled"],
+    ...resetting,
+    ...executing
+  ])
 ]
 
 const leaseMillis = 1000

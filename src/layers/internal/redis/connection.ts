@@ -43,6 +43,8 @@ export interface Connection {
   readonly move: Run
   /** Reads a stream, oldest entry first. */
   readonly range: (redisKey: string) => Effect.Effect<unknown, RedisStoreError.Failure>
+  /** Asks for the types of the values of keys that are on one server; "none" where a key is missing. */
+  readonly typesOf: (redisKeys: RedisKeys) => Effect.Effect<ReadonlyArray<string>, RedisStoreError.Failure>
   /** Finds the keys that match a pattern, some at a time. */
   readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Failure>
   /** Puts a script into the server's cache, and so finds out whether it answers at all. */
@@ -261,6 +263,11 @@ export const make = (
             return server.xrange(redisKey, "-", "+")
           }),
         { redisKey }
+      ),
+    typesOf: (redisKeys) =>
+      persistOn(
+        () => topology.primaryOf(topology.slotOf(redisKeys[0])),
+        (server) => Promise.all(redisKeys.map((redisKey) => server.type(redisKey)))
       ),
     find: (pattern) =>
       Stream.flatMap(

@@ -32,6 +32,8 @@ export interface Layout {
   readonly keysOf: (key: QueryKey) => Result.Result<Keys.QueryKeys, RedisStoreError.Failure>
   /** How many keys that is. */
   readonly keyCount: number
+  /** The type of value of each key, where a script works on several that can be of a wrong one. */
+  readonly types?: ReadonlyArray<string>
   /** The pattern that finds the first key of each query of a database. */
   readonly patternOf: (db: DbId) => Result.Result<string, RedisStoreError.Failure>
   /** The query with this first key, if there is one. */
@@ -62,6 +64,21 @@ export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
     ? invalid("prefix must hold no braces: they choose the slot in a cluster")
     : Effect.succeed(prefix)
 
+/** Names the key with the part of a query that cannot be read. */
+const withRedisKey = (
+  failure: RedisStoreError.Failure,
+  { channel, state }: Keys.QueryKeys
+): RedisStoreError.Failure => {
+  switch (failure._tag) {
+    case "UnknownState":
+      return new RedisStoreError.UnknownState({ raw: failure.raw, redisKey: state })
+    case "InvalidRecord":
+      return new RedisStoreError.InvalidRecord({ issue: failure.issue, redisKey: channel })
+    default:
+      return failure
+  }
+}
+
 /** A query, and where it is. */
 interface Located {
   readonly key: QueryKey
@@ -78,7 +95,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const connection = Connection.make(topology, commandTimeout, replicas)
   const subscriptions = yield* Subscriptions.make(topology, commandTimeout)
   const nextOperation = OperationIds.make()
-  const { announcesAll, keyCount, parse } = layout
+  const { announcesAll, keyCount, parse, types } = layout
   const keysOf = (key: QueryKey) => Result.flatMap(validateKey(key), layout.keysOf)
   const patternOf = (db: DbId) => Result.flatMap(validateDb(db), layout.patternOf)
   const loadAll = Effect.all({
@@ -92,19 +109,32 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   )
 
   // Reads what a script answered.
-  const decode = (key: QueryKey, { names }: Keys.QueryKeys, reply: unknown, context: Context.Context<never>) => {
+  const decode = (key: QueryKey, keys: Keys.QueryKeys, reply: unknown, context: Context.Context<never>) => {
     const decoded = Codec.decode(key, reply)
-    if (Result.isFailure(decoded)) return decoded
+    if (Result.isFailure(decoded)) return Result.fail(withRedisKey(decoded.failure, keys))
+    const { names } = keys
     const { before, nowMicros } = decoded.success
     connection.clockOf(names[0]).set(nowMicros)
     if (before !== undefined) Codec.countMoved(before, nowMicros, context)
     return decoded
   }
 
+  // An error does not tell which key of a script holds another type of value, so the server is asked.
+  const orWrongKey = <A>(self: Effect.Effect<A, RedisStoreError.Failure>, { names }: Keys.QueryKeys) =>
+    types === undefined ? self : Effect.catchTag(self, "WrongType", (failure) =>
+      connection.typesOf(names).pipe(
+        Effect.orElseSucceed(() => []),
+        Effect.flatMap((found) => {
+          const index = found.findIndex((type, index) => type !== "none" && type !== types[index])
+          const redisKey = names[index] ?? failure.redisKey
+          return Effect.fail(new RedisStoreError.WrongType({ redisKey, cause: failure.cause }))
+        })
+      ))
+
   const run = (script: Connection.Script, key: QueryKey, keys: Keys.QueryKeys, args: Connection.Arguments = []) =>
     Effect.withFiber(({ context }) =>
       Effect.flatMap(
-        connection.run(script, keys.names, args),
+        orWrongKey(connection.run(script, keys.names, args), keys),
         (reply) => Effect.fromResult(decode(key, keys, reply, context))
       )
     )
@@ -138,7 +168,8 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       const argsOf = (since: number | "") => Codec.encode(operation, since, valid.success)
       const script = Codec.endsPending(valid.success) ? scripts.claim : scripts.conclude
       const since = connection.clockOf(keys.success.names[0]).reachedMicros()
-      return Effect.flatMap(connection.move(script, keys.success.names, argsOf(""), () => argsOf(since)), (reply) => {
+      const move = connection.move(script, keys.success.names, argsOf(""), () => argsOf(since))
+      return Effect.flatMap(orWrongKey(move, keys.success), (reply) => {
         const decoded = decode(key, keys.success, reply, context)
         return Result.isFailure(decoded)
           ? Effect.fail(decoded.failure)
@@ -200,7 +231,10 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       // Settles a lapsed lease, which belongs in the history, and finds a record that cannot be read.
       yield* run(scripts.read, key, keys)
       const reply = yield* connection.range(keys.history)
-      return yield* Effect.fromResult(History.decode(reply))
+      return yield* Effect.mapError(
+        Effect.fromResult(History.decode(reply)),
+        ({ issue }) => new RedisStoreError.InvalidRecord({ issue, redisKey: keys.history })
+      )
     },
     boundedBy(commandTimeout),
     (effect, key) => Effect.catch(effect, Metrics.failed("read the history of", key))

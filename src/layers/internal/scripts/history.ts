@@ -9,7 +9,7 @@ import * as QueryEvent from "../../../domain/QueryEvent.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
 import { Reason } from "../../../domain/Reason.ts"
 import type { HistoryOptions } from "../../../services/RedisStore.ts"
-import { type Failure, InvalidInput, InvalidRecord, RedisStoreError } from "../../../services/RedisStoreError.ts"
+import { InvalidInput, InvalidRecord, RedisStoreError } from "../../../services/RedisStoreError.ts"
 import { maxMillis, toMillis } from "../command.ts"
 
 /** Why a state is what it is, as an entry has it. */
@@ -77,7 +77,7 @@ const toEntry = (fields: ReadonlyArray<string>) =>
   )
 
 /** Reads a history, oldest entry first. Entries that cannot be read, as of a newer version, are left out. */
-export const decode = (reply: unknown): Result.Result<ReadonlyArray<HistoryEntry>, Failure> =>
+export const decode = (reply: unknown): Result.Result<ReadonlyArray<HistoryEntry>, InvalidRecord> =>
   decodeStream(reply).pipe(
     Result.map((entries) => Arr.getSuccesses(entries.map(([, fields]) => toEntry(fields)))),
     Result.mapError((error) => new InvalidRecord({ issue: `history: ${error.message}` }))

@@ -9,9 +9,11 @@ export const defaultPrefix = "query-state"
 export interface QueryKeys {
   /** All keys that the scripts are given. */
   readonly names: readonly [first: string, ...rest: ReadonlyArray<string>]
+  /** The key that holds the state, by its full name. */
+  readonly state: string
   /** The key of the history. */
   readonly history: string
-  /** The channel on which changes are published. */
+  /** The channel on which changes are published, and the full name of the record's key. */
   readonly channel: string
 }
 
