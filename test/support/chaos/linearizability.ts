@@ -7,6 +7,7 @@
 import { Effect } from "effect"
 import {
   type QueryError,
+  QueryEvent,
   type QueryKey,
   type QueryRecord,
   QueryState,
@@ -69,17 +70,36 @@ const recordOf = ({ outcome }: Entry) => outcome._tag === "Unknown" ? undefined 
 
 const isChange = ({ outcome }: Entry) => outcome._tag === "Answer" && outcome.changed
 
-const isLapse = (from: QueryState.Tag, to: QueryState.Tag) =>
-  Object.entries(Transition.lapseEvents).some(([tag, event]) => tag === from && Transition.next(from, event) === to)
+/** Where the lapse of a lease leads from a state, if it is pending. */
+const lapsed = (from: QueryState.Tag): QueryState.Tag | undefined => {
+  const event = Object.entries(Transition.lapseEvents).find(([tag]) => tag === from)?.[1]
+  return event === undefined ? undefined : Transition.next(from, event)
+}
 
-/** Lists all changes of a query that its lifecycle does not have. */
-export const unlawful = (log: ReadonlyArray<Change>): ReadonlyArray<string> =>
+/** The states in which a call can find a query: that of the last change, and where a lapse leads from it. */
+const foundBy = (from: QueryState.Tag, canLapse: boolean): ReadonlyArray<QueryState.Tag> => {
+  const to = canLapse ? lapsed(from) : undefined
+  return to === undefined ? [from] : [from, to]
+}
+
+/** Whether a path leads from one of the states to another. */
+const leadsTo = (from: ReadonlyArray<QueryState.Tag>, path: Transition.Path, to: QueryState.Tag) =>
+  from.some((tag) => Transition.next(tag, path) === to)
+
+/**
+ * Lists all changes of a query that its lifecycle does not have. A change is made by one of the paths, and by the lapse of
+ * a lease before it: a script that makes several transitions publishes the last one.
+ */
+export const unlawful = (
+  log: ReadonlyArray<Change>,
+  paths: ReadonlyArray<Transition.Path> = QueryEvent.all
+): ReadonlyArray<string> =>
   log.flatMap(({ tag, version }, index) => {
     const previous = log[index - 1]
     const from = previous?.tag ?? "Known"
     return [
       ...(previous !== undefined && version <= previous.version ? [`version ${version} is not a new one`] : []),
-      ...(Transition.edges.some((edge) => edge.from === from && edge.to === tag)
+      ...(paths.some((path) => leadsTo(foundBy(from, true), path, tag))
         ? []
         : [`version ${version}: no event leads from ${from} to ${tag}`])
     ]
@@ -90,6 +110,8 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
   const found = [...unlawful(log)]
   const byVersion = new Map(log.map((change, index) => [change.version, { ...change, index }]))
   const before = (index: number): QueryState.Tag => log[index - 1]?.tag ?? "Known"
+
+  const statesBefore = (index: number) => foundBy(before(index), true)
 
   const winners = new Map<number, Entry>()
   for (const entry of entries) {
@@ -109,7 +131,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
       const change = byVersion.get(version)
       if (winners.has(version)) found.push(`${what}: another call won it`)
       winners.set(version, entry)
-      if (change !== undefined && Transition.next(before(change.index), call.command.event) !== state._tag) {
+      if (change !== undefined && !leadsTo(statesBefore(change.index), call.command.event, state._tag)) {
         found.push(`${what}: it does not lead there from ${before(change.index)}`)
       }
     } else if (call._tag === "CompareAndSet") {
@@ -146,9 +168,16 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
   }
   log.forEach(({ tag, version }, index) => {
     const from = before(index)
-    if (winners.has(version) || (isLapse(from, tag) && isLeased(log[index - 1]?.version))) return
+    const canLapse = isLeased(log[index - 1]?.version)
+    const winner = winners.get(version)
+    if (winner?.call._tag === "CompareAndSet") {
+      const isOfLapse = Transition.next(from, winner.call.command.event) !== tag
+      if (isOfLapse && !canLapse) found.push(`version ${version}: no lease could lapse in ${from}`)
+      return
+    }
+    if (canLapse && lapsed(from) === tag) return
     const doubtful = unknown.findIndex((entry) =>
-      entry.call._tag === "CompareAndSet" && Transition.next(from, entry.call.command.event) === tag &&
+      entry.call._tag === "CompareAndSet" && leadsTo(foundBy(from, canLapse), entry.call.command.event, tag) &&
       (knownBefore.get(entry) ?? 0) < version
     )
     if (doubtful < 0) found.push(`version ${version}: no call moved the query from ${from} to ${tag}`)
