@@ -12,7 +12,7 @@ const main = Effect.gen(function*() {
   yield* forecast.enqueue
   yield* forecast.execute
 
-  // A time-out. The error holds the record that was read last.
+  // A time-out. The error holds the record that was seen last.
   const early = yield* Effect.flip(forecast.waitUntilComplete({ timeout: "50 millis" }))
   yield* Console.log(early.message)
 

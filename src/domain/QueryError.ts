@@ -63,7 +63,7 @@ export class LeaseLost extends Schema.TaggedError<LeaseLost>("effect-query-state
 
 /**
  * Error for a wait that ended while the query was still pending: its schedule or time-out ended. `record` is the last
- * record that was read.
+ * record that the wait has seen.
  *
  * @category errors
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * Store that goes wrong when it is told to, to test how a program takes that.
+ * Store with injected faults, to test how a program handles them.
  *
  * @module
  * @since 0.1.0
@@ -15,7 +15,8 @@ import { type Failure, RedisStoreError } from "../services/RedisStoreError.ts"
 import { Listeners } from "./internal/listeners.ts"
 
 /**
- * Operation on one query that can go wrong. Operations on many queries are so many of these, in order.
+ * Call of the store, on one query, for which a fault can be injected. An operation on many queries is one call for each of
+ * them, in order.
  *
  * @category models
  * @since 0.1.0
@@ -25,14 +26,14 @@ export type Call =
   | { readonly operation: "read" | "renew" | "changes" | "history"; readonly key: QueryKey.QueryKey }
 
 /**
- * What goes wrong with a call.
+ * Fault of a call.
  *
  * **Details**
  *
- * - `Fail`: it fails, and is not carried out.
- * - `FailAfter`: it is carried out, and then fails all the same: the answer was lost.
- * - `Delay`: it is carried out later.
- * - `Hang`: it is neither carried out nor answered.
+ * - `Fail`: the call fails, and is not carried out.
+ * - `FailAfter`: the call is carried out, but fails: its answer is lost.
+ * - `Delay`: the call is carried out later.
+ * - `Hang`: the call is neither carried out nor answered.
  *
  * @category models
  * @since 0.1.0
@@ -44,14 +45,14 @@ export type Fault =
   | { readonly _tag: "Hang" }
 
 /**
- * Controls of a store that goes wrong when it is told to.
+ * Controls of the faults.
  *
  * **Details**
  *
- * - `inject` chooses, from now on, what goes wrong with each call; `undefined` lets a call pass.
- * - `injectNotifications` chooses, from now on, which records arrive instead of each one that is published: none drops the
- *   notification, two duplicate it. `"gap"` stands for notifications that may have been lost.
- * - `heal` lets everything pass again.
+ * - `inject` chooses, from now on, the fault of each call; `undefined` lets a call pass.
+ * - `injectNotifications` chooses, from now on, which records arrive instead of each record that is published. No record
+ *   drops the notification, and two records duplicate it. `"gap"` stands for notifications that may have been lost.
+ * - `heal` removes all faults.
  * - `calls` lists the calls so far, oldest first.
  *
  * @category services
@@ -67,7 +68,7 @@ export class RedisStoreFaults extends Context.Service<RedisStoreFaults, {
 }>()("effect-query-state/layers/RedisStoreFaults") {}
 
 /**
- * Wraps any store, and provides the controls beside it. It passes everything until it is told otherwise.
+ * Wraps any store, and provides the controls of its faults. Every call passes until a fault is injected.
  *
  * **Example**
  *
@@ -96,7 +97,7 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
   const calls: Array<Call> = []
   let choose: (call: Call) => Fault | undefined = letPass
   let chooseNotifications = asIs
-  // What is read is no notification, and reaches the listeners whatever happens to those.
+  // The record of a read is no notification. It reaches the listeners even if notifications are dropped.
   const listeners = new Listeners()
 
   const disturbed = <A, E, R>(call: Call, pass: Effect.Effect<A, E, R>): Effect.Effect<A, E | RedisStoreError, R> =>

@@ -37,8 +37,7 @@ export type { Dialect }
  * **Details**
  *
  * - `dialect`: which FlowMachine the Redis is shared with. Default: `released`.
- * - `prefix`: what the names of the keys start with that this library has beside those of FlowMachine. Default:
- *   `query-state`.
+ * - `prefix`: the start of the keys that this library adds to those of FlowMachine. Default: `query-state`.
  *
  * The others are those of `RedisStoreLive`.
  *
@@ -58,27 +57,27 @@ export interface StoreOptions extends RedisStoreLive.StoreOptions {
 export type Options = RedisStoreLive.Options & StoreOptions
 
 /**
- * Provides a `RedisStore` in the Redis that FlowMachine uses: give it the same server, and the same database number.
+ * Provides a `RedisStore` in the Redis that FlowMachine uses. Pass the same server, and the same database number.
  *
  * **When to use**
  *
- * While processes of both kinds work on the same queries. With none of FlowMachine left, use `RedisStoreLive`.
+ * While processes of both kinds work on the same queries. Once no process of FlowMachine is left, use `RedisStoreLive`.
  *
  * **Details**
  *
- * State and transition hashes are FlowMachine's own, and are made by the first transition, in one step, as FlowMachine
- * makes them. What this library knows besides is in one key more, and is disregarded as soon as FlowMachine has moved the
- * query on: claims and reasons go, and the version is a new one, given by whoever looks first. Changes that are made
- * through this layer are announced; those that FlowMachine makes are seen by looking, so waits poll with
- * `QueryWait.pollingSchedule`, and a holder learns of them with its next renewal.
+ * The states and transition hashes are those of FlowMachine. The first transition of a query makes them, in one step. One
+ * more key holds the version, the claim and the reason. When FlowMachine moves the query, this key is out of date: the claim
+ * and the reason are gone, and the first process that reads the query gives it a new version. Changes by this layer have
+ * notifications. Changes by FlowMachine have none, so waits poll with `QueryWait.pollingSchedule`, and a holder finds them
+ * with its next renewal.
  *
- * It fails with `InvalidInput` for a database whose id holds a ":", a client with a `keyPrefix`, and a cluster, in which
- * the keys that FlowMachine has for one query are on several servers.
+ * It fails with `InvalidInput` for an id of a database with a ":", for a client with a `keyPrefix`, and for a cluster, where
+ * the keys of FlowMachine for one query are on several servers.
  *
  * **Gotchas**
  *
- * FlowMachine knows neither fences nor leases: it can finish, fail or cancel what is claimed here. The holder is told so by
- * `LeaseLost` or `QueryCancelled`. Work of FlowMachine never lapses.
+ * FlowMachine knows neither fences nor leases: it can finish, fail or cancel a query that is claimed here. Then the holder
+ * gets `LeaseLost` or `QueryCancelled`. The claims of FlowMachine never lapse.
  *
  * **Example**
  *

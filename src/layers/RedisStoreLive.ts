@@ -30,9 +30,8 @@ export type { ReplicaOptions, StoreOptions } from "./internal/redis/options.ts"
  * **Details**
  *
  * - `url`: `redis://` or `rediss://`, with user, password and database number where needed.
- * - `redis`: the options of ioredis, instead of a URL. With `sentinels` and `name` the primary is the one that the sentinels
- *   name; the sentinels also tell when it was replaced (`failoverDetector`, which is on unless it is set to `false`), each
- *   over one connection of the commands' and one of the notifications'.
+ * - `redis`: the options of ioredis, instead of a URL. With `sentinels` and `name`, the sentinels name the primary. They also
+ *   announce that it was replaced, over two more connections to each sentinel; `failoverDetector: false` turns that off.
  * - `connectTimeout`: how long the first connection may take before the layer fails. Default: 10 seconds.
  *
  * @category models
@@ -51,8 +50,8 @@ export type Options =
  *
  * **Details**
  *
- * - `nodes`: some of the servers of the cluster, from which the others are found.
- * - `cluster`: the options of ioredis for a cluster, such as `redisOptions` with a password. Prefixes are left out: use
+ * - `nodes`: some of the servers of the cluster. They name the others.
+ * - `cluster`: the options of ioredis for a cluster, such as `redisOptions` with a password. A `keyPrefix` is ignored: use
  *   `prefix`.
  * - `connectTimeout`: how long the first connection may take before the layer fails. Default: 10 seconds.
  *
@@ -66,12 +65,12 @@ export interface ClusterOptions extends StoreOptions {
 }
 
 /**
- * Provides a `RedisStore` in the Redis at a URL, or at what the options of ioredis say.
+ * Provides a `RedisStore` in the Redis that a URL or the options of ioredis name.
  *
  * **Details**
  *
- * One connection, however many queries. The layer fails with a `RedisStoreError` if it cannot connect; later on the
- * connection is made again whenever it breaks. Closing the scope of the layer closes it.
+ * All queries share one connection for commands and one for notifications. The layer fails with a `RedisStoreError` if it
+ * cannot connect. If a connection breaks later, the layer reconnects. Closing the scope of the layer closes its connections.
  *
  * **Example**
  *
@@ -81,7 +80,7 @@ export interface ClusterOptions extends StoreOptions {
  *
  * const StoreLayer = RedisStoreLive.layer({ url: Redacted.make("redis://localhost:6379") })
  *
- * // The primary that sentinels call "reports", whichever server that is.
+ * // The primary that the sentinels call "reports".
  * const SentinelLayer = RedisStoreLive.layer({
  *   redis: { sentinels: [{ host: "sentinel-1", port: 26379 }, { host: "sentinel-2", port: 26379 }], name: "reports" }
  * })
@@ -105,8 +104,8 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
  *
  * **Details**
  *
- * Each query lives on one server, and so does every operation on it. Notifications are sharded too: one connection a
- * primary for commands and, once somebody waits, one for notifications. Otherwise it is like `layer`.
+ * Each query is on one server, and so is every operation on it. Each primary gets one connection for commands and, once
+ * this process waits for one of its queries, one for sharded notifications. Otherwise it is like `layer`.
  *
  * **Example**
  *
@@ -169,9 +168,12 @@ export const layerConfig = (options: {
  *
  * **Details**
  *
- * The client stays the program's own: it is neither connected nor closed here, and its `keyPrefix` is respected. Give it
- * `autoResendUnfulfilledCommands: false` and `maxRetriesPerRequest: 0`: a command that ioredis itself sends again cannot be
- * told from a new one, where another has moved the query on in between.
+ * The program connects and closes the client. Its `keyPrefix` is respected.
+ *
+ * **Gotchas**
+ *
+ * Make the client with `autoResendUnfulfilledCommands: false` and `maxRetriesPerRequest: 0`. The layer fails with
+ * `InvalidInput` for any other: if ioredis itself sends a command again, the server cannot tell it from a new one.
  *
  * @category layers
  * @since 0.1.0

@@ -193,12 +193,11 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
 }
 
 /**
- * Provides a `RedisStore` that lives in the memory of this process and shares its queries with the fibers of this
- * process alone.
+ * Provides a `RedisStore` in the memory of this process. Only fibers of this process share its queries.
  *
  * **When to use**
  *
- * In tests, in programs of one process, and to try things without a server. Time is Effect's `Clock`, so that `TestClock`
+ * In tests, in programs of one process, and to try the library without a server. Time is Effect's `Clock`, so `TestClock`
  * drives leases and waits.
  *
  * @category layers
@@ -207,7 +206,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
 export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => make(undefined))
 
 /**
- * Provides a `RedisStore` as `layer` does, with options. It fails with a `RedisStoreError` where those are not valid.
+ * Provides a `RedisStore` as `layer` does, with options. It fails with a `RedisStoreError` if an option is invalid.
  *
  * @category layers
  * @since 0.1.0

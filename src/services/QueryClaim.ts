@@ -1,5 +1,5 @@
 /**
- * Claims on a query: how to make one, and what the work done under it gets.
+ * Claims on a query: the options of a claim, and the claim that is passed to the work.
  *
  * @module
  * @since 0.1.0
@@ -17,7 +17,7 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  *
  * - `report` shows progress in `record` and `changes`, without a transition. It sends at most one command every
  *   `reportInterval`, always with the latest progress. It does not wait for the store, and progress that cannot be sent is
- *   dropped. It fails with `InvalidInput` where a number is negative or not finite.
+ *   dropped. It fails with `InvalidInput` if a number is negative or not finite.
  *
  * @category models
  * @since 0.1.0
@@ -31,7 +31,7 @@ export interface QueryClaim extends QueryState.Claim {
  *
  * **Details**
  *
- * - `lease`: how long the claim holds without a heartbeat; a heartbeat renews it every third of that time.
+ * - `lease`: how long the claim holds if it is not renewed. A heartbeat renews it every third of that time.
  *   Default: `defaultLease`.
  * - `holder`: who holds the claim, 1 to 256 characters. Default: the name of this host and the id of this process.
  *
@@ -62,7 +62,8 @@ export interface ExecutionOptions extends Options {
  *
  * **Details**
  *
- * - `fence`: the version of the record to reset; a query that has moved on since is left alone. Default: any version.
+ * - `fence`: the version of the record to reset. If the query has another version by then, it is not reset. Default: any
+ *   version.
  *
  * @category models
  * @since 0.1.0
@@ -80,8 +81,8 @@ export interface ResetOptions extends Options {
 export const defaultLease: Duration.Duration = Duration.seconds(30)
 
 /**
- * Shortest time between two reports of progress that are sent: 250 milliseconds. A progress bar moves, and the server
- * has next to no work.
+ * Shortest time between two reports of progress that are sent: 250 milliseconds. That is often enough for a progress bar,
+ * and little work for the server.
  *
  * @category constants
  * @since 0.1.0

@@ -1,8 +1,8 @@
 /**
  * Metrics of the queries that this process works with.
  *
- * They are always counted, in Effect's `MetricRegistry`; an exporter, such as that of `effect/observability`, sends them on.
- * No attribute names a query, so that the number of series is bounded.
+ * They are always counted, in Effect's `MetricRegistry`. An exporter, such as that of `effect/observability`, sends them.
+ * No attribute names a query, so the number of series is bounded.
  *
  * @module
  * @since 0.1.0
@@ -119,7 +119,7 @@ export const waitDuration: Readonly<Record<WaitOutcome, Metric.Histogram<number>
 )
 
 /**
- * What makes a wait read the record: a notification, the end of a lease, or the backstop.
+ * What wakes a wait: a notification or a gap in the notifications, the end of a lease, or the backstop.
  *
  * @category models
  * @since 0.1.0
@@ -127,7 +127,7 @@ export const waitDuration: Readonly<Record<WaitOutcome, Metric.Histogram<number>
 export type WakeUpSource = "notification" | "lease" | "backstop"
 
 /**
- * `query_state.wait.wake_ups`: what made waits read again, by `query_state.source`.
+ * `query_state.wait.wake_ups`: what woke waits, by `query_state.source`.
  *
  * @category metrics
  * @since 0.1.0
@@ -136,7 +136,7 @@ export const wakeUps: Readonly<Record<WakeUpSource, Metric.Counter<number>>> = e
   ["notification", "lease", "backstop"],
   (source) =>
     Metric.counter("query_state.wait.wake_ups", {
-      description: "What made waits read again",
+      description: "What woke waits",
       incremental: true,
       attributes: { "query_state.source": source }
     })

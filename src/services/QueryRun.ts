@@ -1,5 +1,5 @@
 /**
- * What `run` takes, and how it fails.
+ * The options of `run`, and its errors.
  *
  * @module
  * @since 0.1.0
@@ -12,16 +12,16 @@ import type * as QueryWait from "./QueryWait.ts"
 import type { RedisStoreError } from "./RedisStoreError.ts"
 
 /**
- * How to run the query, and how to get the result of a run that somebody else did.
+ * How to run the query, and how to get the result if another process ran it.
  *
  * **Details**
  *
- * - `execute` runs the query. It gets the claim, whose fence tells its writes from those of another run.
+ * - `execute` runs the query. It gets the claim. The fence of the claim distinguishes its writes from those of other runs.
  * - `onCompleted` fetches the result of a query that is Completed.
  * - `purge` removes what an earlier run left behind, before the query is run again. Default: nothing.
  * - `recover` says whether to reset a query that ended without a result and run it again. Every caller that joined asks its
- *   own `recover`: one that always answers `true` runs work that always fails once for each caller. Default: only where a
- *   lease lapsed, because then nobody decided the outcome.
+ *   own `recover`: if work always fails and `recover` always answers `true`, the work runs once for each caller. Default:
+ *   only if a lease lapsed, because then nobody decided the outcome.
  *
  * @category models
  * @since 0.1.0

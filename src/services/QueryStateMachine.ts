@@ -37,7 +37,7 @@ export interface Answer {
 }
 
 /**
- * What an event can carry; see `RedisStore.Command` for each option.
+ * Options of an event; see `RedisStore.Command` for each of them.
  *
  * @category models
  * @since 0.1.0
@@ -49,9 +49,9 @@ export interface TriggerOptions extends Omit<Command, "event"> {}
  *
  * **Details**
  *
- * Every member uses the store only when it is run; each step and each question is one round trip. A step answers the state
- * afterwards and whether this call changed it. A step that is invalid in the current state writes nothing and answers
- * `changed: false`. The machine is a plain value: its members can be destructured, spread and passed on.
+ * No member uses the store before it is run. Each step and each read of the state is one round trip. A step answers with the
+ * state afterwards, and with whether this call changed it. A step that is invalid in the current state writes nothing and
+ * answers `changed: false`. The machine is a plain value: its members can be destructured, spread and passed on.
  *
  * @category models
  * @since 0.1.0
@@ -75,7 +75,7 @@ export interface QueryStateMachine {
   readonly finishResetting: Effect.Effect<Answer, RedisStoreError>
 
   /**
-   * Triggers an event, or a path of events in one step, with its options. With a `fence` it fails with `LeaseLost` where that
+   * Triggers an event, or a path of events: all of them at once, or none. With a `fence` it fails with `LeaseLost` if that
    * claim is no longer held.
    */
   readonly trigger: {
@@ -130,7 +130,8 @@ export interface QueryStateMachine {
    * Runs a Queued query: marks it as Executing, does `work` while a heartbeat renews the lease, and records the outcome.
    *
    * Success is recorded as Completed, a failure or defect as Errored with its cause, and an interruption as Cancelled. Then
-   * this effect ends as `work` did. The finalizers of `work` run before the outcome is recorded.
+   * this effect ends as `work` did. The finalizers of `work` run before the outcome is recorded. If the store fails then, the
+   * outcome is sent again until 90 % of the lease is over.
    *
    * Fails with `QueryCancelled` when the query is cancelled meanwhile, and with `LeaseLost` when the claim is lost otherwise;
    * both interrupt `work`. Fails with `IllegalTransition`, which holds the record, when the query is not Queued. When the
@@ -155,8 +156,8 @@ export interface QueryStateMachine {
   /**
    * Runs the query once, or joins the run that is under way: every caller gets the result of the same run.
    *
-   * A Known query is queued and executed here. A pending one is waited for. For a Completed one, `onCompleted` fetches the
-   * result. A query whose lease lapsed is reset and executed here. For one that failed or was cancelled, this fails with
+   * A Known query is queued and executed here. If the query is pending, this waits for it. If it is Completed, `onCompleted`
+   * fetches the result. If its lease lapsed, it is reset and executed here. If it failed or was cancelled, this fails with
    * `QueryErrored`, `QueryCancelled` or `QueryResetFailed`, unless `recover` says to run it again.
    */
   readonly run: <A, E1 = never, R1 = never, E2 = never, R2 = never, E3 = never, R3 = never>(

@@ -1,5 +1,5 @@
 /**
- * How a wait for a query goes on: its options, and the schedules to choose from.
+ * Options of a wait, and the schedules to choose from.
  *
  * @module
  * @since 0.1.0
@@ -16,7 +16,7 @@ import type { StillPending } from "../domain/QueryError.ts"
  * **Details**
  *
  * - `schedule`: when to read the record again while the query is pending and no notification comes. The wait ends with the
- *   schedule. Default: `backstopSchedule` where the store announces all changes, else `pollingSchedule`.
+ *   schedule. Default: `backstopSchedule` if the store announces all changes, else `pollingSchedule`.
  * - `timeout`: how long to wait after the query was found pending. Default: as long as the schedule goes on.
  *
  * @category models
@@ -44,8 +44,8 @@ export const pollingSchedule: Schedule.Schedule<unknown> = Schedule.min([
  *
  * **Details**
  *
- * A lost notification delays the wait by no more than that. Many waits of one process for one query share one read, and
- * then a lost notification costs at most twice as much.
+ * A lost notification delays a wait by no more than that. If many waits of one process for one query share their reads, it
+ * delays them by at most twice that.
  *
  * @category constants
  * @since 0.1.0

@@ -28,8 +28,8 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  * - `event`: what happened: one event, or several in a row. They are applied in one step, all or none. Each is a transition
  *   of its own, with a version and an entry in the history. The lifecycle says in which states a path is valid.
  * - `fence`: the claim under which it happened. The command fails with `LeaseLost` if that claim is no longer held.
- * - `ifVersion`: the version that the record must have; with another version the command writes nothing. It proves no claim.
- *   Default: any version.
+ * - `ifVersion`: the version that the record must have; with another version the command writes nothing. Unlike a fence, it
+ *   does not prove a claim. Default: any version.
  * - `lease`: for how long the new state is claimed, longer than zero and finite. Default: it never lapses.
  * - `holder`: who claims it, 1 to 256 characters. Default: nobody.
  * - `reason`: why, for states with a reason. Default: `Unrecorded`.
@@ -79,8 +79,8 @@ export interface CommandResult {
  * **Details**
  *
  * - `onRecord` gets the record of a transition or of reported progress, from a notification, or from a read by another fiber
- *   of this process. It may come late, twice, or not at all. Believe it where its version is newer than all that was seen
- *   before. Read where its version is older: the record was deleted or lost in a failover, or the notification is stale.
+ *   of this process. It may come late, twice, or not at all. Believe it if its version is newer than all that was seen
+ *   before. Read if its version is older: the record was deleted or lost in a failover, or the notification is stale.
  * - `onGap` means that notifications may have been lost, or that one could not be understood: the record should be read.
  *
  * @category models
@@ -112,7 +112,7 @@ export interface HistoryOptions {
  *
  * **Details**
  *
- * - `announcesAll` is false where another program changes queries without a notification; then a wait must poll.
+ * - `announcesAll` is false if another program changes queries without a notification. Then a wait must poll.
  *
  * @category models
  * @since 0.1.0
@@ -122,19 +122,18 @@ export interface Changes {
 }
 
 /**
- * Store that holds one record a query.
+ * Store that holds one record for each query.
  *
  * **Details**
  *
- * - `compareAndSet` moves a query along a path of events atomically, where the path is valid in its current state. An
- *   invalid path writes nothing and returns `changed: false`. A query under a lease is changed only by a command with the fence of
- *   that claim, except that `Cancel` needs no fence.
+ * - `compareAndSet` moves a query along a path of events atomically, if the path is valid in its current state. An
+ *   invalid path writes nothing and returns `changed: false`. A query under a lease is changed only by a command with the
+ *   fence of that claim, except that `Cancel` needs no fence.
  * - `compareAndSetMany` does the same for many queries, each atomically, and returns the results in the order of the commands.
  * - `read` and `readMany` return the record. A query without a record is Known, and a read creates none.
- * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` where the claim is no longer held. Progress, where
- *   given, is recorded and published.
- * - `changes` subscribes a listener to a query. It gets the record of every change after this has
- *   returned.
+ * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` if the claim is no longer held. If progress is
+ *   given, it is recorded and published.
+ * - `changes` subscribes a listener to a query. The listener gets the record of every change after `changes` has returned.
  * - `keys` finds the queries of a database that have a record, without blocking the server. A query whose record is created
  *   or deleted meanwhile may be missing, and a query may come twice.
  * - `history` returns the last transitions, oldest first. Only transitions made by a layer with the `history` option are kept.

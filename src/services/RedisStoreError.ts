@@ -48,7 +48,7 @@ export class TimedOut extends Schema.TaggedError<TimedOut>(id("TimedOut"))("Time
 }
 
 /**
- * Failure: the server is reachable but cannot serve now: it loads its data, or lost its primary or its cluster.
+ * Failure: the server can be reached, but cannot serve now: it loads its data, or lost its primary or its cluster.
  *
  * @category failures
  * @since 0.1.0
@@ -169,7 +169,7 @@ export class InvalidRecord extends Schema.TaggedError<InvalidRecord>(id("Invalid
 }
 
 /**
- * Failure: a reply that Redis does not give: another program listens there, or the server is too old.
+ * Failure: a reply that no supported Redis sends. Another program listens at this address, or the server is too old.
  *
  * @category failures
  * @since 0.1.0

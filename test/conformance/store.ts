@@ -170,6 +170,31 @@ export const suite = (
           assert.isTrue((yield* store.compareAndSet(fresh, { event: "Queue", ifVersion: 0 })).changed)
         }))
 
+      it.effect("a command that names its operation can be sent again, until the query moves on", () =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          const { version: fence } = yield* driveTo(key, "Executing", { lease: longLease })
+          const finish = { event: "Finish", fence, operation: fence } as const
+          const first = yield* store.compareAndSet(key, finish)
+          assert.isTrue(first.changed)
+          assert.deepStrictEqual(yield* store.compareAndSet(key, finish), first)
+          assert.deepStrictEqual(yield* store.read(key), first.record)
+
+          const lost = yield* Effect.flip(store.compareAndSet(key, { ...finish, operation: fence + 1 }))
+          assert.deepStrictEqual(errorFields(lost), { _tag: "LeaseLost", fence, record: first.record })
+          const { record } = yield* store.compareAndSet(key, { event: "Reset" })
+          assert.deepStrictEqual(errorFields(yield* Effect.flip(store.compareAndSet(key, finish))), {
+            _tag: "LeaseLost",
+            fence,
+            record
+          })
+          for (const operation of [0, -1, 1.5, Number.NaN, Number.MAX_SAFE_INTEGER + 1]) {
+            const error = yield* Effect.flip(store.compareAndSet(key, { event: "FinishReset", operation }))
+            assert.strictEqual(error.reason._tag, "InvalidInput")
+          }
+        }))
+
       it.effect("a query without a record is Known with version 0, and reading it writes none", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore

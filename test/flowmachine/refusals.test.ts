@@ -151,13 +151,13 @@ it.live.each<[what: string, options: Omit<RedisOptions, "replyMapping">]>([
     const key = yield* freshKey
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
-      const hints = yield* Notifications.subscribe(key)
+      const notifications = yield* Notifications.subscribe(key)
       const { version } = yield* driveTo(key, "Executing", { lease: "1 hour" })
       yield* store.renew(key, version, "1 hour")
       const { record } = yield* store.compareAndSet(key, { event: "Finish", fence: version })
       assert.deepStrictEqual(record.state, QueryState.completed)
-      let hint = 0
-      while (hint < record.version) hint = yield* hints.next
+      let seen = 0
+      while (seen < record.version) seen = yield* notifications.next
     }).pipe(Effect.scoped, Effect.provide(RedisStoreFlowMachine.layerClient(client)))
     assert.strictEqual(yield* Effect.promise(() => client.get(stateKey(key))), "completed")
   }))

@@ -312,6 +312,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           for (const operation of operations) {
             assert.strictEqual(errorFields(yield* Effect.flip(operation))["_tag"], "UnknownState")
           }
+          assert.include((yield* Effect.flip(store.read(key))).message, `in the Redis key ${stateKey(key)} `)
           assert.strictEqual(yield* withAdmin((admin) => admin.get(stateKey(key))), "paused")
           assert.deepStrictEqual(yield* withAdmin((admin) => admin.hgetall(recordKey(key))), fields)
         }
@@ -370,23 +371,58 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })("Wit
       assert.deepStrictEqual(yield* machine.trigger("ERROR"), { state: "resetting", changed: false })
     }))
 
-  it.effect("a purge whose lease lapses leaves the query Resetting, and any caller may finish the reset", () =>
+  it.effect("a purge whose lease lapses is Errored for both sides, and a late holder cannot finish it", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
+      const machine = yield* makeReference(key)
       const { version } = yield* driveTo(key, "Resetting", { holder: "worker 1", lease: "20 millis" })
       const record = yield* Effect.repeat(store.read(key), {
         schedule: Schedule.spaced("5 millis"),
         until: (record) => record.version > version
       })
-      assert.deepStrictEqual(record.state, QueryState.make("Resetting"))
+      assert.deepStrictEqual(
+        record.state,
+        QueryState.make("Errored", { reason: Reason.leaseExpired("worker 1") })
+      )
       const late = yield* Effect.flip(store.compareAndSet(key, { event: "FinishReset", fence: version }))
       assert.deepStrictEqual(errorFields(late), { _tag: "LeaseLost", fence: version, record })
+      yield* machine.waitUntilComplete
       const other = yield* freshKey
-      yield* driveReference(yield* makeReference(other), "Resetting")
+      yield* driveReference(yield* makeReference(other), "Errored")
       assert.deepStrictEqual(yield* stored(key), yield* stored(other))
-      const answer = yield* store.compareAndSet(key, { event: "FinishReset" })
-      assert.deepStrictEqual([answer.changed, answer.record.state], [true, QueryState.known])
+      assert.deepStrictEqual(yield* machine.trigger("RESET"), { state: "resetting", changed: true })
+    }))
+
+  it.effect("a purge whose holder died is claimed again, by run and by withReset", () =>
+    Effect.gen(function*() {
+      const keys = yield* Effect.all([freshKey, freshKey])
+      const [run, reset] = yield* Effect.all([QueryStateMachine.make(keys[0]), QueryStateMachine.make(keys[1])])
+      for (const key of keys) yield* driveTo(key, "Resetting", { holder: "worker 1", lease: "20 millis" })
+      const purges: Array<string> = []
+      const purge = (name: string) => () => Effect.sync(() => void purges.push(name))
+      assert.strictEqual(
+        yield* run.run({
+          execute: () => Effect.succeed("executed"),
+          onCompleted: Effect.succeed("fetched"),
+          purge: purge("run")
+        }),
+        "executed"
+      )
+      yield* reset.waitUntilComplete()
+      yield* reset.withReset(purge("withReset"))
+      assert.deepStrictEqual(purges, ["run", "withReset"])
+      assert.isTrue(yield* reset.isKnown)
+    }))
+
+  it.effect("a purge of FlowMachine has no lease, and stays Resetting", () =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const [theirs, ours] = yield* Effect.all([freshKey, freshKey])
+      yield* driveReference(yield* makeReference(theirs), "Resetting")
+      yield* driveTo(ours, "Resetting", { lease: "1 millis" })
+      yield* Effect.repeat(store.read(ours), { until: ({ state }) => state._tag === "Errored" })
+      assert.deepStrictEqual((yield* store.read(theirs)).state, QueryState.make("Resetting"))
     }))
 
   it.effect("a query that a development version left ResetFailed is read, and can be reset", () =>

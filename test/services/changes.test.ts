@@ -134,7 +134,7 @@ inMemory(
       const { key, timeline } = yield* queryThatIs("Queued")
       const store = yield* RedisStore.RedisStore
       const listeners = new Set<RedisStore.Listener>()
-      // As a store is to which reads cost something, of which all hints of progress get lost.
+      // Reads reach the listeners, as they do in Redis. All notifications of progress get lost.
       const query = yield* QueryStateMachine.make(key).pipe(
         Effect.provideService(RedisStore.RedisStore, {
           ...store,
@@ -202,6 +202,22 @@ inMemory(
       rise(records.filter(({ version }) => version > 0))
     })
 )
+
+inMemory("a late notification of what was before a deletion is not shown", () =>
+  Effect.gen(function*() {
+    const { query, records, states, timeline } = yield* observed()
+    const faults = yield* RedisStoreFaults.RedisStoreFaults
+    const published: Array<QueryRecord.QueryRecord> = []
+    yield* faults.injectNotifications((record) => {
+      published.push(record)
+      return published.slice(0, 2).concat(record)
+    })
+    yield* timeline.at("1 second", Effect.all([query.execute, query.finish, query.reset, query.finishResetting]))
+    yield* timeline.at("2 minutes", query.enqueue)
+    yield* timeline.until("3 minutes")
+    assert.deepStrictEqual(states().slice(-3), [[1_000, "Known"], [61_000, "Known"], [120_000, "Queued"]])
+    rise(records.filter(({ version }) => version > 0))
+  }))
 
 inMemory("a query without a record begins as Known with version 0, once", () =>
   Effect.gen(function*() {

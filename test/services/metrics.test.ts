@@ -74,7 +74,7 @@ const Faults = RedisStoreFaults.layer(RedisStoreMemory.layer)
 
 it.effect("waits are counted by their outcome and by their wake-up", () =>
   counted(Effect.gen(function*() {
-    const hints = yield* RedisStoreFaults.RedisStoreFaults
+    const faults = yield* RedisStoreFaults.RedisStoreFaults
     const pendingFor = Effect.fnUntraced(function*(options?: { readonly lease: "1 minute" }) {
       const key = yield* freshKey
       yield* driveTo(key, "Queued", options)
@@ -82,18 +82,18 @@ it.effect("waits are counted by their outcome and by their wake-up", () =>
     })
     const settled = TestClock.adjust("10 millis")
 
-    const hinted = yield* pendingFor()
-    const byHint = yield* Effect.forkChild(hinted.waitUntilComplete())
+    const notified = yield* pendingFor()
+    const byNotification = yield* Effect.forkChild(notified.waitUntilComplete())
     yield* settled
-    yield* hinted.cancel
-    yield* Fiber.join(byHint)
+    yield* notified.cancel
+    yield* Fiber.join(byNotification)
 
     const leased = yield* pendingFor({ lease: "1 minute" })
     const byLease = yield* Effect.forkChild(leased.waitUntilComplete())
     yield* settled
 
     const unheard = yield* pendingFor()
-    yield* hints.injectNotifications(() => [])
+    yield* faults.injectNotifications(() => [])
     const byBackstop = yield* Effect.forkChild(unheard.waitUntilComplete())
     const late = yield* Effect.forkChild(Effect.flip(unheard.waitUntilComplete({ timeout: "1 second" })))
     const interrupted = yield* Effect.forkChild(unheard.waitUntilComplete())
@@ -107,7 +107,7 @@ it.effect("waits are counted by their outcome and by their wake-up", () =>
     const unread = yield* pendingFor()
     const broken = yield* Effect.forkChild(Effect.flip(unread.waitUntilComplete()))
     yield* settled
-    yield* hints.inject(({ operation }) =>
+    yield* faults.inject(({ operation }) =>
       operation === "read" ? { _tag: "Fail", reason: new RedisStoreError.ConnectionLost({}) } : undefined
     )
     yield* TestClock.adjust("1 minute")

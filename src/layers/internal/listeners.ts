@@ -7,7 +7,7 @@ interface Channel {
   listeners: Listener | Set<Listener>
 }
 
-/** The listeners of every channel that has any. Most channels have one, which needs no set. */
+/** The listeners of all channels. Most channels have one listener, which needs no set. */
 export class Listeners {
   private readonly byName = new Map<string, Channel>()
 
@@ -23,7 +23,7 @@ export class Listeners {
     return this.byName.has(name)
   }
 
-  /** The query whose changes are published on a channel that somebody listens to. */
+  /** The query of a channel; `undefined` if the channel has no listener. */
   keyOf(name: string): QueryKey | undefined {
     return this.byName.get(name)?.key
   }

@@ -1,4 +1,4 @@
-/** Counts what becomes of queries and commands, in the same way for every store. */
+/** Counts transitions and failures, in the same way for every store. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { keyIssue } from "../../domain/internal/ids.ts"
@@ -12,8 +12,8 @@ import { type Failure, RedisStoreError } from "../../services/RedisStoreError.ts
 import { isPath } from "./command.ts"
 
 /**
- * Counts that a query moved on, once or more: from where, since when and until when in microseconds, and whether a lease
- * lapsed by that.
+ * Counts a change of a query, by one transition or more: its state before, since when and until when in microseconds, and
+ * whether a lease lapsed.
  */
 export const moved = (
   from: QueryState.Tag,
@@ -22,14 +22,14 @@ export const moved = (
   isLapsed: boolean,
   context: Context.Context<never>
 ): void => {
-  // A query without a record has been Known since nobody knows when.
+  // It is unknown since when a query without a record is Known.
   if (sinceMicros > 0) {
     QueryMetrics.stateDuration[from].updateUnsafe(Math.max(nowMicros - sinceMicros, 0) / 1_000_000, context)
   }
   if (isLapsed) QueryMetrics.leasesLapsed.updateUnsafe(1, context)
 }
 
-/** Fails with what an operation on a query failed with, and counts that. */
+/** Counts a store failure, and fails with its `RedisStoreError`. */
 export const failed = (operation: string, key: QueryKey) => (reason: Failure): Effect.Effect<never, RedisStoreError> =>
   Effect.withFiber(({ context }) => {
     QueryMetrics.storeErrors[reason._tag].updateUnsafe(1, context)
@@ -39,13 +39,13 @@ export const failed = (operation: string, key: QueryKey) => (reason: Failure): E
     )
   })
 
-/** Fails with a lost claim as it is. */
+/** Fails with `LeaseLost` as it is, and handles any other failure with `failed`. */
 export const orLeaseLost =
   (failed: (reason: Failure) => Effect.Effect<never, RedisStoreError>) =>
   (error: Failure | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>
     error._tag === "LeaseLost" ? Effect.fail(error) : failed(error)
 
-/** Counts what became of a transition that was answered. */
+/** Counts transitions that the store answered. */
 export const answered = (
   events: ReadonlyArray<QueryEvent.QueryEvent>,
   changed: boolean,
@@ -60,7 +60,7 @@ const count = (
   for (const event of events) QueryMetrics.transitions[event][outcome].updateUnsafe(1, context)
 }
 
-/** Fails with what a transition failed with, and counts that. */
+/** Counts transitions that failed, and fails with their error. */
 export const refused =
   (path: Transition.Path, key: QueryKey) =>
   (error: Failure | LeaseLost): Effect.Effect<never, RedisStoreError | LeaseLost> =>

@@ -66,7 +66,8 @@ export const settle = Effect.fnUntraced(function*(
   const giveUp = Effect.gen(function*() {
     yield* leaseEnds
     const after = (yield* monotonicMillis) - startMillis
-    return yield* last ?? new RedisStoreError({ operation: "settle", key, reason: new TimedOut({ after }) })
+    return yield* last ??
+      new RedisStoreError({ operation: "record the outcome of", key, reason: new TimedOut({ after }) })
   })
   return yield* Effect.raceFirst(record, giveUp)
 })

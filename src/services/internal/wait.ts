@@ -1,4 +1,4 @@
-/** Waiting for a query: reads the record at each hint, when a lease may have lapsed, and when the schedule says so. */
+/** Waiting for a query: a notification carries the record; else reads after a gap, when a lease may be over, and by schedule. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -113,7 +113,7 @@ const delayAfter = (
 /**
  * Reads a record until it is wanted, and fails with the last one where the schedule ends before.
  *
- * `Effect.retry` with the schedule would race fibers to let a hint and a lease end a delay, and take three times the memory
+ * `Effect.retry` with the schedule would race fibers so that a notification or a lease ends a delay, and take three times the memory
  * (benchmark: 100,000 waiters of 100,000 queries).
  */
 const readUntil = <A extends QueryRecord.QueryRecord>(
@@ -198,10 +198,16 @@ class ProgressWaiter extends Waiter {
   }
 }
 
-// Versions only go up, except that a deleted record has version 0 again.
-const isNews = (record: QueryRecord.QueryRecord, seen: QueryRecord.QueryRecord | undefined): boolean =>
-  seen === undefined || record.version > seen.version || (record.version === 0 && seen.version > 0)
-  || (record.version === seen.version && !Equal.equals(record.progress, seen.progress))
+/** The record that was shown last, and the highest version that was shown. */
+interface Shown {
+  readonly record: QueryRecord.QueryRecord
+  readonly highest: number
+}
+
+// Versions only go up, except that a deleted record has version 0. What was before the deletion may still arrive late.
+const isNews = (record: QueryRecord.QueryRecord, shown: Shown | undefined): boolean =>
+  shown === undefined || record.version > shown.highest || (record.version === 0 && shown.record.version > 0)
+  || (record.version === shown.record.version && !Equal.equals(record.progress, shown.record.progress))
 
 /** The current record, then every later one that is seen, for as long as the default schedule goes on. */
 export const changes = (store: Store, key: QueryKey): Stream.Stream<QueryRecord.QueryRecord, RedisStoreError> =>
@@ -210,13 +216,15 @@ export const changes = (store: Store, key: QueryKey): Stream.Stream<QueryRecord.
     return Effect.map(
       subscribe(store, key, waiter),
       (changes) =>
-        Stream.unfold<QueryRecord.QueryRecord | undefined, QueryRecord.QueryRecord, RedisStoreError, never>(
+        Stream.unfold<Shown | undefined, QueryRecord.QueryRecord, RedisStoreError, never>(
           undefined,
-          (seen) => {
+          (shown) => {
             const isWanted = (record: QueryRecord.QueryRecord): record is QueryRecord.QueryRecord =>
-              isNews(record, seen)
+              isNews(record, shown)
             return readUntil({ store, key, waiter, isWanted, policy: defaultPolicy }, changes).pipe(
-              Effect.map((record) => [record, record] as const),
+              Effect.map((record) =>
+                [record, { record, highest: Math.max(record.version, shown?.highest ?? 0) }] as const
+              ),
               Effect.catchTag("StillPending", () => Effect.undefined)
             )
           }

@@ -10,7 +10,7 @@ import * as Replicated from "../../support/Replicated.ts"
 const subscribed = ({ admin }: Replicated.Node, key: QueryKey.QueryKey) =>
   Replicated.until(async () => Number((await admin.pubsub("NUMSUB", redisKeyOf(key)))[1]) > 0)
 
-/** Nothing but a notification can end a wait under this, and nothing but a new connection a hint that all was missed. */
+/** Longer than the test: only a notification, or the read after a new connection, ends a wait. */
 const schedule = Schedule.spaced("1 hour")
 
 const survives = (sentinel: RedisSentinel.RedisSentinel, disturb: (primary: Replicated.Node) => Effect.Effect<void>) =>

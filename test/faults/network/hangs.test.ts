@@ -100,12 +100,12 @@ it.live.each([...silentConnections, ...silentNetworks])(
         const { ends } = yield* Effect.all({
           ends: Effect.forEach(owners, ({ by, key, query }) => {
             const work = workOn(key)
-            const owned: Effect.Effect<unknown, unknown> = by === "executing"
+            const outcome: Effect.Effect<unknown, unknown> = by === "executing"
               ? query.withExecution(work, { lease })
               : by === "resetting"
               ? query.withReset(work, { lease })
               : query.run({ execute: work, onCompleted: Effect.void, lease })
-            return Effect.result(owned)
+            return Effect.result(outcome)
           }, { concurrency: "unbounded" }),
           silence: Effect.andThen(everybodyWorks, begin(world))
         }, { concurrency: "unbounded" })
@@ -241,13 +241,13 @@ it.live.each(silentConnections)(
     inWorld("300 millis", (world) =>
       Effect.gen(function*() {
         const store = yield* RedisStore.RedisStore
-        const hints = yield* Notifications.subscribe(yield* freshKey)
+        const notifications = yield* Notifications.subscribe(yield* freshKey)
         yield* begin(world)
         const exit = yield* Effect.exit(store.read(yield* freshKey))
         assertOutage("read", exit)
         yield* Effect.exit(Effect.scoped(store.changes(yield* freshKey, { ...noListener })))
-        // Earlier subscribers get a hint to read.
-        assert.strictEqual(yield* hints.next, Number.POSITIVE_INFINITY)
+        // Earlier subscribers are asked to read.
+        assert.strictEqual(yield* notifications.next, Number.POSITIVE_INFINITY)
         yield* worksAgain
       }))
 )

@@ -50,7 +50,7 @@ it.live("a slow consumer gets one record for many changes", () =>
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
       const query = yield* QueryStateMachine.make(key)
-      const hints = yield* Notifications.subscribe(key)
+      const notifications = yield* Notifications.subscribe(key)
       const seen = yield* Queue.make<QueryRecord.QueryRecord>({ capacity: 1 })
       yield* Effect.forkChild(Stream.runForEach(query.changes, (record) => Queue.offer(seen, record)))
       const taken = [yield* Queue.take(seen)]
@@ -64,7 +64,7 @@ it.live("a slow consumer gets one record for many changes", () =>
       const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset", "Queue", "Execute", "Finish"] as const
       yield* Effect.forEach(life, (event) => store.compareAndSet(key, { event }))
       const last = yield* store.read(key)
-      yield* Effect.repeat(hints.next, { until: (version) => version === last.version })
+      yield* Effect.repeat(notifications.next, { until: (version) => version === last.version })
 
       while (taken.at(-1)?.version !== last.version) taken.push(yield* Queue.take(seen))
       // The first, one for which there was room, one that waited for room, and the last.

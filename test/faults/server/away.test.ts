@@ -15,7 +15,7 @@ it.live("a server that returns after an outage is used by the same store again, 
     yield* Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const key = yield* freshKey
-      const hints = yield* Notifications.subscribe(key)
+      const notifications = yield* Notifications.subscribe(key)
       yield* first.stop
       // Long enough for ioredis to try again less and less often.
       const errors = yield* Effect.replicateEffect(Effect.flip(store.read(key)), 5)
@@ -28,7 +28,7 @@ it.live("a server that returns after an outage is used by the same store again, 
       const admin = yield* RedisAdmin.connect(url)
       yield* Effect.repeat(Effect.delay(ServerStats.channels(admin), 1), { until: ({ size }) => size === 1 })
       const { record } = yield* store.compareAndSet(key, { event: "Queue" })
-      yield* Effect.repeat(hints.next, { until: (version) => version === record.version })
+      yield* Effect.repeat(notifications.next, { until: (version) => version === record.version })
     }).pipe(
       Effect.scoped,
       Effect.provide(RedisStoreLive.layer({ url: Redacted.make(first.url), commandTimeout: "300 millis" }))

@@ -54,6 +54,8 @@ const transient = [
   "READONLY You can't write against a read only replica.",
   "CLUSTERDOWN The cluster is down",
   "TRYAGAIN Multiple keys request during rehashing of slot",
+  "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+  "NOREPLICAS Not enough good replicas to write.",
   "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 ].map((line) => ({ code: line.split(" ")[0], line }))
 

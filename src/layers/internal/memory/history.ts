@@ -18,7 +18,7 @@ const entryOf = ({ after, before, event }: Move, nowMillis: number): HistoryEntr
   }
 }
 
-/** Keeps so many entries of each query, and forgets those of a query that has not moved for long. */
+/** Keeps the last entries of each query, and deletes those of a query that has not moved for `retention`. */
 export class MemoryHistory {
   // The query that moved last comes last.
   private readonly byId = new Map<string, { readonly entries: ReadonlyArray<HistoryEntry>; readonly until: number }>()

@@ -30,7 +30,7 @@ const decodeUrl = Schema.decodeUnknownResult(
     Schema.makeFilter((url) =>
       /^\/?\d*$/.test(url.pathname) || "the URL must name the database by its number, as in redis://localhost:6379/0"
     ),
-    // ioredis takes any option from there, as a text and over what it is given here; on some of them it throws later.
+    // ioredis takes options from the query, as texts, and they override the options of this library. Some make it throw later.
     Schema.makeFilter((url) => url.search === "" || "the URL must have no query: give ioredis its options as `redis`"),
     Schema.makeFilter(({ password, username }) =>
       Result.isSuccess(Result.try(() => decodeURIComponent(username + password))) ||
@@ -46,18 +46,18 @@ const validUrl = (url: string): Result.Result<string, RedisStoreError.Failure> =
     onSuccess: () => url
   })
 
-// What was under way when the connection broke fails at once, and is sent again by this library, which tells the script.
+// If the connection breaks, commands under way fail at once. This library sends them again, with a mark for the script.
 const neverResends = { maxRetriesPerRequest: 0, autoResendUnfulfilledCommands: false }
 
 /**
- * How long a server is given to close a connection from its side, in milliseconds: no longer than the process may live on
- * after that. ioredis waits for so long even where the connection is closed already.
+ * How long the server has to close a connection from its side, in milliseconds. ioredis waits this long even if the
+ * connection is closed already, and that delays the end of the process.
  */
 export const disconnectTimeout = 1
 
 /**
- * A connection on which nothing comes for as long as a command may take, though an answer is due, is given up and made
- * anew. That the other side is gone, and could not say so, the system would find out a quarter of an hour later.
+ * Replaces a connection that is silent for `commandTimeout` when an answer is due. If the other side vanished without closing
+ * the connection, the operating system would notice that only after a quarter of an hour.
  */
 const givenUpAfter = ({ commandTimeout }: Timeouts) => ({ socketTimeout: Duration.toMillis(commandTimeout) })
 
@@ -69,17 +69,17 @@ const required = ({ connectTimeout }: Timeouts) => ({
 })
 
 /**
- * What a client that finds its primary through sentinels is given besides.
+ * Further options of a client that finds its primary through sentinels.
  *
- * ioredis asks the sentinels again and again, and would wait for ever for one that is frozen. Here, a first connection
- * asks each of them once, so that a wrong name or password is told at once, and within the time there is; later they are
- * asked for as long as it takes.
+ * By default, ioredis asks the sentinels without end, and waits without end for a frozen one. Here, the first connection asks
+ * each of them once, so a wrong name or password fails at once, and within `connectTimeout`. Later connections ask them
+ * without end.
  */
 const forSentinels = (redis: RedisOptions, connectTimeout: number, isConnected: () => boolean): RedisOptions => {
   const count = redis.sentinels?.length ?? 0
   const strategy = redis.sentinelRetryStrategy ?? ((times: number) => Math.min(times * 10, 1000))
   return count === 0 ? {} : {
-    // A primary that is cut off, and not dead, leaves its connections open: that it was replaced, only sentinels tell.
+    // A primary that is cut off, and not dead, leaves its connections open. Only sentinels announce that it was replaced.
     failoverDetector: redis.failoverDetector ?? true,
     sentinelCommandTimeout: redis.sentinelCommandTimeout ?? Math.min(1000, Math.ceil(connectTimeout / (count + 1))),
     sentinelRetryStrategy: (times) => isConnected() ? strategy(times) : null
@@ -92,7 +92,7 @@ const createFrom = (redis: RedisOptions, timeouts: Timeouts, url?: string): Redi
   const options: RedisOptions & { replyMapping: "legacy" } = {
     ...neverResends,
     ...givenUpAfter(timeouts),
-    // Behind the name of a server that refuses to write there may be another one by now. One refusal of many is enough:
+    // If a server refuses to write, its name may belong to another server by now. Reconnect at the first of many refusals:
     // each time that ioredis disconnects, it adds a listener to the socket.
     reconnectOnError: (error) => isReadOnly(error) && !client.stream.writableEnded,
     ...redis,
@@ -139,7 +139,7 @@ const createCluster = (
     })
   )
 
-// What is closed says so within milliseconds, or never: a cluster does not that is closed while it looks for its servers.
+// A client ends within milliseconds, or never: a cluster never ends if it is closed while it looks for its servers.
 const longestCloseMillis = 1000
 
 /** Closes a client, and returns once its socket is closed. */
@@ -151,14 +151,14 @@ export const close = (client: Redis | Cluster): Effect.Effect<void> =>
       clearTimeout(timer)
       resume(Effect.void)
     }
-    // A client between two attempts to connect has nothing to close, and never says that it ended.
+    // A client between two attempts to connect has nothing to close, and never emits "end".
     const isConnected = client.status !== "end" && client.status !== "reconnecting"
     if (isConnected) client.once("end", done)
     client.disconnect()
     if (!isConnected) done()
   })
 
-/** What a server says that closes a connection at once. ioredis tells only that it is closed. */
+/** The message of a server that closes a connection at once. ioredis reports only that the connection is closed. */
 const refusalIn = (text: string): Error | undefined => {
   const [, message] = /^-((?:DENIED|ERR max number of clients)[^\r\n]*)/.exec(text) ?? []
   return message === undefined ? undefined : Object.assign(new Error(message), { name: "ReplyError" })
@@ -171,10 +171,10 @@ const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
   const after = Duration.toMillis(connectTimeout)
   const client = yield* Effect.acquireRelease(Effect.fromResult(create), close)
 
-  // What `connect` rejects with is only that the connection is closed; why, is told by the event before it.
+  // `connect` rejects only with "Connection is closed". The event before that has the cause.
   let lastError: unknown
   client.on("error", (error) => {
-    // What the server says before it closes a connection is why it does.
+    // The message of the server before it closes a connection is the cause.
     if (!(lastError instanceof Error && lastError.name === "ReplyError")) lastError = error
   })
 
@@ -192,7 +192,7 @@ const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
         Effect.fail(lastError === undefined ? new RedisStoreError.TimedOut({ after }) : toFailure(lastError))
     })
   )
-  // ioredis goes on in another database where the server does not have the one that was asked for.
+  // If the server does not have the requested database, ioredis goes on in another one.
   if (lastError !== undefined) {
     return yield* new RedisStoreError.InvalidInput({ issue: `the server refuses the database: ${lastError}` })
   }

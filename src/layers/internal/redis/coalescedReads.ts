@@ -1,4 +1,4 @@
-/** Lets those who read the same record at the same time share one read. */
+/** Coalesced reads: callers that read the same record at the same time share one read. */
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,9 +10,9 @@ interface UnderWay<A, E> {
 }
 
 /**
- * Makes a read of which at most one is under way for each id. Callers that come meanwhile share the answer of the read after
- * it: an answer is never older than the question. Thousands who are woken at once cost two reads. No caller waits for longer
- * than `timeout`: the time of the second read counts from when the first of them came.
+ * Makes a read that is under way at most once for each id. Callers that come during a read share the next one, so an answer is
+ * never older than its question. Thousands of callers at once cost two reads. No caller waits for longer than `timeout`: the
+ * time of the shared read counts from its first caller.
  */
 export const make = <K, A, E>(
   read: (id: string, key: K) => Effect.Effect<A, E>,

@@ -1,13 +1,13 @@
 /**
- * Lets commands that are sent in one turn of the event loop leave in few writes: a write takes longer than a command. The
- * rows "transitions a second, 256 at a time" and "`triggerMany` of 10,000" of the benchmark need that.
+ * Sends the commands of one turn of the event loop in few writes to the socket, because a write takes longer than a command
+ * (benchmark: transitions a second, 256 at a time, and `triggerMany` of 10,000).
  */
 import type { Redis } from "ioredis"
 
-// With all of some hundred in one write the server would wait for us, and then we for the server.
+// If hundreds of commands leave in one write, the server first waits for this process, and then this process for the server.
 const largestBatch = 16
 
-/** Makes what is to be called before each command. */
+/** Makes the function that must be called before each command. */
 export const make = (client: Redis): () => void => {
   let count = 0
   return () => {

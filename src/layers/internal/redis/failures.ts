@@ -1,10 +1,10 @@
-/** Turns what ioredis and Redis say went wrong into the reasons of a `RedisStoreError`. */
+/** Turns errors of ioredis and Redis into store failures. */
 import { printable } from "../../../domain/internal/printable.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 
 /**
- * What is kept of a foreign error: ioredis hangs the failed command with all its arguments on its errors, and a server
- * quotes those of a command that it does not know. A password may be among them, and must not reach a log.
+ * Copies a foreign error without its command. The errors of ioredis hold the failed command with its arguments, and a server
+ * quotes the arguments of an unknown command. They may hold a password, which must not reach a log.
  */
 const withoutCommand = (error: unknown): Error => {
   if (!(error instanceof Error)) return new Error(printable(error, longestMessage))
@@ -18,23 +18,23 @@ const withoutCommand = (error: unknown): Error => {
 // A logger prints the message of a cause as it is.
 const longestMessage = 1000
 
-// What Redis says, in the words of its versions, when a script does what its user may not do.
+// The messages of several versions of Redis if a script does what its user may not do.
 const isDeniedInScript = (message: string): boolean =>
   /^ERR (The user executing the script can't|ACL failure in script)/.test(message)
 
-// What Redis says when a replica is to wait for replicas.
+// The message of a replica that gets WAIT.
 const isForReplica = (message: string): boolean => message.startsWith("ERR WAIT cannot be used with replica")
 
-// What ioredis says of an answer that is not in the protocol of Redis.
+// The message of ioredis for an answer that is not in the protocol of Redis.
 const isGibberish = (message: string): boolean => message.startsWith("Unknown RESP type")
 
-// What a server says that takes no further connection.
+// The message of a server that accepts no further connection.
 const isFull = (message: string): boolean => message.includes("max number of clients")
 
-// What a server says that is no part of a cluster.
+// The message of a server that is no part of a cluster.
 const isNoCluster = (message: string): boolean => message.startsWith("ERR This instance has cluster support disabled")
 
-// What ioredis says when no sentinel told it where the primary is, and what the last of them said, if any had an error.
+// The message of ioredis if no sentinel named the primary, with the error of the last sentinel, if there is one.
 const sentinelsFailed = /^All sentinels are unreachable.*?(?:Last error: (.*))?$/s
 
 const sentinelFailure = (cause: Error, lastError: string | undefined): RedisStoreError.Failure => {
@@ -76,9 +76,9 @@ export const isNoScript = (error: unknown): boolean => error instanceof Error &&
 /** Whether a server of a cluster answered that another one has the key. */
 export const isElsewhere = (error: unknown): boolean => error instanceof Error && /^(MOVED|ASK) /.test(error.message)
 
-/** The reason behind an error of ioredis; `redisKey` is the key that the command named, if any. */
+/** The store failure for an error of ioredis. `redisKey` is the key of the command, if it has one. */
 export const toFailure = (error: unknown, redisKey?: string): RedisStoreError.Failure => {
-  // Why ioredis could not find out where the slots of a cluster are.
+  // The cause why ioredis could not find the slots of a cluster.
   if (error instanceof Error && "lastNodeError" in error && error.lastNodeError instanceof Error) {
     return toFailure(error.lastNodeError, redisKey)
   }
@@ -102,9 +102,9 @@ export const toFailure = (error: unknown, redisKey?: string): RedisStoreError.Fa
     : new RedisStoreError.ConnectionLost({ cause })
 }
 
-/** Whether the same command may well be carried out shortly: the server starts, fails over, or is out of reach. */
+/** Whether the same command may succeed shortly: the server starts, fails over, or cannot be reached. */
 export const isTransient = ({ _tag }: RedisStoreError.Failure): boolean =>
   _tag === "Unavailable" || _tag === "ReadOnly" || _tag === "ConnectionLost"
 
-/** Whether Redis refused a write for being a replica. */
+/** Whether Redis refused a write because it is a replica. */
 export const isReadOnly = (error: Error): boolean => error.message.startsWith("READONLY")

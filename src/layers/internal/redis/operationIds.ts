@@ -4,10 +4,10 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 const counterEnd = 1_000_000_000
 
 /**
- * Makes a source of operation ids: ten random digits, which stand for this store, and nine that count.
+ * Makes a source of operation ids: ten random digits, which name this store, and nine digits that count.
  *
- * An id is compared with that of the record's last command alone, so the digits suffice; and as a number below 2^63 it
- * takes Redis nine bytes to keep.
+ * So few digits suffice, because an id is compared only with that of the last command of the record. Redis stores a number
+ * below 2^63 in nine bytes.
  */
 export const make = (): () => string => {
   const [a = 0, b = 0, c = 0, d = 0] = SecureRandom.randomBytesUnsafe(4)

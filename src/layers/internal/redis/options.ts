@@ -7,17 +7,17 @@ import { InvalidInput } from "../../../services/RedisStoreError.ts"
 import { toMillis } from "../command.ts"
 
 /**
- * Options of the store, whatever it is connected through.
+ * Options of every store in Redis.
  *
  * **Details**
  *
- * - `prefix`: what the names of all keys start with, without braces. Default: `query-state`.
- * - `commandTimeout`: how long an operation may take before it fails with `TimedOut`. Within this time a command is sent
- *   again to a server that loads its data, fails over or is out of reach; after so long in silence a connection is made
- *   anew. Default: 5 seconds.
- * - `replicas`: how many replicas have to acknowledge a transition before it is answered. Default: none.
- * - `history`: how many of the last transitions of each query are kept. Switch it on in every process that moves queries:
- *   one that has it off leaves no entries. Default: none.
+ * - `prefix`: the start of all key names, without braces. Default: `query-state`.
+ * - `commandTimeout`: how long an operation may take before it fails with `TimedOut`. Within this time, the command is sent
+ *   again if the server loads its data, fails over or cannot be reached. A connection that is silent for this long when an
+ *   answer is due is replaced. Default: 5 seconds.
+ * - `replicas`: how many replicas must have a transition before it is answered. Default: none.
+ * - `history`: how many of the last transitions of each query are kept. Turn it on in every process that moves queries: a
+ *   process without it leaves no entries. Default: none.
  *
  * @category models
  * @since 0.1.0
@@ -30,32 +30,31 @@ export interface StoreOptions {
 }
 
 /**
- * Replicas that have to acknowledge a transition before it is answered.
+ * Replicas that must have a transition before it is answered.
  *
  * **When to use**
  *
- * Redis replicates after it has answered: a failover loses what the replica that takes over did not have yet. With this a
- * transition is answered when `count` replicas have it in memory. It fails with `NotReplicated` if they do not within
- * `timeout`, and *is* recorded on the primary then.
+ * Redis replicates after it has answered: a failover loses what the new primary did not have yet. With this option, a
+ * transition is answered when `count` replicas have it in memory. If they do not have it within `timeout`, the transition
+ * fails with `NotReplicated`, although it *is* recorded on the primary.
  *
  * **Details**
  *
- * - `count`: how many replicas, of those of the primary that has the query; at least 1.
- * - `timeout`: how long they are given, at most half of `commandTimeout`. Default: 1 second, or that half if it is shorter.
+ * - `count`: how many replicas of the primary that has the query; at least 1.
+ * - `timeout`: how long to wait for them, at most half of `commandTimeout`. Default: 1 second, or that half if it is shorter.
  *
- * `WAIT` is sent right behind the script, without a round trip more. Transitions that are under way at the same time share
- * one. Only transitions that happened are kept waiting: not reads, nor a lapsed lease that a read settles, nor renewals; if
- * those are lost, the lease lapses a little earlier, and is settled again.
+ * `WAIT` is sent right behind the script, without an extra round trip. Transitions that are under way at the same time share
+ * one. Reads, renewals and refused commands have no `WAIT`. If a renewal is lost, the lease lapses earlier. If a lapse that a
+ * read settled is lost, the next operation settles it again.
  *
- * The user of Redis needs the permission for `wait`, which is found when the layer is made.
+ * The user of Redis needs the permission for `wait`. Without it, the layer cannot be made.
  *
  * **Gotchas**
  *
- * - This makes the window smaller in which a failover loses something, and does not close it: no consensus is reached
- *   about the transition, others see it before it is acknowledged, and a replica without it can still be the one that is
- *   promoted.
- * - While a `WAIT` is under way, Redis carries out no other command of its connection. Reads and renewals stand behind it,
- *   for `timeout` where replicas are silent, so leases should be longer than three times that.
+ * - This makes a loss less likely, and does not exclude it. It is not consensus: others see the transition before it is
+ *   replicated, and a replica without it can still be promoted.
+ * - While a `WAIT` is under way, Redis runs no other command of its connection. If replicas are silent, reads and renewals
+ *   wait for `timeout` behind it. Make leases longer than three times that.
  * - A claim that fails with `NotReplicated` holds the query until its lease lapses.
  *
  * @category models

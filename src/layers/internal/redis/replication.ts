@@ -1,16 +1,16 @@
-/** Waiting until replicas have what was written: WAIT, right behind the scripts that write. */
+/** Waiting until replicas have the written records: WAIT, right behind the scripts that write. */
 import * as Result from "effect/Result"
 import type { Redis } from "ioredis"
 import { NotReplicated } from "../../../services/RedisStoreError.ts"
 import type { Replicas } from "./options.ts"
 
 /**
- * The waits for the replicas of one server, on the connection over which it is sent scripts.
+ * The WAITs for the replicas of one server, on the connection that sends the scripts.
  *
- * While a WAIT is under way, Redis does nothing else for its connection. So no script has one of its own: those that are
- * sent together share one, and those that are sent during a WAIT share the next. However many there are, a script stands
- * behind one WAIT at most and has another before it; and it is the number of round trips to the replicas that bounds how
- * many waits there are in a second, not how many transitions.
+ * While a WAIT is under way, Redis runs no other command of its connection. So scripts share WAITs: scripts that are sent
+ * together share one, and scripts that are sent during a WAIT share the next. A script is delayed by at most one WAIT of
+ * others and by its own. The number of WAITs in a second depends on the round trip to the replicas, and not on the number of
+ * transitions.
  */
 export class Replication {
   private readonly server: Pick<Redis, "wait">
@@ -23,7 +23,7 @@ export class Replication {
     this.replicas = replicas
   }
 
-  /** Takes the reply to come of a script that was sent just now, and passes it on once replicas have what it changed. */
+  /** Passes on the reply of a script that was just sent, once replicas have its change. */
   await(
     reply: Promise<unknown>,
     isChanged: (reply: unknown) => boolean
@@ -41,8 +41,8 @@ export class Replication {
   }
 
   /**
-   * How many replicas have what was sent so far. Where the connection breaks this fails, for those who wait for the next
-   * WAIT as well: on another connection that would know nothing of what they sent on this one.
+   * How many replicas have everything that was sent so far. This fails if the connection breaks, for callers of the next WAIT
+   * as well: a WAIT on another connection does not cover the writes of this one.
    */
   private get replicated(): Promise<number> {
     return this.next ??= (this.underWay ?? Promise.resolve()).then(() => this.wait(), (error) => {

@@ -1,6 +1,7 @@
-/** Reads the replies to commands that are no scripts, of which nothing is taken for granted. */
+/** Decodes the replies to commands other than scripts. It checks everything. */
 import * as Result from "effect/Result"
 import { InvalidInput, UnexpectedReply } from "../../../services/RedisStoreError.ts"
+import { maxNumber } from "../scripts/scripts.ts"
 
 const unexpected = (command: string, reply: unknown) =>
   Result.fail(new UnexpectedReply({ reply: `${describe(reply)} to ${command}` }))
@@ -12,7 +13,7 @@ const describe = (reply: unknown): string =>
 export const micros = (reply: unknown): Result.Result<number, UnexpectedReply> => {
   const [seconds, micros] = Array.isArray(reply) ? reply : []
   const sum = Number(seconds ?? Number.NaN) * 1_000_000 + Number(micros ?? Number.NaN)
-  return Number.isSafeInteger(sum) && sum > 0 ? Result.succeed(sum) : unexpected("TIME", reply)
+  return Number.isSafeInteger(sum) && sum > 0 && sum < maxNumber ? Result.succeed(sum) : unexpected("TIME", reply)
 }
 
 /** The hash of a script, from the reply to SCRIPT LOAD. */
@@ -38,14 +39,17 @@ export const mode = (reply: Result.Result<unknown, unknown>): Result.Result<void
   }
 }
 
-/** Where a SCAN has got to. */
+/** The position of a SCAN. */
 export interface Page {
   readonly cursor: string
   /** How many pages came before. */
   readonly count: number
-  /** A cursor of before: one that comes again would come for ever (Brent's way to find a cycle). */
+  /** An earlier cursor. If it comes again, the SCAN would never end (Brent's algorithm for finding a cycle). */
   readonly seen: string | undefined
 }
+
+// A server holds at most 2^32 keys, and looks at a thousand or more for a page.
+export const maxPages = 2 ** 22
 
 export const firstPage: Page = { cursor: "0", count: 0, seen: undefined }
 
@@ -57,13 +61,26 @@ export const scanned = (
   reply: unknown
 ): Result.Result<{ readonly redisKeys: ReadonlyArray<string>; readonly next: Page | undefined }, UnexpectedReply> => {
   const [next, redisKeys] = Array.isArray(reply) ? reply : []
-  if (typeof next !== "string" || !Array.isArray(redisKeys) || !redisKeys.every((key) => typeof key === "string")) {
+  if (typeof next !== "string" || !isTexts(redisKeys)) {
     return unexpected("SCAN", reply)
   }
   if (next === "0") return Result.succeed({ redisKeys, next: undefined })
+  if (count >= maxPages) return unexpected("SCAN", `no end after ${count} pages`)
   if (next === seen || next === cursor) return unexpected("SCAN", `the cursor ${next} again`)
   return Result.succeed({
     redisKeys,
     next: { cursor: next, count: count + 1, seen: isPowerOfTwo(count) ? next : seen }
   })
 }
+
+/** The fields and values of each entry, from the reply to XRANGE. */
+export const entries = (reply: unknown): Result.Result<ReadonlyArray<ReadonlyArray<string>>, UnexpectedReply> => {
+  const isEntry = (entry: unknown): entry is readonly [id: string, fields: ReadonlyArray<string>] =>
+    Array.isArray(entry) && typeof entry[0] === "string" && isTexts(entry[1])
+  return Array.isArray(reply) && reply.every(isEntry)
+    ? Result.succeed(reply.map(([, fields]) => fields))
+    : unexpected("XRANGE", reply)
+}
+
+const isTexts = (reply: unknown): reply is ReadonlyArray<string> =>
+  Array.isArray(reply) && reply.every((text) => typeof text === "string")

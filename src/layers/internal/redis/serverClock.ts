@@ -1,9 +1,9 @@
-/** The clocks of the servers, as far as they are known here. */
+/** The clocks of the servers, as this process knows them. */
 import * as DateTime from "effect/DateTime"
 
 /**
- * Remembers how far the clock of a server is ahead of the time that this process has run, so that a wrong clock of
- * this machine changes nothing. It errs by no more than the time a reply was on its way.
+ * The clock of a server: its last known time, plus the monotonic time of this process since then. So the wall clock of this
+ * machine does not matter. The error is at most the time that the reply was on its way.
  */
 export class ServerClock {
   private readMicros = 0
@@ -19,8 +19,8 @@ export class ServerClock {
   }
 
   /**
-   * A time in microseconds that the server has reached for certain, since no clock goes wrong by a hundredth. It is no
-   * earlier than the version of any record that the server answered.
+   * A time in microseconds that the server has certainly reached, because no clock is wrong by one per cent. It is not earlier
+   * than the version of any record that the server has returned.
    */
   reachedMicros(): number {
     return Math.floor(this.readMicros + this.sinceReadMillis * 990)

@@ -21,6 +21,7 @@ import * as CoalescedReads from "./coalescedReads.ts"
 import * as Connection from "./connection.ts"
 import * as OperationIds from "./operationIds.ts"
 import * as Options from "./options.ts"
+import * as Replies from "./replies.ts"
 import * as Subscriptions from "./subscriptions.ts"
 import { boundedBy } from "./timeout.ts"
 import type { Topology } from "./topology.ts"
@@ -64,21 +65,6 @@ export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
     ? invalid("prefix must hold no braces: they choose the slot in a cluster")
     : Effect.succeed(prefix)
 
-/** Names the key with the part of a query that cannot be read. */
-const withRedisKey = (
-  failure: RedisStoreError.Failure,
-  { channel, state }: Keys.QueryKeys
-): RedisStoreError.Failure => {
-  switch (failure._tag) {
-    case "UnknownState":
-      return new RedisStoreError.UnknownState({ raw: failure.raw, redisKey: state })
-    case "InvalidRecord":
-      return new RedisStoreError.InvalidRecord({ issue: failure.issue, redisKey: channel })
-    default:
-      return failure
-  }
-}
-
 /** A query, and where it is. */
 interface Located {
   readonly key: QueryKey
@@ -110,11 +96,10 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
 
   // Reads what a script answered.
   const decode = (key: QueryKey, keys: Keys.QueryKeys, reply: unknown, context: Context.Context<never>) => {
-    const decoded = Codec.decode(key, reply)
-    if (Result.isFailure(decoded)) return Result.fail(withRedisKey(decoded.failure, keys))
-    const { names } = keys
+    const decoded = Codec.decode(key, keys, reply)
+    if (Result.isFailure(decoded)) return decoded
     const { before, nowMicros } = decoded.success
-    connection.clockOf(names[0]).set(nowMicros)
+    connection.clockOf(keys.names[0]).set(nowMicros)
     if (before !== undefined) Codec.countMoved(before, nowMicros, context)
     return decoded
   }
@@ -231,10 +216,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       // Settles a lapsed lease, which belongs in the history, and finds a record that cannot be read.
       yield* run(scripts.read, key, keys)
       const reply = yield* connection.range(keys.history)
-      return yield* Effect.mapError(
-        Effect.fromResult(History.decode(reply)),
-        ({ issue }) => new RedisStoreError.InvalidRecord({ issue, redisKey: keys.history })
-      )
+      return History.decode(yield* Effect.fromResult(Replies.entries(reply)))
     },
     boundedBy(commandTimeout),
     (effect, key) => Effect.catch(effect, Metrics.failed("read the history of", key))

@@ -1,4 +1,4 @@
-/** The connection over which one server sends notifications, beside that for commands. */
+/** The connection for the notifications of one server, beside the one for commands. */
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type { Redis } from "ioredis"
@@ -6,17 +6,17 @@ import { close, disconnectTimeout } from "./client.ts"
 
 export interface Handlers {
   readonly onMessage: (channel: string, message: string) => void
-  /** A connection was made, be it again: nothing is subscribed to, and messages may have been missed. */
+  /** A connection was made, the first or a later one. It has no subscriptions, and notifications may have been missed. */
   readonly onReady: () => void
-  /** The server has ended subscriptions by itself, since it does not have their slots any more. */
+  /** The server has ended subscriptions, because it no longer has their slots. */
   readonly onEnded: () => void
-  /** The connection broke, or could not be made, and is made again. */
+  /** The connection broke or could not be made. The next attempt follows. */
   readonly onBroken: () => void
 }
 
 export interface Subscriber {
   readonly isReady: () => boolean
-  /** The channels that are subscribed to as far as the server has said. */
+  /** The channels whose subscription the server has acknowledged. */
   readonly channels: () => ReadonlyArray<string>
   /** Subscribes to channels of one slot, and ends when the server has acknowledged all of them. */
   readonly subscribe: (channels: ReadonlyArray<string>) => Promise<unknown>
@@ -26,16 +26,16 @@ export interface Subscriber {
   readonly close: Effect.Effect<void>
 }
 
-// How many channels one command names: many waits that start at once need few commands, of a bounded size.
+// How many channels one command names. So many waits that start at once need few commands, and each has a bounded size.
 const batchSize = 1000
 
-// A server that is silent for 9 seconds is given up. It is asked for a sign of life, since no other command is due.
+// No other command is sent here, so a PING checks the connection. It is replaced after at most 9 seconds of silence.
 const pingEvery = 4000
 const silentFor = 5000
 
 /**
- * Opens a connection to the server that a client is connected to, and opens it again whenever it breaks. Where channels are
- * sharded, they move from server to server with their slots.
+ * Opens another connection to the server of a client, and opens it again whenever it breaks. Sharded channels move from server
+ * to server with their slots.
  */
 export const open = (client: Redis, isSharded: boolean, handlers: Handlers): Subscriber => {
   const subscriber = client.duplicate({

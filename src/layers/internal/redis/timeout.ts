@@ -1,4 +1,4 @@
-/** Bounds in time what answers through a callback, and what takes several requests. */
+/** Time-outs for callbacks, and for several requests together. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
@@ -6,11 +6,11 @@ import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 type Reply<A> = Effect.Effect<A, RedisStoreError.Failure>
 
 /**
- * Waits for the reply that `ask` is given a callback for, and fails with `TimedOut` after so many milliseconds. What `ask`
- * returns is called when the reply is not wanted any more.
+ * Calls `ask` with a callback and waits for its reply, or fails with `TimedOut` after `millis`. If the reply is no longer
+ * wanted, it calls the function that `ask` returned.
  *
- * One timer of Node, and no fiber to race against it: Node keeps the timers of one duration in a linked list. The row
- * "transitions a second, 256 at a time" of the benchmark needs that.
+ * It uses one timer of Node and races no fibers: Node keeps the timers of one duration in a linked list (benchmark:
+ * transitions a second, 256 at a time).
  */
 export const callbackWithTimeout = <A>(
   millis: number,
@@ -32,7 +32,7 @@ export const callbackWithTimeout = <A>(
     })
   })
 
-/** Bounds what consists of several requests, each of which is bounded already. */
+/** Limits the time of several requests together. Each of them already has its own limit. */
 export const boundedBy =
   (duration: Duration.Duration) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | RedisStoreError.TimedOut, R> =>

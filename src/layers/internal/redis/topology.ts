@@ -14,20 +14,20 @@ export interface Topology {
   readonly primaryOf: (slot: number) => Redis | undefined
   /** The connections to all servers that have slots. */
   readonly primaries: () => ReadonlyArray<Redis>
-  /** Answers why a server cannot be sent commands, and works on that. */
+  /** Returns why a server cannot get commands, and tries to change that: it connects, or refreshes the slots. */
   readonly notReady: (server: Redis | undefined) => RedisStoreError.Failure
-  /** Learns from an error which server has a slot, and answers the server to be asked instead this one time, if any. */
+  /** Learns from an error which server has a slot. Returns the server to ask instead this one time, if there is one. */
   readonly redirect: (error: unknown) => Redis | undefined
-  /** Finds out anew which server has which slots. */
+  /** Asks again which server has which slots. */
   readonly refresh: () => void
-  /** Calls back, until the scope closes, whenever that was found out. */
+  /** Calls `listener` after each refresh, until the scope closes. */
   readonly onRefresh: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
-  /** What ioredis puts before the keys of commands, and neither before channels nor before patterns. */
+  /** The prefix that ioredis adds to the keys of commands, but not to channels and patterns. */
   readonly keyPrefix: string
   readonly isCluster: boolean
 }
 
-/** Names a server, over whichever connection. */
+/** The address of a server; all connections to it have the same. */
 export const addressOf = ({ options: { host, port } }: Redis): string => `${host}:${port}`
 
 const on = (
@@ -44,7 +44,7 @@ const connect = (server: Redis): void => {
   if (server.status === "wait") server.connect().catch(ignore)
 }
 
-/** There is no connection, and nothing is known of why. */
+/** The failure without a connection, if its cause is unknown. */
 export const notConnected: RedisStoreError.Failure = new RedisStoreError.ConnectionLost({
   cause: new Error("not connected")
 })
@@ -77,12 +77,12 @@ export const standalone = Effect.fnUntraced(
   }
 )
 
-// How often the servers are asked at most where slots are, in milliseconds.
+// The shortest time between two refreshes of the slots, in milliseconds.
 const refreshEvery = 100
 
 /**
- * A cluster. ioredis knows which server has which slots, and connects to them; commands are sent to the servers here, and
- * not by its `Cluster`, which sends them again by itself and keeps them while it is not connected.
+ * A cluster. ioredis knows which server has which slots, and connects to them. This library sends the commands to the servers
+ * itself: the `Cluster` of ioredis would send them again by itself, and keep them while it is not connected.
  */
 export const cluster = Effect.fnUntraced(
   function*(client: Cluster): Effect.fn.Return<Topology, never, Scope.Scope> {
@@ -111,7 +111,7 @@ export const cluster = Effect.fnUntraced(
       if (performance.now() - refreshedAt < refreshEvery) return
       refreshedAt = performance.now()
       client.refreshSlotsCache((error) => {
-        // None of the servers that are known answers: those that the cluster was given at first may.
+        // No known server answers. The servers of the option `nodes` may.
         if (error instanceof Error && client.status === "ready" && !client.nodes().some(isReady)) {
           client.disconnect(true)
         }

@@ -4,6 +4,7 @@ import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { cut } from "../../../domain/internal/cut.ts"
 import { Progress } from "../../../domain/Progress.ts"
 import * as QueryEvent from "../../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../../domain/QueryKey.ts"
@@ -14,7 +15,8 @@ import * as Transition from "../../../domain/Transition.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import type { Renewal, ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
-import { maxNumber } from "./scripts.ts"
+import type { QueryKeys } from "./keys.ts"
+import { maxNumber, outcomes } from "./scripts.ts"
 
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
   new Set(Transition.edges.filter(({ to }) => isWanted(QueryState.make(to))).map(({ event }) => event))
@@ -77,6 +79,9 @@ interface Fields {
   readonly c: unknown
 }
 
+/** Why a record cannot be read, once it is known in which keys it is. */
+type Problem = (keys: QueryKeys) => RedisStoreError.Failure
+
 /**
  * Reads a record.
  *
@@ -85,10 +90,12 @@ interface Fields {
 const toRecord = (
   key: QueryKey,
   { c, h, p, r, s, t, v, x }: Fields
-): Result.Result<QueryRecord.QueryRecord, RedisStoreError.Failure> => {
+): Result.Result<QueryRecord.QueryRecord, Problem> => {
   if (s === null && v === null) return Result.succeed(QueryRecord.absent(key))
   const tag = typeof s === "string" ? QueryState.fromWireName(s) : undefined
-  if (tag === undefined && typeof s === "string") return Result.fail(new RedisStoreError.UnknownState({ raw: s }))
+  if (tag === undefined && typeof s === "string") {
+    return Result.fail(({ state }) => new RedisStoreError.UnknownState({ raw: s, redisKey: state }))
+  }
   const version = wholeNumber(v)
   const changedMillis = t === null ? Math.floor(version / 1000) : wholeNumber(t)
   const expiresMillis = x === null ? undefined : wholeNumber(x)
@@ -121,18 +128,43 @@ export interface Decoded {
   readonly before: string | undefined
 }
 
+const knownOutcomes: ReadonlySet<number> = new Set(Object.values(outcomes))
+
+// No server has a time at which a record could not be written.
+const isTime = (micros: number): boolean => micros > 0 && micros < maxNumber
+
+// A client of the program's own may answer numbers as texts.
+const integer = (reply: unknown): number => {
+  const number = typeof reply === "number" || (typeof reply === "string" && reply !== "") ? Number(reply) : Number.NaN
+  return Number.isInteger(number) ? number : Number.NaN
+}
+
+const unexpected = (reply: unknown) =>
+  Result.fail(new RedisStoreError.UnexpectedReply({ reply: `${cut(String(reply), 100)} to a script` }))
+
 /** Reads the reply of any script. */
-export const decode = (key: QueryKey, reply: unknown): Result.Result<Decoded, RedisStoreError.Failure> => {
-  if (!Array.isArray(reply) || reply.length !== 11) {
-    return Result.fail(new RedisStoreError.UnexpectedReply({ reply: String(reply) }))
+export const decode = (
+  key: QueryKey,
+  keys: QueryKeys,
+  reply: unknown
+): Result.Result<Decoded, RedisStoreError.Failure> => {
+  if (!Array.isArray(reply) || reply.length !== 11) return unexpected(reply)
+  const [, , s, v, t, h, x, r, before, p, c] = reply
+  const outcome = integer(reply[0])
+  const nowMicros = integer(reply[1])
+  if (!knownOutcomes.has(outcome) || !isTime(nowMicros)) return unexpected(reply)
+  for (let index = 2; index < reply.length; index++) {
+    if (reply[index] !== null && typeof reply[index] !== "string") return unexpected(reply)
   }
-  const [outcome, now, s, v, t, h, x, r, before, p, c] = reply
+  if (outcome === outcomes.lastVersion) {
+    return Result.fail(invalidField("v", "a version after which there are others", v)(keys))
+  }
   const record = toRecord(key, { s, v, t, h, x, r, p, c })
-  return Result.isFailure(record) ? Result.fail(record.failure) : Result.succeed({
-    outcome: Number(outcome),
-    nowMicros: Number(now),
+  return Result.isFailure(record) ? Result.fail(record.failure(keys)) : Result.succeed({
+    outcome,
+    nowMicros,
     record: record.success,
-    before: before === null ? undefined : String(before)
+    before: before ?? undefined
   })
 }
 
@@ -176,7 +208,10 @@ const wholeNumber = (text: unknown): number => {
   return number <= maxNumber ? number : Number.NaN
 }
 
-const invalid = (field: string, expected: string, actual: unknown) =>
-  Result.fail(
-    new RedisStoreError.InvalidRecord({ issue: `["${field}"] must be ${expected}, and is "${String(actual)}"` })
-  )
+const invalidField = (field: string, expected: string, actual: unknown): Problem => ({ channel }) =>
+  new RedisStoreError.InvalidRecord({
+    issue: `["${field}"] must be ${expected}, and is "${String(actual)}"`,
+    redisKey: channel
+  })
+
+const invalid = (field: string, expected: string, actual: unknown) => Result.fail(invalidField(field, expected, actual))

@@ -5,10 +5,10 @@
  *
  * **Details**
  *
- * - `released`: one of seven states. Nothing is written that it could not read: no query becomes ResetFailed. An `Error` is
- *   refused for a query that is Resetting, so that a purge which fails leaves it Resetting, as it does in FlowMachine; and
- *   where the lease of a purge lapses, the claim ends and the query stays Resetting, until somebody finishes resetting it.
- * - `reset-failed`: a development version, of eight states. A released one fails to read a query that is ResetFailed.
+ * - `released`: a released version, with seven states. It cannot read ResetFailed, so no query becomes ResetFailed: an `Error`
+ *   is refused while the query is Resetting. If a purge fails, the query stays Resetting, as in FlowMachine. If the lease of
+ *   the purge lapses, the query becomes Errored and can be reset again. FlowMachine knows the state, but has no such edge.
+ * - `reset-failed`: a development version, with eight states. A released version cannot read a query that is ResetFailed.
  *
  * @category models
  * @since 0.1.0

@@ -10,7 +10,7 @@ import * as QueryState from "../../../domain/QueryState.ts"
 import * as Transition from "../../../domain/Transition.ts"
 import type { Dialect } from "./dialect.ts"
 import type { History } from "./history.ts"
-import { type Layout, moveTo, unclaimed } from "./scripts.ts"
+import { checkVersionLeft, type Layout, moveTo, unclaimed } from "./scripts.ts"
 
 const stateKey = "KEYS[1]"
 const historyKey = 3
@@ -19,6 +19,10 @@ const firstHashKey = 4
 /** The edges of a dialect: none leads to a state that others could not read. */
 const edgesOf = (dialect: Dialect): ReadonlyArray<Transition.Edge> =>
   Transition.edges.filter(({ to }) => dialect === "reset-failed" || to !== "ResetFailed")
+
+// A purge whose holder died would leave a query of seven states Resetting for ever: the lifecycle leads from there only to
+// Known, as if the purge had succeeded. Errored can be read by all, and reset again.
+const lapsedPurge: Transition.Edge = { from: "Resetting", event: "Error", to: "Errored" }
 
 /** What the hash of each event holds, as a Lua table: from-states and to-states alternately. */
 const hashesOf = (dialect: Dialect): string => {
@@ -40,6 +44,7 @@ export const layout = (dialect: Dialect, keep: History | undefined): Layout => {
     recordKey: 2,
     history,
     edges: edgesOf(dialect),
+    lapseEdges: dialect === "reset-failed" ? edgesOf(dialect) : [...edgesOf(dialect), lapsedPurge],
     // FlowMachine may have come back to the same state since, but its writes leave no time to live. A claimed state has one
     // that never ends, some 50,000 years off, and equals the version that was written with it.
     afterRead: `
@@ -49,6 +54,7 @@ if not (${states})[shared] then
 end
 if shared ~= (state or "${QueryState.wireNames.Known}")
   or ((holder or expiresAt) and call("PEXPIRETIME", ${stateKey}) ~= tonumber(version)) then
+  ${checkVersionLeft.replaceAll("\n", "\n  ")}
   local to = shared
   ${adopt(history)}
 end

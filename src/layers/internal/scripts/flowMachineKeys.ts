@@ -38,7 +38,7 @@ export const state = ({ db, query }: QueryKey): Result.Result<string, InvalidInp
 export const hashes = (stateKey: string): ReadonlyArray<string> =>
   QueryEvent.all.map((event) => `${stateKey}:QueryEvent.${members[event]}`)
 
-/** The key of what this library knows besides, and the channel on which it tells of changes. */
+/** The key of the record that this library keeps beside the state, and the channel of its notifications. */
 export const record = (prefix: string, stateKey: string): string => `${prefix}:${stateKey}`
 
 /** The pattern that finds the states of a database with `SCAN`. */

@@ -9,7 +9,7 @@ import * as QueryEvent from "../../../domain/QueryEvent.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
 import { Reason } from "../../../domain/Reason.ts"
 import type { HistoryOptions } from "../../../services/RedisStore.ts"
-import { InvalidInput, InvalidRecord, RedisStoreError } from "../../../services/RedisStoreError.ts"
+import { InvalidInput, RedisStoreError } from "../../../services/RedisStoreError.ts"
 import { maxMillis, toMillis } from "../command.ts"
 
 /** Why a state is what it is, as an entry has it. */
@@ -53,10 +53,6 @@ const Fields = Schema.Struct({
   r: Schema.optionalKey(Schema.fromJsonString(Reason))
 })
 
-// Each entry is its id, then its fields and their values in turns.
-const decodeStream = Schema.decodeUnknownResult(
-  Schema.Array(Schema.Tuple([Schema.String, Schema.Array(Schema.String)]))
-)
 const decodeFields = Schema.decodeUnknownResult(Fields)
 const checkEntry = Schema.decodeUnknownResult(Schema.toType(HistoryEntry))
 
@@ -76,9 +72,6 @@ const toEntry = (fields: ReadonlyArray<string>) =>
     })
   )
 
-/** Reads a history, oldest entry first. Entries that cannot be read, as of a newer version, are left out. */
-export const decode = (reply: unknown): Result.Result<ReadonlyArray<HistoryEntry>, InvalidRecord> =>
-  decodeStream(reply).pipe(
-    Result.map((entries) => Arr.getSuccesses(entries.map(([, fields]) => toEntry(fields)))),
-    Result.mapError((error) => new InvalidRecord({ issue: `history: ${error.message}` }))
-  )
+/** Reads the entries of a history. Those that cannot be read, as of a newer version, are left out. */
+export const decode = (entries: ReadonlyArray<ReadonlyArray<string>>): ReadonlyArray<HistoryEntry> =>
+  Arr.getSuccesses(entries.map(toEntry))

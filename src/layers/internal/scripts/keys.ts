@@ -13,7 +13,7 @@ export interface QueryKeys {
   readonly state: string
   /** The key of the history. */
   readonly history: string
-  /** The channel on which changes are published, and the full name of the record's key. */
+  /** The channel on which changes are published: the full name of the record's key. */
   readonly channel: string
 }
 

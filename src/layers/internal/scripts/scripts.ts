@@ -30,7 +30,7 @@ import type { History } from "./history.ts"
 /** The command that publishes; in a cluster a notification goes to the clients of the server that has the key. */
 export type Publish = "PUBLISH" | "SPUBLISH"
 
-export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2 } as const
+export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2, lastVersion: -3 } as const
 
 /** Checks whether a reply tells that the command changed the record. */
 export const isChanged = (reply: unknown): boolean => Array.isArray(reply) && Number(reply[0]) === outcomes.changed
@@ -43,6 +43,8 @@ export interface Layout {
   readonly history?: History & { readonly key: number } | undefined
   /** The lifecycle that the scripts follow. */
   readonly edges: ReadonlyArray<Transition.Edge>
+  /** Where the lapse of a lease leads. */
+  readonly lapseEdges: ReadonlyArray<Transition.Edge>
   /** Lua that runs once the record was read. */
   readonly afterRead: string
   /** Lua that runs once the record was written. */
@@ -54,6 +56,7 @@ export const recordLayout = (history: History | undefined): Layout => ({
   recordKey: 1,
   history: history === undefined ? undefined : { ...history, key: 2 },
   edges: Transition.edges,
+  lapseEdges: Transition.edges,
   afterRead: "",
   afterWrite: ""
 })
@@ -155,14 +158,13 @@ end
 -- A notification must not fail what is written.
 redis.pcall("${publish}", key, message)`
 
-/** Lua, by the state, for the event that ends a claim whose lease has lapsed, and where that leads, if it leads anywhere. */
-const lapses = (edges: ReadonlyArray<Transition.Edge>) =>
-  Object.entries(Transition.lapseEvents).map(([state, event]) => {
-    const from = state as keyof typeof Transition.lapseEvents
-    const edge = edges.find((edge) => edge.from === from && edge.event === event)
-    const to = edge === undefined ? "nil" : `"${wire[edge.to]}"`
-    return [`state == "${wire[from]}"`, `event, to = "${QueryEvent.wireNames[event]}", ${to}`] as const
-  })
+/** Lua, by the state, for the event that ends a claim whose lease has lapsed, and where that leads. */
+const lapses = (edges: ReadonlyArray<Transition.Edge>) => {
+  const eventOf: { readonly [S in QueryState.Tag]?: QueryEvent.QueryEvent } = Transition.lapseEvents
+  return edges.filter(({ event, from }) => eventOf[from] === event).map(({ event, from, to }) =>
+    [`state == "${wire[from]}"`, `event, to = "${QueryEvent.wireNames[event]}", "${wire[to]}"`] as const
+  )
+}
 
 /** Lua that sets `to` to where `event` leads from a state; states that lead to the same share a branch. */
 const targets = (edges: ReadonlyArray<Transition.Edge>): string => {
@@ -183,6 +185,12 @@ const targets = (edges: ReadonlyArray<Transition.Edge>): string => {
  * up to there are exact. They are written with "%.0f", since Lua prints large numbers with an exponent.
  */
 export const maxNumber = 8_640_000_000_000_000
+
+/** Lua that leaves a record alone which has the last version of all: none is left for a transition. */
+export const checkVersionLeft = `if version and tonumber(version) >= ${maxNumber} then
+  outcome = ${outcomes.lastVersion}
+  ${reply}
+end`
 
 const isWhole = (local: string) => `(not find(${local}, "%D") and (tonumber(${local}) or 1 / 0) <= ${maxNumber})`
 
@@ -209,17 +217,15 @@ end
 ${layout.afterRead}
 if expiresAt and tonumber(expiresAt) <= nowMillis then
   local event, to
-  ${indent(choose(lapses(layout.edges)), 2)}
+  ${indent(choose(lapses(layout.lapseEdges)), 2)}
   if event then
-    -- Where the lifecycle has no such edge, only the claim ends.
-    local why = to and cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }) or false
-    to = to or state
+    ${indent(checkVersionLeft, 4)}
     ${
     indent(
       moveTo(layout, {
         ...unclaimed,
         event: "event",
-        reason: "why",
+        reason: `cjson.encode({ _tag = "LeaseExpired", holder = holder or nil })`,
         isLapse: true
       }),
       4
@@ -263,7 +269,9 @@ elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames
     if not to then break end
     moves[#moves + 1], moves[#moves + 2] = event, to
   end
-  if to then
+  if to and version and tonumber(version) + #moves / 2 > ${maxNumber} then
+    outcome = ${outcomes.lastVersion}
+  elseif to then
     outcome = ${outcomes.changed}
     -- An argument that is empty or absent becomes false: nil would end a reply.
     local newExpiresAt = lease and lease ~= "" and format("%.0f", nowMillis + lease) or false

@@ -8,13 +8,13 @@ local state, version, changedAt, holder, expiresAt, reason, progress, trace, ope
   unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
 local storedState = state
 local hasOptional = changedAt or holder or expiresAt or reason or progress or trace
-local outcome, before = 0, false
+local outcome, before, isReported = 0, false, false
 
 -- A record that cannot be right is left alone, and replied as it is.
 if (state or version) and not (state and version
   and (not find(version, "%D") and (tonumber(version) or 1 / 0) <= 8640000000000000)
   and (not changedAt or (not find(changedAt, "%D") and (tonumber(changedAt) or 1 / 0) <= 8640000000000000))
-  and (not expiresAt or (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))) then
+  and (not expiresAt or (state == "queued" or state == "executing" or state == "resetting") and (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))) then
   return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
 end
 
@@ -28,14 +28,15 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
     event, to = "error", "reset_failed"
   end
   if event then
-    -- Where the lifecycle has no such edge, only the claim ends.
-    local why = to and cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }) or false
-    to = to or state
+    if version and tonumber(version) >= 8640000000000000 then
+      outcome = -3
+      return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+    end
     before = (state or "known") .. " " .. (version or 0) .. " 1"
     local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
     version, operation = format("%.0f", micros), ""
     changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
-    expiresAt, reason, progress, trace = false, why, false, trace
+    expiresAt, reason, progress, trace = false, cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }), false, trace
     state, holder = to, false
   end
 end
@@ -90,7 +91,9 @@ elseif (not expiresAt or fence == version or find(path, "^cancel"))
     if not to then break end
     moves[#moves + 1], moves[#moves + 2] = event, to
   end
-  if to then
+  if to and version and tonumber(version) + #moves / 2 > 8640000000000000 then
+    outcome = -3
+  elseif to then
     outcome = 1
     -- An argument that is empty or absent becomes false: nil would end a reply.
     local newExpiresAt = lease and lease ~= "" and format("%.0f", nowMillis + lease) or false
@@ -122,7 +125,15 @@ if before then
   if trace then fields[#fields + 1], fields[#fields + 2] = "c", trace end
   call("HSET", key, unpack(fields))
   if state == "known" then call("PEXPIRE", key, 60000) end
+end
+if before or isReported then
+  local message = version .. " " .. state
+  if changedAt or expiresAt or reason or progress or trace or holder then
+    message = message .. "\n" .. table.concat({
+      changedAt or "", expiresAt or "", reason or "", progress or "", trace or "", holder or ""
+    }, "\n")
+  end
   -- A notification must not fail what is written.
-  redis.pcall("PUBLISH", key, version .. " " .. state)
+  redis.pcall("PUBLISH", key, message)
 end
 return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
