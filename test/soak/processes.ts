@@ -1,11 +1,11 @@
 /** Processes that all run the same queries, and are frozen and killed meanwhile. */
 import { Deferred, Effect, Fiber, Schedule, Scope } from "effect"
-import { QueryEvent, QueryKey, QueryStateMachine, RedisStore, type Transition } from "effect-query-state"
+import { QueryKey, QueryStateMachine, RedisStore } from "effect-query-state"
 import { randomUUID } from "node:crypto"
 import { type Outcome, type Task, valueOf } from "../fixtures/workerProtocol.ts"
 import type { World } from "../support/chaos/Chaos.ts"
 import { aWhile, choose } from "../support/chaos/faults.ts"
-import { type Change, unlawful } from "../support/chaos/linearizability.ts"
+import { type Change, pathsOfRun, unlawful } from "../support/chaos/linearizability.ts"
 import * as WorkerProcess from "../support/WorkerProcess.ts"
 
 export interface Report {
@@ -57,14 +57,6 @@ const disturb = Effect.fnUntraced(function*(
       : Effect.uninterruptible(Effect.flatMap(replace(worker), ({ start }) => start(tasks, atOnce)))
   }
 })
-
-/** The paths along which `run` moves a query, besides single events. */
-const pathsOfRun: ReadonlyArray<Transition.Path> = [
-  ...QueryEvent.all,
-  ["Queue", "Execute"],
-  ["FinishReset", "Queue", "Execute"],
-  ["Reset", "FinishReset", "Queue", "Execute"]
-]
 
 /** Lists the outcomes that processes got and that contradict the changes of the query. */
 const untrue = (key: QueryKey.QueryKey, log: ReadonlyArray<Change>, outcomes: ReadonlyArray<Outcome>) => {

@@ -1,4 +1,4 @@
-/** All notifications about the queries of a database, as `<version> <state>`. */
+/** All notifications about the queries of a database, of which the tests read the first line: `<version> <state>`. */
 import { Deferred, Effect, Exit, type Scope } from "effect"
 import type { QueryKey } from "effect-query-state"
 import { randomUUID } from "node:crypto"
@@ -9,6 +9,11 @@ export interface Notification {
   readonly version: number
   /** By its wire name. */
   readonly state: string
+}
+
+export const parse = (message: string): Notification => {
+  const [version, state = ""] = message.split("\n", 1).join().split(" ")
+  return { version: Number(version), state }
 }
 
 export interface PublishedNotifications {
@@ -27,9 +32,7 @@ export const listen = Effect.fnUntraced(
     const marks = new Map<string, Deferred.Deferred<void>>()
 
     subscriber.on("pmessage", (_pattern, channel, message) => {
-      const [version, state = ""] = message.split(" ")
-      const notifications = heard.get(channel) ?? []
-      heard.set(channel, [...notifications, { version: Number(version), state }])
+      heard.set(channel, [...heard.get(channel) ?? [], parse(message)])
       const mark = marks.get(channel)
       if (mark !== undefined) Deferred.doneUnsafe(mark, Exit.void)
     })
