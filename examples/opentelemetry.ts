@@ -72,15 +72,13 @@ await Effect.runPromise(Effect.provide(main, StoreLayer))
 /* Prints:
 
 worker: QueryStateMachine.run
-  QueryStateMachine.waitUntilComplete
-  QueryStateMachine.withExecution
-    QueryStateMachine.trigger, Queue
-    QueryStateMachine.trigger, Execute
-    compute
-    QueryStateMachine.trigger, Finish
-dashboard: QueryStateMachine.waitUntilComplete, StillPending, linked to QueryStateMachine.withExecution of worker
+  QueryStateMachine.trigger, Queue, Execute
+  compute
+  QueryStateMachine.trigger, Finish
+dashboard: QueryStateMachine.waitUntilComplete, StillPending, linked to QueryStateMachine.run of worker
 dashboard: QueryStateMachine.run
-  QueryStateMachine.waitUntilComplete, linked to QueryStateMachine.withExecution of worker
+  QueryStateMachine.trigger, Queue, Execute
+  QueryStateMachine.waitUntilComplete, linked to QueryStateMachine.run of worker
 query_state.claims.held: up-down counter, unit 1
 query_state.state.duration: histogram, unit s
 query_state.transitions: counter, unit 1

@@ -83,7 +83,8 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.match(stdout, /^Queued .* legible\n$/)
       assert.strictEqual(
         stderr,
-        `Left out of the list: Could not read query ${db}/odd: the record is in the unknown state "odd". `
+        `Left out of the list: Could not read query ${db}/odd: the record in the Redis key `
+          + `query-state:{${encodeURIComponent(db)}:odd} is in the unknown state "odd". `
           + "A newer version may have written it: update this process\n"
       )
     }))

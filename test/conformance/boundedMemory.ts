@@ -140,7 +140,8 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         yield* store.changes(key, { ...noListener })
         yield* store.renew(key, version, lease, halfDone)
         yield* heard.await
-        assert.deepStrictEqual(records, [yield* store.read(key)])
+        const heardOf = [...records]
+        assert.deepStrictEqual(heardOf, [yield* store.read(key)])
       }))
 
     it.effect("progress on a claim that is not held is refused", () =>

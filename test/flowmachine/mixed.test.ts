@@ -12,6 +12,7 @@ import {
 } from "effect-query-state"
 import { randomUUID } from "node:crypto"
 import { members } from "../support/flowMachine.ts"
+import { pathBetween } from "../support/paths.ts"
 import { freshKey } from "../support/queries.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 import * as ReferenceProcess from "../support/ReferenceProcess.ts"
@@ -35,7 +36,7 @@ const noting = (store: Store, won: Array<Won>): Store => {
         if (!changed) return
         const events = Transition.eventsOf(command.event)
         for (const [index, event] of events.entries()) {
-          const fence = index === 0 ? command.fence : undefined
+          const fence = index === events.length - 1 ? command.fence : undefined
           won.push({ query: key.query, event, fence, version: version - (events.length - 1 - index) })
         }
       }))
@@ -91,10 +92,11 @@ const storesAt = (url: string, count: number): Effect.Effect<ReadonlyArray<Store
       )
   )
 
-/** The event that leads from one state to another by its name in Redis. */
-const eventBetween = (from: string, to: string) =>
-  Transition.edges.find((edge) => QueryState.wireNames[edge.from] === from && QueryState.wireNames[edge.to] === to)
-    ?.event
+/** The events that lead from one state to another by its name in Redis. */
+const eventsBetween = (from: string, to: string) => {
+  const path = pathBetween(stateOf(from)._tag, stateOf(to)._tag)
+  return path === undefined ? undefined : Transition.eventsOf(path)
+}
 
 const count = <A>(items: Iterable<A>) => {
   const counts = new Map<A, number>()
@@ -154,10 +156,10 @@ it.live.each<Game & { readonly seed: number }>([
 
       const entries = yield* log.read
       const taken = Array.from(entries).flatMap(([query, states]) =>
-        states.map(({ state, version }, index) => {
+        states.flatMap(({ state, version }, index) => {
           const from = states[index - 1]?.state ?? "known"
-          const event = eventBetween(from, state) ?? assert.fail(`${query}: ${from} is followed by ${state}`)
-          return `${query}: ${members[event]} by ${version === undefined ? "FlowMachine" : "us"}`
+          const events = eventsBetween(from, state) ?? assert.fail(`${query}: ${from} is followed by ${state}`)
+          return events.map((event) => `${query}: ${members[event]} by ${version === undefined ? "FlowMachine" : "us"}`)
         })
       )
       const won = [

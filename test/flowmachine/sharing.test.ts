@@ -239,29 +239,6 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.strictEqual(yield* machine.currentState, "completed")
       }))
 
-    it.effect("is joined by run, if the reference executes what run has just queued", () =>
-      Effect.gen(function*() {
-        const store = yield* RedisStore.RedisStore
-        const key = yield* freshKey
-        const machine = yield* makeReference(key)
-        const compareAndSet = (key: QueryKey.QueryKey, command: RedisStore.Command) =>
-          Effect.tap(
-            store.compareAndSet(key, command),
-            () => command.event === "Queue" ? machine.trigger("EXECUTE") : Effect.void
-          )
-        const query = yield* QueryStateMachine.make(key).pipe(
-          Effect.provideService(
-            RedisStore.RedisStore,
-            RedisStore.RedisStore.of({ ...store, compareAndSet: compareAndSet as typeof store.compareAndSet })
-          )
-        )
-        const run = yield* Effect.forkChild(
-          query.run({ execute: () => Effect.succeed("executed"), onCompleted: Effect.succeed("fetched") })
-        )
-        yield* Effect.repeat(machine.trigger("FINISH"), { until: ({ changed }) => changed })
-        assert.strictEqual(yield* Fiber.join(run), "fetched")
-      }))
-
     it.effect("shows every move of the reference that it has time to read among its changes", () =>
       Effect.gen(function*() {
         const key = yield* freshKey

@@ -1,6 +1,14 @@
 import { assert, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Exit, Layer, Redacted } from "effect"
-import { QueryEvent, QueryKey, QueryState, Reason, RedisStore, RedisStoreLive } from "effect-query-state"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Redacted } from "effect"
+import {
+  QueryEvent,
+  QueryKey,
+  QueryState,
+  QueryStateMachine,
+  Reason,
+  RedisStore,
+  RedisStoreLive
+} from "effect-query-state"
 import { Redis } from "ioredis"
 import { driveTo, freshKey, redisKeyOf } from "../support/queries.ts"
 import * as RedisServer from "../support/RedisServer.ts"
@@ -110,6 +118,40 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisSto
       assert.deepStrictEqual(writes.sent, calls(keys.length))
       const reads = yield* record(store.readMany(keys))
       assert.deepStrictEqual(reads.sent, calls(keys.length))
+    }))
+
+  const run = (query: QueryStateMachine.QueryStateMachine) =>
+    query.run({ execute: () => Effect.succeed("executed"), onCompleted: Effect.succeed("fetched") })
+
+  it.effect("a run that executes is exactly two EVALSHA, and a run of what is Completed is one", () =>
+    Effect.gen(function*() {
+      const { record } = yield* Server
+      const query = yield* QueryStateMachine.make(yield* freshKey)
+      const first = yield* record(run(query))
+      assert.deepStrictEqual([first.value, first.sent], ["executed", calls(2)])
+      const second = yield* record(run(query))
+      assert.deepStrictEqual([second.value, second.sent], ["fetched", calls(1)])
+    }))
+
+  it.effect("a join is exactly two EVALSHA and a subscription", () =>
+    Effect.gen(function*() {
+      const { admin, record } = yield* Server
+      const key = yield* freshKey
+      const { version } = yield* driveTo(key, "Executing", { lease })
+      const query = yield* QueryStateMachine.make(key)
+      const store = yield* RedisStore.RedisStore
+      const { sent, value } = yield* record(Effect.gen(function*() {
+        const joined = yield* Effect.forkChild(run(query), { startImmediately: true })
+        yield* Effect.repeat(Effect.promise(() => admin.pubsub("CHANNELS", `*{${key.db}:${key.query}}`)), {
+          until: (channels) => Array.isArray(channels) && channels.length === 1
+        })
+        yield* store.compareAndSet(key, { event: "Finish", fence: version })
+        return yield* Fiber.join(joined)
+      }))
+      assert.strictEqual(value, "fetched")
+      // The last of them finishes the query.
+      assert.deepStrictEqual(sent.filter((name) => name === "evalsha"), calls(2 + 1))
+      assert.deepStrictEqual(sent.filter((name) => name === "subscribe"), ["subscribe"])
     }))
 
   it.effect("invalid input is never sent", () =>

@@ -136,7 +136,7 @@ for (const claimed of [ClaimedWork.executing, ClaimedWork.resetting]) {
       const { key, query, timeline } = yield* inOutage(claimed, { _tag: "Hang" })
       const { atMillis, exit } = yield* timeline.run(claimed.start(query)(() => Effect.sleep("7 seconds")))
       const renewedAt = timeline.only("renew").findLast(([at]) => at < 1_000)?.[0] ?? 0
-      assert.strictEqual(atMillis, renewedAt + 27_000)
+      assert.strictEqual(atMillis, renewedAt + 30_000)
       const reason = new RedisStoreError.TimedOut({ after: atMillis - 7_000 })
       assert.deepStrictEqual(
         outcomeOf(exit),

@@ -213,13 +213,12 @@ for (const tag of failedTags) {
         )
         assert.deepStrictEqual(asked, [QueryState.make(tag, { reason })])
         assert.deepStrictEqual(
-          timeline.only("Reset", "purge", "FinishReset", "Queue Execute", "execute", "Finish"),
+          timeline.only("Reset", "purge", "FinishReset Queue Execute", "Queue Execute", "execute", "Finish"),
           [
             [0, "Queue Execute"],
             [0, "Reset"],
             [0, "purge"],
-            [2_000, "FinishReset"],
-            [2_000, "Queue Execute"],
+            [2_000, "FinishReset Queue Execute"],
             [2_000, "execute"],
             [7_000, "Finish"]
           ]
@@ -271,15 +270,21 @@ inMemory(
   () =>
     Effect.gen(function*() {
       const reason = Reason.leaseExpired("worker 1")
-      const { query, timeline } = yield* queryThatIs("Errored", {
+      const { key, query, timeline } = yield* queryThatIs("Errored", {
         lastStep: { reason },
         choose: (call, nth) =>
           call.operation === "compareAndSet" && call.command.event === "Reset" && nth === 1
             ? { _tag: "Delay", duration: "20 seconds" }
             : undefined
       })
-      const run = runOf(query, timeline)
-      const fibers = yield* Effect.all([timeline.at(0, run()), timeline.at("1 second", run())])
+      // In one process they would share the claim.
+      const elsewhere = yield* QueryStateMachine.make(key).pipe(
+        Effect.updateService(RedisStore.RedisStore, (store) => ({ ...store }))
+      )
+      const fibers = yield* Effect.all([
+        timeline.at(0, runOf(query, timeline)()),
+        timeline.at("1 second", runOf(elsewhere, timeline)())
+      ])
       yield* timeline.until("1 minute")
       assert.deepStrictEqual(timeline.only("purge", "execute"), [[1_000, "purge"], [3_000, "execute"]])
       assert.deepStrictEqual(fibers.map(outcome), [{ succeeded: "fetched" }, { succeeded: "executed" }])

@@ -5,7 +5,8 @@ import { randomUUID } from "node:crypto"
 import { type Outcome, type Task, valueOf } from "../fixtures/workerProtocol.ts"
 import type { World } from "../support/chaos/Chaos.ts"
 import { aWhile, choose } from "../support/chaos/faults.ts"
-import { type Change, pathsOfRun, unlawful } from "../support/chaos/linearizability.ts"
+import { type Change, unlawful } from "../support/chaos/linearizability.ts"
+import { pathsOfRun } from "../support/paths.ts"
 import * as WorkerProcess from "../support/WorkerProcess.ts"
 
 export interface Report {

@@ -129,7 +129,7 @@ const hold = <A, E, R>(store: Store, { claimedAtMillis, record }: Held, restore:
  * Only `work` can be interrupted. Its finalizers have run before the outcome is recorded, and the lease is renewed until
  * then.
  */
-export const claimed = <A, E, R, B, E2>(store: Store, key: QueryKey, options: {
+export const claimed = <A, E, R, B, E2>(store: Store, options: {
   readonly kind: Kind
   readonly claim: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>
   readonly lease: Duration.Input
@@ -144,13 +144,13 @@ export const claimed = <A, E, R, B, E2>(store: Store, key: QueryKey, options: {
           ? Effect.map(hold(store, held.success, restore, options), ({ value }) => value)
           : options.refused(held.failure)
     )
-  ).pipe(Trace.spanned(options.kind.span, () => Trace.attributesOf(key)))
+  )
 
 /**
  * Resets a query and executes it anew, without a step in which another process could claim it: the success of the purge and
  * the new claim are one command.
  */
-export const purgedAndExecuted = <A, E, R, B, E2, E3, R3>(store: Store, key: QueryKey, options: {
+export const purgedAndExecuted = <A, E, R, B, E2, E3, R3>(store: Store, options: {
   readonly claim: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>
   readonly claiming: ReturnType<typeof withDefaults>
   readonly refused: (record: QueryRecord) => Effect.Effect<B, E2>
@@ -176,7 +176,7 @@ export const purgedAndExecuted = <A, E, R, B, E2, E3, R3>(store: Store, key: Que
       })
       return value
     })
-  ).pipe(Trace.spanned("QueryStateMachine.withExecution", () => Trace.attributesOf(key)))
+  )
 
 /** Does work of one kind, with defaults for its claim; a query in a state that has no such claim is an error. */
 export const claimedWork = <A, E, R>(
@@ -187,13 +187,13 @@ export const claimedWork = <A, E, R>(
   { fence, ...options }: QueryClaim.ExecutionOptions | QueryClaim.ResetOptions = {}
 ): Effect.Effect<A, E | Lost | IllegalTransition | RedisStoreError, R> => {
   const claiming = withDefaults(options)
-  return claimed(store, key, {
+  return claimed(store, {
     kind,
     claim: store.compareAndSet(key, { event: kind.claim, fence, ...claiming }),
     lease: claiming.lease,
     refused: (record) => Effect.fail(Transition.refusal(record, kind.claim)),
     work
-  })
+  }).pipe(Trace.spanned(kind.span, () => Trace.attributesOf(key)))
 }
 
 /** Ends as the work did, once its outcome is settled. An error of settling is added to that of the work. */

@@ -2,6 +2,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { keyIssue } from "../../domain/internal/ids.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
 import * as QueryState from "../../domain/QueryState.ts"
@@ -34,6 +35,8 @@ export const coalesced = <E>(
   hasWaited = false
 ): Effect.Effect<CommandResult, E> =>
   Effect.suspend(() => {
+    // The store refuses a key that is none.
+    if (keyIssue(key) !== undefined) return claim
     const claims = claimsOf(store)
     const id = idOf(key)
     const other = claims.get(id)

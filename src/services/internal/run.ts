@@ -65,7 +65,7 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(
   const claiming = ClaimedWork.withDefaults(options)
 
   const executeAfter = (command: Command) =>
-    ClaimedWork.claimed(store, key, {
+    ClaimedWork.claimed(store, {
       kind: ClaimedWork.execution,
       claim: coalesced(store, key, claimOrRead(store, key, { ...command, ...claiming })),
       lease: claiming.lease,
@@ -79,7 +79,7 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(
   const takeOver = (ifVersion: number) =>
     purge === undefined
       ? executeAfter({ event: ["Reset", "FinishReset", "Queue", "Execute"], ifVersion })
-      : ClaimedWork.purgedAndExecuted(store, key, {
+      : ClaimedWork.purgedAndExecuted(store, {
         claim: coalesced(store, key, store.compareAndSet(key, { event: "Reset", ifVersion, ...claiming })),
         claiming,
         refused: lostRace<A>,

@@ -1,5 +1,5 @@
 /** Settling a claim: records the outcome of its work, also through an outage that is shorter than the lease. */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
@@ -65,6 +65,8 @@ export const settle = Effect.fnUntraced(function*(
   const leaseEnds = Effect.flatMap(Fiber.join(heartbeat), (lost) => isGivenUp(lost, fence) ? Effect.void : Effect.never)
   const giveUp = Effect.gen(function*() {
     yield* leaseEnds
+    // A process that was frozen past its lease has only just sent its first try, and the answer will tell.
+    if (last === undefined) yield* Effect.sleep(Duration.toMillis(lease) - usableMillis(lease))
     const after = (yield* monotonicMillis) - startMillis
     return yield* last ??
       new RedisStoreError({ operation: "record the outcome of", key, reason: new TimedOut({ after }) })

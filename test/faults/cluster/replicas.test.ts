@@ -89,7 +89,7 @@ it.layer(Cluster.layer, { excludeTestServices: true, timeout: "30 seconds" })(
         assert.isTrue((yield* store.compareAndSet(key, { event: "Finish" })).changed)
         assert.strictEqual((yield* store.read(key)).state._tag, "Completed")
         yield* handOver
-        assert.strictEqual(yield* stateOnReplica(key), "completed")
+        yield* Effect.repeat(stateOnReplica(key), { until: (state) => state === "completed" })
       }).pipe(Effect.provide(storeWith("500 millis", "1 second"))))
 
     it.effect("continues claimed work after a primary has died and its replica has taken over", () =>

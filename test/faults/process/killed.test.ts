@@ -47,7 +47,8 @@ const deaths = [
   ...deathsOf("run", "lapsed", [
     ["before Execute", "Cancelled"],
     ["before Reset", "Cancelled"],
-    ...resetting,
+    ["after Reset", "Resetting"],
+    ["in purge", "Resetting"],
     ...executing
   ])
 ]

@@ -93,5 +93,8 @@ it.live("when a server returns empty, waits end and holders get LeaseLost", () =
       const error = yield* Effect.flip(query.withExecution(() => work, { lease: "10 seconds" }))
       assert.deepStrictEqual(error._tag === "LeaseLost" && error.record, QueryRecord.absent(key))
       assert.deepStrictEqual(yield* Fiber.join(waiter), QueryRecord.absent(key))
-    }).pipe(Effect.scoped, Effect.provide(RedisStoreLive.layer({ url: Redacted.make(first.url) })))
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(RedisStoreLive.layer({ url: Redacted.make(first.url), commandTimeout: "20 seconds" }))
+    )
   }))

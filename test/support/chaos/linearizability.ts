@@ -86,14 +86,6 @@ const foundBy = (from: QueryState.Tag, canLapse: boolean): ReadonlyArray<QuerySt
 const leadsTo = (from: ReadonlyArray<QueryState.Tag>, path: Transition.Path, to: QueryState.Tag) =>
   from.some((tag) => Transition.next(tag, path) === to)
 
-/** The paths along which `run` moves a query, and all single events. */
-export const pathsOfRun: ReadonlyArray<Transition.Path> = [
-  ...QueryEvent.all,
-  ["Queue", "Execute"],
-  ["FinishReset", "Queue", "Execute"],
-  ["Reset", "FinishReset", "Queue", "Execute"]
-]
-
 /**
  * Lists all changes of a query that its lifecycle does not have. A change is made by one of the paths, and by the lapse of
  * a lease before it: a script that makes several transitions publishes the last one.

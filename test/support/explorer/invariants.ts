@@ -118,7 +118,7 @@ export const assertFailureHolds = (error: Failure, play: Play<unknown, unknown>,
     case "RedisStoreError": {
       // An outcome that was not sent before its lease was over by the clock of its holder.
       const { operation, reason } = error
-      if (operation !== "settle" || reason._tag !== "TimedOut") throw error
+      if (operation !== "record the outcome of" || reason._tag !== "TimedOut") throw error
       return assert.isAtLeast(play.passedMillis, 0.9 * Duration.toMillis(lease), "the outcome could be recorded")
     }
     case "StillPending":
