@@ -5,9 +5,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, type Layer, Scope } from "effect"
 import { type QueryKey, type QueryRecord, RedisStore } from "effect-query-state"
 import * as Notifications from "../support/Notifications.ts"
-import { driveTo, freshKey } from "../support/queries.ts"
-
-const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
+import { driveTo, freshKey, life } from "../support/queries.ts"
 
 /** Moves a query on by its next step of a life, and answers the record. */
 const moveOn = Effect.fnUntraced(function*(key: QueryKey.QueryKey) {

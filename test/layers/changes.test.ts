@@ -1,11 +1,11 @@
 /** The one subscriber connection of a store in Redis, and its channels, as the server sees them. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Redacted, Scope } from "effect"
-import { type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
+import { QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { suite } from "../conformance/changes.ts"
 import * as Notifications from "../support/Notifications.ts"
-import { driveTo, freshKey } from "../support/queries.ts"
+import { driveTo, freshKey, redisKeyOf } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 import * as ServerStats from "../support/ServerStats.ts"
@@ -35,12 +35,12 @@ it.live("a subscription returns once SUBSCRIBE is acknowledged, and its channel 
         const scope = yield* Scope.make()
         scopes.push(scope)
         yield* Scope.provide(Notifications.ignored(key), scope)
-        assert.deepStrictEqual(yield* ServerStats.channels(admin), new Map([[channelOf(key), 1]]))
+        assert.deepStrictEqual(yield* ServerStats.channels(admin), new Map([[redisKeyOf(key), 1]]))
       }
       for (const scope of scopes) {
         // By the same connection, so that all earlier messages have arrived.
         yield* Effect.scoped(Effect.flatMap(freshKey, Notifications.ignored))
-        assert.strictEqual((yield* ServerStats.channels(admin)).get(channelOf(key)), 1)
+        assert.strictEqual((yield* ServerStats.channels(admin)).get(redisKeyOf(key)), 1)
         yield* Scope.close(scope, Exit.void)
       }
       yield* ServerStats.none(admin)
@@ -59,7 +59,7 @@ it.live("there is no subscriber connection before the first subscription, and th
         assert.strictEqual(yield* ServerStats.connections(admin), 1)
         assert.deepStrictEqual(
           yield* ServerStats.channels(admin),
-          new Map(keys.map((key) => [channelOf(key), 1]))
+          new Map(keys.map((key) => [redisKeyOf(key), 1]))
         )
       }))
       yield* ServerStats.none(admin)
@@ -89,5 +89,3 @@ it.live("closing the store closes the subscriber connection", () =>
     })).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
     yield* Effect.repeat(ServerStats.connections(admin), { until: (connections) => connections === 0 })
   }))
-
-const channelOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`

@@ -4,7 +4,7 @@ import { type QueryError, RedisStore, type RedisStoreError, RedisStoreLive } fro
 import { inspect } from "node:util"
 import * as FakeServers from "../support/FakeServers.ts"
 import { noListener } from "../support/Notifications.ts"
-import { freshKey } from "../support/queries.ts"
+import { freshKey, redisKeyOf } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
@@ -69,7 +69,7 @@ it.live("no error of a connection shows its credentials", () =>
       yield* keepsSecret(store.renew(key, 1, "1 minute"))
       yield* keepsSecret(store.compareAndSet(key, { event: "Queue", lease: 0 }))
 
-      yield* Effect.promise(() => admin.set(`query-state:{${key.db}:${key.query}}`, "no record"))
+      yield* Effect.promise(() => admin.set(redisKeyOf(key), "no record"))
       yield* keepsSecret(store.compareAndSet(key, { event: "Queue" }))
 
       yield* Effect.promise(() => admin.client("PAUSE", 60_000))

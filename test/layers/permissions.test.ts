@@ -12,7 +12,7 @@ import {
 import type { Redis } from "ioredis"
 import { readFileSync } from "node:fs"
 import { blocks, section } from "../support/markdown.ts"
-import { driveTo, freshKey } from "../support/queries.ts"
+import { driveTo, freshKey, redisKeyOf } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisCluster from "../support/RedisCluster.ts"
 import * as RedisSentinel from "../support/RedisSentinel.ts"
@@ -70,7 +70,7 @@ const acquireCluster = Effect.gen(function*() {
   const servers = yield* RedisCluster.acquire()
   const nodes = servers.primaries.map(({ server: { host, port } }) => ({ host, port }))
   yield* driveTo(movingKey, "Completed").pipe(Effect.provide(RedisStoreLive.layerCluster({ nodes })))
-  yield* RedisCluster.beginToMoveSlotOf(servers, `query-state:{${movingKey.db}:${movingKey.query}}`)
+  yield* RedisCluster.beginToMoveSlotOf(servers, redisKeyOf(movingKey))
   return { nodes, admins: [...servers.primaries, ...servers.replicas].map(({ admin }) => admin) }
 })
 

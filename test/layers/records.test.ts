@@ -14,14 +14,12 @@ import {
 } from "effect-query-state"
 import type { Redis } from "ioredis"
 import { inject } from "vitest"
-import { driveTo, errorFields, freshKey } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey, redisKeyOf } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 
 const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) })
 
 type Fields = Readonly<Record<string, string>>
-
-const nameOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
 
 const withAdmin = <A>(f: (admin: Redis) => Promise<A>) =>
   Effect.scoped(Effect.flatMap(RedisAdmin.connect(inject("redisUrl")), (admin) => Effect.promise(() => f(admin))))
@@ -29,11 +27,11 @@ const withAdmin = <A>(f: (admin: Redis) => Promise<A>) =>
 const put = (key: QueryKey.QueryKey, fields: Fields) =>
   withAdmin(async (admin) => {
     // A read in between would find a Known query.
-    await admin.multi().del(nameOf(key)).hset(nameOf(key), fields).exec()
+    await admin.multi().del(redisKeyOf(key)).hset(redisKeyOf(key), fields).exec()
   })
 
 /** All that Redis stores of a query. */
-const stored = (key: QueryKey.QueryKey) => withAdmin((admin) => admin.hgetall(nameOf(key)))
+const stored = (key: QueryKey.QueryKey) => withAdmin((admin) => admin.hgetall(redisKeyOf(key)))
 
 const v = "1700000000000000"
 const version = Number(v)
@@ -109,7 +107,9 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           assert.deepStrictEqual(reason._tag === "UnknownState" && reason.raw, raw)
           assert.include(
             message,
-            `query ${key.db}/${key.query}: the record in the Redis key ${nameOf(key)} is in the unknown state "${raw}"`
+            `query ${key.db}/${key.query}: the record in the Redis key ${
+              redisKeyOf(key)
+            } is in the unknown state "${raw}"`
           )
           assert.deepStrictEqual(yield* stored(key), fields)
         })
@@ -126,7 +126,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           assert.strictEqual(reason._tag, "InvalidRecord")
           assert.include(
             message,
-            `query ${key.db}/${key.query}: the record in the Redis key ${nameOf(key)} cannot be read`
+            `query ${key.db}/${key.query}: the record in the Redis key ${redisKeyOf(key)} cannot be read`
           )
           assert.include(message, `["${field}"]`)
           assert.deepStrictEqual((yield* Effect.flip(store.history(key))).reason, reason)
@@ -175,7 +175,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
-          const redisKey = nameOf(key)
+          const redisKey = redisKeyOf(key)
           yield* withAdmin((admin): Promise<unknown> => {
             switch (type) {
               case "string":
@@ -253,7 +253,7 @@ const poisons: ReadonlyArray<{
 }> = [
   { _tag: "UnknownState", poison: (key) => put(key, { s: "paused", v }) },
   { _tag: "InvalidRecord", poison: (key) => put(key, { s: "executing", v: "soon" }) },
-  { _tag: "WrongType", poison: (key) => withAdmin((admin) => admin.set(nameOf(key), "queued")) }
+  { _tag: "WrongType", poison: (key) => withAdmin((admin) => admin.set(redisKeyOf(key), "queued")) }
 ]
 
 it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A poisoned record", (it) => {

@@ -3,7 +3,7 @@ import { Config, ConfigProvider, Context, Effect, Fiber, Layer, Redacted } from 
 import { QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import { Redis } from "ioredis"
 import { inject } from "vitest"
-import { driveTo, errorFields, freshKey } from "../support/queries.ts"
+import { driveTo, errorFields, freshKey, life, redisKeyOf } from "../support/queries.ts"
 import * as Replicated from "../support/Replicated.ts"
 
 class Servers extends Context.Service<Servers, Replicated.Replicated>()("test/replicas/Servers") {
@@ -30,9 +30,7 @@ const waitsFor = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 
 /** The states of queries as a server has them now. */
 const statesOn = ({ admin }: Replicated.Node, keys: ReadonlyArray<{ readonly db: string; readonly query: string }>) =>
-  Effect.promise(() => Promise.all(keys.map(({ db, query }) => admin.hget(`query-state:{${db}:${query}}`, "s"))))
-
-const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
+  Effect.promise(() => Promise.all(keys.map((key) => admin.hget(redisKeyOf(key), "s"))))
 
 it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A primary with two replicas", (it) => {
   it.effect("is not asked for replication by default", () =>

@@ -10,7 +10,7 @@ import {
   RedisStoreLive
 } from "effect-query-state"
 import { Redis } from "ioredis"
-import { driveTo, freshKey } from "../support/queries.ts"
+import { driveTo, freshKey, redisKeyOf } from "../support/queries.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
 /** A separate server, so that every command on it is known. */
@@ -204,7 +204,7 @@ type Store = RedisStore.RedisStore["Service"]
 /** All that Redis stores of a query: the fields of its record, except the id of the operation, and their encoding. */
 const stored = Effect.fnUntraced(function*(key: QueryKey.QueryKey) {
   const { admin } = yield* Server
-  const name = `query-state:{${key.db}:${key.query}}`
+  const name = redisKeyOf(key)
   return yield* Effect.promise(async () => {
     const { o: operation, ...fields } = await admin.hgetall(name)
     return { fields, operation, encoding: await admin.object("ENCODING", name), timeToLive: await admin.pttl(name) }
@@ -330,7 +330,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       const key = yield* freshKey
       // The server that wrote this record had a clock a hundred years ahead.
       const version = 4_900_000_000_000_000
-      yield* Effect.promise(() => admin.hset(`query-state:{${key.db}:${key.query}}`, { s: "queued", v: version }))
+      yield* Effect.promise(() => admin.hset(redisKeyOf(key), { s: "queued", v: version }))
       const { record } = yield* store.compareAndSet(key, { event: "Execute" })
       assert.strictEqual(record.version, version + 1)
       assert.isBelow(record.changedAt?.epochMilliseconds ?? Infinity, version / 1000)

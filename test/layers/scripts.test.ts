@@ -22,6 +22,8 @@ const layouts: ReadonlyArray<readonly [layout: string, make: Make]> = [
 /** The scripts that a layer loads, in the order in which it loads them. */
 const loadedBy = Effect.fnUntraced(function*(make: Make) {
   const client = yield* RedisAdmin.connect(inject("redisUrl"))
+  // A script that is loaded before there is a connection is sent again, after the others.
+  yield* Effect.promise(() => client.ping())
   const texts: Array<string> = []
   const script = client.script.bind(client)
   client.script = ((...args: Parameters<typeof script>) => {

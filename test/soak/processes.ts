@@ -6,6 +6,7 @@ import { type Outcome, type Task, valueOf } from "../fixtures/workerProtocol.ts"
 import type { World } from "../support/chaos/Chaos.ts"
 import { aWhile, choose } from "../support/chaos/faults.ts"
 import { type Change, unlawful } from "../support/chaos/linearizability.ts"
+import { pathsOfRun } from "../support/paths.ts"
 import * as WorkerProcess from "../support/WorkerProcess.ts"
 
 export interface Report {
@@ -63,7 +64,7 @@ const untrue = (key: QueryKey.QueryKey, log: ReadonlyArray<Change>, outcomes: Re
   const completed = log.findIndex(({ tag }) => tag === "Completed")
   const value = completed < 0 ? undefined : valueOf(key, log[completed - 1]?.version ?? Number.NaN)
   return [
-    ...unlawful(log),
+    ...unlawful(log, pathsOfRun),
     ...(completed >= 0 && completed < log.length - 1 ? ["a query that was Completed was run again"] : []),
     ...outcomes.flatMap((outcome) =>
       outcome._tag === "Succeeded" && outcome.value !== value

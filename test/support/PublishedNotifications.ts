@@ -1,7 +1,8 @@
-/** All notifications about the queries of a database, as `<version> <state>`. */
+/** All notifications about the queries of a database, of which the tests read the first line: `<version> <state>`. */
 import { Deferred, Effect, Exit, type Scope } from "effect"
 import type { QueryKey } from "effect-query-state"
 import { randomUUID } from "node:crypto"
+import { redisKeyOf } from "./queries.ts"
 import * as RedisAdmin from "./RedisAdmin.ts"
 
 export interface Notification {
@@ -10,13 +11,15 @@ export interface Notification {
   readonly state: string
 }
 
+export const parse = (message: string): Notification => {
+  const [version, state = ""] = message.split("\n", 1).join().split(" ")
+  return { version: Number(version), state }
+}
+
 export interface PublishedNotifications {
   /** The notifications of a query up to the moment of the call. */
   readonly of: (key: QueryKey.QueryKey) => Effect.Effect<ReadonlyArray<Notification>>
 }
-
-const channelOf = ({ db, query }: Pick<QueryKey.QueryKey, "db"> & { readonly query: string }) =>
-  `query-state:{${db}:${query}}`
 
 export const listen = Effect.fnUntraced(
   function*(
@@ -29,24 +32,21 @@ export const listen = Effect.fnUntraced(
     const marks = new Map<string, Deferred.Deferred<void>>()
 
     subscriber.on("pmessage", (_pattern, channel, message) => {
-      const [first = ""] = message.split("\n")
-      const [version, state = ""] = first.split(" ")
-      const notifications = heard.get(channel) ?? []
-      heard.set(channel, [...notifications, { version: Number(version), state }])
+      heard.set(channel, [...heard.get(channel) ?? [], parse(message)])
       const mark = marks.get(channel)
       if (mark !== undefined) Deferred.doneUnsafe(mark, Exit.void)
     })
-    yield* Effect.promise(() => subscriber.psubscribe(channelOf({ db, query: "*" })))
+    yield* Effect.promise(() => subscriber.psubscribe(redisKeyOf({ db, query: "*" })))
 
     // What is published comes in order: when a last message is here, so are all before it.
     const everything = Effect.gen(function*() {
-      const channel = channelOf({ db, query: randomUUID() })
+      const channel = redisKeyOf({ db, query: randomUUID() })
       const mark = yield* Deferred.make<void>()
       marks.set(channel, mark)
       yield* Effect.promise(() => publisher.publish(channel, "0 mark"))
       yield* Deferred.await(mark)
     })
 
-    return { of: (key) => Effect.map(everything, () => heard.get(channelOf(key)) ?? []) }
+    return { of: (key) => Effect.map(everything, () => heard.get(redisKeyOf(key)) ?? []) }
   }
 )

@@ -2,14 +2,13 @@
 import { Effect } from "effect"
 import type { QueryKey } from "effect-query-state"
 import type { Redis } from "ioredis"
+import { redisKeyOf } from "./queries.ts"
 
 export interface Raw {
   readonly state: string | null
   readonly version: string | null
   readonly expiresAtMillis: number
 }
-
-const redisKeyOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
 
 export const look = (redis: Redis, key: QueryKey.QueryKey): Effect.Effect<Raw> =>
   Effect.map(

@@ -4,6 +4,7 @@
  * It begins when the clock is first moved, so that everything on it is woken by the clock, and whatever comes of it at
  * once has happened before the clock moves on.
  */
+import { assert } from "@effect/vitest"
 import { Clock, Duration, Effect, type Exit, type Fiber, type Scope } from "effect"
 import { RedisStoreFaults, Transition } from "effect-query-state"
 import { TestClock } from "effect/testing"
@@ -24,6 +25,8 @@ export interface Timeline {
   ) => Effect.Effect<Fiber.Fiber<A, E>, never, R | Scope.Scope>
   /** Moves the clock to a time. */
   readonly until: (time: Duration.Input) => Effect.Effect<void>
+  /** Lets a day pass in which nothing may happen. */
+  readonly staysQuiet: Effect.Effect<void>
   /** Starts an effect at the beginning, lets time pass until it ends, and returns its exit and its time. */
   readonly run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<Ended<A, E>, never, R | Scope.Scope>
 }
@@ -67,6 +70,11 @@ export const begin = Effect.fnUntraced(function*(choose: Choose = () => undefine
     note: (what) => Effect.sync(() => entries.push([sinceBegin(), what])),
     at,
     until,
+    staysQuiet: Effect.gen(function*() {
+      const count = entries.length
+      yield* until("1 day")
+      assert.strictEqual(entries.length, count)
+    }),
     run: Effect.fnUntraced(function*(effect) {
       let atMillis = Number.NaN
       const fiber = yield* at(0, Effect.onExit(effect, () => Effect.sync(() => atMillis = sinceBegin())))

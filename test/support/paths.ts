@@ -1,7 +1,7 @@
 /** The paths by which a state is followed by another one: an event, or several that `run` takes in one command. */
 import { QueryEvent, type QueryState, Transition } from "effect-query-state"
 
-const paths: ReadonlyArray<Transition.Path> = [
+export const pathsOfRun: ReadonlyArray<Transition.Path> = [
   ...QueryEvent.all,
   ["Queue", "Execute"],
   ["FinishReset", "Queue", "Execute"],
@@ -9,4 +9,4 @@ const paths: ReadonlyArray<Transition.Path> = [
 ]
 
 export const pathBetween = (from: QueryState.Tag, to: QueryState.Tag): Transition.Path | undefined =>
-  paths.find((path) => Transition.next(from, path) === to)
+  pathsOfRun.find((path) => Transition.next(from, path) === to)

@@ -23,6 +23,13 @@ export const freshKey: Effect.Effect<QueryKey.QueryKey> = Effect.sync(() => {
   return QueryKey.makeUnsafe({ db: run, query: `${count}` })
 })
 
+/** The key of the record of a query in Redis, which is also its channel, for ids that need no escaping. */
+export const redisKeyOf = ({ db, query }: { readonly db: string; readonly query: string }): string =>
+  `query-state:{${db}:${query}}`
+
+/** The events of one whole lifecycle, from Known to Known. */
+export const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
+
 /** The shortest sequence of events that leads from Known to a state. */
 export const pathTo = (tag: QueryState.Tag): ReadonlyArray<QueryEvent.QueryEvent> => {
   const paths = new Map<QueryState.Tag, ReadonlyArray<QueryEvent.QueryEvent>>([["Known", []]])

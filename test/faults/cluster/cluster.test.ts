@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Result, Schedule } from "effect"
 import { QueryFleet, type QueryKey, QueryStateMachine, RedisStoreLive } from "effect-query-state"
-import { freshKey } from "../../support/queries.ts"
+import { freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as RedisCluster from "../../support/RedisCluster.ts"
 
 class Cluster extends Context.Service<Cluster, RedisCluster.RedisCluster>()("test/faults/Cluster") {
@@ -14,8 +14,6 @@ const nodesOf = ({ primaries }: RedisCluster.RedisCluster) =>
 const Stores = Layer.unwrap(
   Effect.map(Cluster, (cluster) => RedisStoreLive.layerCluster({ nodes: nodesOf(cluster) }))
 ).pipe(Layer.provideMerge(Cluster.layer))
-
-const redisKeyOf = (key: QueryKey.QueryKey) => `query-state:{${key.db}:${key.query}}`
 
 /** Waits until the channels of all these queries have a subscriber on some server. */
 const subscribed = (keys: ReadonlyArray<QueryKey.QueryKey>) =>

@@ -1,7 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { Context, type Duration, Effect, Layer, Result } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
-import { driveTo, freshKey } from "../../support/queries.ts"
+import { driveTo, freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as RedisCluster from "../../support/RedisCluster.ts"
 import * as Replicated from "../../support/Replicated.ts"
 
@@ -17,8 +17,6 @@ const storeWith = (timeout: Duration.Input, commandTimeout?: Duration.Input) =>
       commandTimeout
     })
   ))
-
-const redisKeyOf = (key: QueryKey.QueryKey) => `query-state:{${key.db}:${key.query}}`
 
 /** Queries of all primaries. */
 const keys = Effect.replicateEffect(freshKey, 30)

@@ -3,10 +3,8 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Schedule } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import * as NatCluster from "../../support/NatCluster.ts"
-import { freshKey } from "../../support/queries.ts"
+import { freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as RedisCluster from "../../support/RedisCluster.ts"
-
-const redisKeyOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
 
 /** How many servers say that a channel is subscribed to. */
 const subscribedTo = ({ primaries, replicas }: RedisCluster.RedisCluster, key: QueryKey.QueryKey) =>

@@ -11,7 +11,7 @@ import {
   RedisStoreLive
 } from "effect-query-state"
 import * as Proxy from "../../support/Proxy.ts"
-import { driveTo, freshKey } from "../../support/queries.ts"
+import { driveTo, freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as Replicated from "../../support/Replicated.ts"
 
 interface World {
@@ -24,8 +24,6 @@ interface World {
   /** Ends the primary, and puts the replica, as it is, in its place. */
   readonly failOver: Effect.Effect<void>
 }
-
-const redisKeyOf = (key: QueryKey.QueryKey) => `query-state:{${key.db}:${key.query}}`
 
 /** A store whose address always leads to the current primary. */
 const inWorld = <A, E>(

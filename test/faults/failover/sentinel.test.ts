@@ -2,11 +2,9 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Schedule, Scope } from "effect"
 import { type QueryKey, QueryStateMachine, RedisStoreLive } from "effect-query-state"
 import * as Notifications from "../../support/Notifications.ts"
-import { freshKey } from "../../support/queries.ts"
+import { freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as RedisSentinel from "../../support/RedisSentinel.ts"
 import * as Replicated from "../../support/Replicated.ts"
-
-const redisKeyOf = (key: QueryKey.QueryKey) => `query-state:{${key.db}:${key.query}}`
 
 /** Waits until the channel of a query has a subscriber on a server. */
 const subscribed = ({ admin }: Replicated.Node, key: QueryKey.QueryKey) =>

@@ -11,7 +11,7 @@ import {
 } from "effect-query-state"
 import type { Redis } from "ioredis"
 import * as Proxy from "../../support/Proxy.ts"
-import { driveTo, freshKey } from "../../support/queries.ts"
+import { driveTo, freshKey, life } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 import * as ServerStats from "../../support/ServerStats.ts"
@@ -145,7 +145,6 @@ it.live("changes observed while connections break reach the last change", () =>
       yield* Effect.forkChild(Stream.runForEach(query.changes, (record) => Effect.sync(() => seen.push(record))))
 
       const made: Array<QueryRecord.QueryRecord> = [yield* direct.read(key)]
-      const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
       for (let lives = 0; lives < 4; lives++) {
         for (const [step, event] of life.entries()) {
           yield* proxy.cut(step % 2 === 0 ? "notifications" : "all")

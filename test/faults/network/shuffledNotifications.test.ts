@@ -13,12 +13,10 @@ import {
 } from "effect-query-state"
 import { inject } from "vitest"
 import * as Notifications from "../../support/Notifications.ts"
-import { driveTo, freshKey } from "../../support/queries.ts"
+import { driveTo, freshKey, life, redisKeyOf } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 
 const Stores = RedisStoreFaults.layer(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) }))
-
-const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
 
 /** Drops some notifications, doubles some, and mixes others with older ones, in any order. */
 const disturb = Effect.gen(function*() {
@@ -103,7 +101,7 @@ it.layer(Stores, { excludeTestServices: true })("Notifications", (it) => {
       const store = yield* RedisStore.RedisStore
       const publisher = yield* RedisAdmin.connect(inject("redisUrl"))
       const key = yield* freshKey
-      const channel = `query-state:{${key.db}:${key.query}}`
+      const channel = redisKeyOf(key)
       const executing = yield* driveTo(key, "Executing")
       const query = yield* QueryStateMachine.make(key)
       const notifications = yield* Notifications.subscribe(key)

@@ -1,15 +1,13 @@
 /** Subscribers that read more slowly than notifications arrive. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Effect, Fiber, Queue, Redacted, Schedule, Stream } from "effect"
-import { type QueryKey, type QueryRecord, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
+import { type QueryRecord, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import * as Notifications from "../../support/Notifications.ts"
 import * as Proxy from "../../support/Proxy.ts"
-import { driveTo, freshKey } from "../../support/queries.ts"
+import { driveTo, freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 import * as ServerStats from "../../support/ServerStats.ts"
-
-const channelOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
 
 it.live(
   "a subscriber dropped for its backlog subscribes again and reads what it missed",
@@ -33,7 +31,7 @@ it.live(
         // The sockets in between take some megabytes before anything stays with the server.
         const [noisy = yield* freshKey] = keys
         const noise = "x".repeat(64 * 1024)
-        yield* Effect.repeat(Effect.promise(() => admin.publish(channelOf(noisy), noise)), {
+        yield* Effect.repeat(Effect.promise(() => admin.publish(redisKeyOf(noisy), noise)), {
           until: (receivers) => receivers === 0
         })
         const finished = yield* Effect.forEach(keys, (key) => store.compareAndSet(key, { event: "Finish" }))
@@ -60,7 +58,7 @@ it.live("a slow consumer gets one record for many changes", () =>
       const messages = Array.from({ length: 50_000 }, (_, index) => `${index} queued`)
       yield* Effect.forEach(
         Arr.chunksOf(messages, 1_000),
-        (chunk) => Effect.promise(() => Promise.all(chunk.map((message) => admin.publish(channelOf(key), message)))),
+        (chunk) => Effect.promise(() => Promise.all(chunk.map((message) => admin.publish(redisKeyOf(key), message)))),
         { discard: true }
       )
       const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset", "Queue", "Execute", "Finish"] as const

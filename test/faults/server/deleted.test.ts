@@ -2,7 +2,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted, Schedule } from "effect"
 import { QueryRecord, QueryState, QueryStateMachine, RedisStore, RedisStoreLive } from "effect-query-state"
 import { inject } from "vitest"
-import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
+import { driveTo, errorFields, freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 
 const StoreLayer = RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")) })
@@ -10,7 +10,7 @@ const pendingTags = (["Queued", "Executing", "Resetting"] as const).map((tag) =>
 
 const remove = Effect.fnUntraced(function*(key: QueryRecord.QueryRecord["key"]) {
   const admin = yield* RedisAdmin.connect(inject("redisUrl"))
-  yield* Effect.promise(() => admin.del(`query-state:{${key.db}:${key.query}}`))
+  yield* Effect.promise(() => admin.del(redisKeyOf(key)))
 }, Effect.scoped)
 
 it.layer(StoreLayer, { excludeTestServices: true })("A deleted record", (it) => {

@@ -1,8 +1,9 @@
 /** Errors of a server that cannot run a command, now or ever. */
 import { assert, it } from "@effect/vitest"
-import { Context, Effect, Fiber, Layer, Redacted, Ref } from "effect"
+import { Context, Effect, Layer, Redacted } from "effect"
 import { type QueryError, type QueryKey, RedisStore, type RedisStoreError, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
+import { lifecyclesDuring } from "../../support/lifecycles.ts"
 import * as Proxy from "../../support/Proxy.ts"
 import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
@@ -106,8 +107,6 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A server
   )
 })
 
-const life = ["Queue", "Execute", "Finish", "Reset", "FinishReset"] as const
-
 /** Real states of a server in which it refuses commands. All its data stays. */
 const refusals: ReadonlyArray<{
   readonly code: string
@@ -148,28 +147,8 @@ it.live.each(refusals)(
       const admin = yield* RedisAdmin.connect(url)
       yield* Effect.promise(() => admin.call("DEBUG", "POPULATE", 3_000))
       yield* Effect.gen(function*() {
-        const store = yield* RedisStore.RedisStore
-        const refused = yield* Ref.make(0)
-        const live = (key: QueryKey.QueryKey) =>
-          Effect.gen(function*() {
-            for (const event of life) {
-              const { changed, record } = yield* store.compareAndSet(key, { event })
-              assert.deepStrictEqual([changed, record], [true, yield* store.read(key)])
-            }
-            return yield* Ref.get(refused)
-          })
-        const untilRefusedTwice = (key: QueryKey.QueryKey) => Effect.repeat(live(key), { until: (n) => n === 2 })
-        const lives = yield* Effect.forkChild(
-          Effect.replicateEffect(Effect.flatMap(freshKey, untilRefusedTwice), 8, { concurrency: "unbounded" })
-        )
-        yield* Effect.replicateEffect(
-          Effect.promise(() => refuseForAWhile(admin)).pipe(
-            Effect.delay("50 millis"),
-            Effect.andThen(Ref.update(refused, (n) => n + 1))
-          ),
-          2
-        )
-        yield* Fiber.join(lives)
+        const refuse = Effect.promise(() => refuseForAWhile(admin))
+        yield* lifecyclesDuring(Effect.delay(refuse, "50 millis"), { faults: 2, queries: 8 })
       }).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))
       const statistics = yield* Effect.promise(() => admin.info("errorstats"))
       assert.match(statistics, new RegExp(`^errorstat_${code}:`, "m"))

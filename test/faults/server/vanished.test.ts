@@ -1,9 +1,9 @@
 /** Records that vanish under their waiters and holders, in each pending state. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted, Result, Schedule } from "effect"
-import { type QueryKey, QueryRecord, QueryState, QueryStateMachine, RedisStoreLive } from "effect-query-state"
+import { QueryRecord, QueryState, QueryStateMachine, RedisStoreLive } from "effect-query-state"
 import type { Redis } from "ioredis"
-import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
+import { driveTo, errorFields, freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
 
@@ -56,8 +56,6 @@ const holders: ReadonlyArray<{
   { tag: "Executing", before: "Queued", hold: (query) => query.withExecution(() => Effect.never, { lease }) },
   { tag: "Resetting", before: "Completed", hold: (query) => query.withReset(() => Effect.never, { lease }) }
 ]
-
-const redisKeyOf = ({ db, query }: QueryKey.QueryKey) => `query-state:{${db}:${query}}`
 
 it.live.each(ways)(
   "when records are $how, waits end and holders get LeaseLost",

@@ -14,6 +14,7 @@ import {
 } from "effect-query-state"
 import { randomUUID } from "node:crypto"
 import * as Proxy from "../Proxy.ts"
+import * as PublishedNotifications from "../PublishedNotifications.ts"
 import * as RedisAdmin from "../RedisAdmin.ts"
 import * as RedisServer from "../RedisServer.ts"
 import { type Breakable, breakThings, choose } from "./faults.ts"
@@ -61,7 +62,7 @@ export const makeWorld: Effect.Effect<
     const [version = "", name = ""] = message.split(/[ \n]/)
     const log = logs.get(db)
     const changes = log?.get(query) ?? []
-    log?.set(query, [...changes, { version: Number(version), tag: QueryState.fromWireName(name) ?? "Known" }])
+    log?.set(query, [...changes, { version, tag: QueryState.fromWireName(state) ?? "Known" }])
   })
   yield* Effect.promise(() => observer.psubscribe("query-state:*"))
 

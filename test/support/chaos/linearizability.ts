@@ -71,8 +71,11 @@ const recordOf = ({ outcome }: Entry) => outcome._tag === "Unknown" ? undefined 
 
 const isChange = ({ outcome }: Entry) => outcome._tag === "Answer" && outcome.changed
 
-const isLapse = (from: QueryState.Tag, to: QueryState.Tag) =>
-  Object.entries(Transition.lapseEvents).some(([tag, event]) => tag === from && Transition.next(from, event) === to)
+/** Where the lapse of a lease leads from a state, if it is pending. */
+const lapsed = (from: QueryState.Tag): QueryState.Tag | undefined => {
+  const event = Object.entries(Transition.lapseEvents).find(([tag]) => tag === from)?.[1]
+  return event === undefined ? undefined : Transition.next(from, event)
+}
 
 /** Where a lapsed lease leads from a state. */
 const lapsed = (from: QueryState.Tag): QueryState.Tag | undefined => QueryState.tags.find((to) => isLapse(from, to))
@@ -101,6 +104,8 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
   const found = [...unlawful(log)]
   const byVersion = new Map(log.map((change, index) => [change.version, { ...change, index }]))
   const before = (index: number): QueryState.Tag => log[index - 1]?.tag ?? "Known"
+
+  const statesBefore = (index: number) => foundBy(before(index), true)
 
   const winners = new Map<number, Entry>()
   for (const entry of entries) {
@@ -157,7 +162,14 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
   }
   log.forEach(({ tag, version }, index) => {
     const from = before(index)
-    if (winners.has(version) || (isLapse(from, tag) && isLeased(log[index - 1]?.version))) return
+    const canLapse = isLeased(log[index - 1]?.version)
+    const winner = winners.get(version)
+    if (winner?.call._tag === "CompareAndSet") {
+      const isOfLapse = Transition.next(from, winner.call.command.event) !== tag
+      if (isOfLapse && !canLapse) found.push(`version ${version}: no lease could lapse in ${from}`)
+      return
+    }
+    if (canLapse && lapsed(from) === tag) return
     const doubtful = unknown.findIndex((entry) =>
       entry.call._tag === "CompareAndSet" && leads(from, entry.call.command.event, tag) &&
       (knownBefore.get(entry) ?? 0) < version
