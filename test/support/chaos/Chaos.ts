@@ -59,7 +59,7 @@ export const makeWorld: Effect.Effect<
   const logs = new Map<string, Map<string, Array<Change>>>()
   observer.on("pmessage", (_pattern: string, channel: string, message: string) => {
     const [, db = "", query = ""] = /\{(.*):(.*)\}/.exec(channel) ?? []
-    const [version = "", name = ""] = message.split(/[ \n]/)
+    const { state, version } = PublishedNotifications.parse(message)
     const log = logs.get(db)
     const changes = log?.get(query) ?? []
     log?.set(query, [...changes, { version, tag: QueryState.fromWireName(state) ?? "Known" }])

@@ -15,7 +15,6 @@ import {
   type RedisStoreError,
   Transition
 } from "effect-query-state"
-import { pathBetween } from "../paths.ts"
 
 /** A change of a query, as it was published. */
 export interface Change {
@@ -77,23 +76,30 @@ const lapsed = (from: QueryState.Tag): QueryState.Tag | undefined => {
   return event === undefined ? undefined : Transition.next(from, event)
 }
 
-/** Where a lapsed lease leads from a state. */
-const lapsed = (from: QueryState.Tag): QueryState.Tag | undefined => QueryState.tags.find((to) => isLapse(from, to))
-
-/** Checks whether a command leads from one state to another, by itself or once its script has settled a lapsed lease. */
-const leads = (from: QueryState.Tag, path: Transition.Path, to: QueryState.Tag): boolean => {
-  const settled = lapsed(from)
-  return Transition.next(from, path) === to || (settled !== undefined && Transition.next(settled, path) === to)
+/** The states in which a call can find a query: that of the last change, and where a lapse leads from it. */
+const foundBy = (from: QueryState.Tag, canLapse: boolean): ReadonlyArray<QueryState.Tag> => {
+  const to = canLapse ? lapsed(from) : undefined
+  return to === undefined ? [from] : [from, to]
 }
 
-/** Lists all changes of a query that its lifecycle does not have. */
-export const unlawful = (log: ReadonlyArray<Change>): ReadonlyArray<string> =>
+/** Whether a path leads from one of the states to another. */
+const leadsTo = (from: ReadonlyArray<QueryState.Tag>, path: Transition.Path, to: QueryState.Tag) =>
+  from.some((tag) => Transition.next(tag, path) === to)
+
+/**
+ * Lists all changes of a query that its lifecycle does not have. A change is made by one of the paths, and by the lapse of
+ * a lease before it: a script that makes several transitions publishes the last one.
+ */
+export const unlawful = (
+  log: ReadonlyArray<Change>,
+  paths: ReadonlyArray<Transition.Path> = QueryEvent.all
+): ReadonlyArray<string> =>
   log.flatMap(({ tag, version }, index) => {
     const previous = log[index - 1]
     const from = previous?.tag ?? "Known"
     return [
       ...(previous !== undefined && version <= previous.version ? [`version ${version} is not a new one`] : []),
-      ...(QueryEvent.all.some((event) => leads(from, event, tag)) || pathBetween(from, tag) !== undefined
+      ...(paths.some((path) => leadsTo(foundBy(from, true), path, tag))
         ? []
         : [`version ${version}: no event leads from ${from} to ${tag}`])
     ]
@@ -125,7 +131,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
       const change = byVersion.get(version)
       if (winners.has(version)) found.push(`${what}: another call won it`)
       winners.set(version, entry)
-      if (change !== undefined && !leads(before(change.index), call.command.event, state._tag)) {
+      if (change !== undefined && !leadsTo(statesBefore(change.index), call.command.event, state._tag)) {
         found.push(`${what}: it does not lead there from ${before(change.index)}`)
       }
     } else if (call._tag === "CompareAndSet") {
@@ -171,7 +177,7 @@ export const violations = (log: ReadonlyArray<Change>, entries: ReadonlyArray<En
     }
     if (canLapse && lapsed(from) === tag) return
     const doubtful = unknown.findIndex((entry) =>
-      entry.call._tag === "CompareAndSet" && leads(from, entry.call.command.event, tag) &&
+      entry.call._tag === "CompareAndSet" && leadsTo(foundBy(from, canLapse), entry.call.command.event, tag) &&
       (knownBefore.get(entry) ?? 0) < version
     )
     if (doubtful < 0) found.push(`version ${version}: no call moved the query from ${from} to ${tag}`)
