@@ -2,8 +2,8 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { Redis } from "ioredis"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
@@ -60,8 +60,6 @@ export interface Connection {
 // How many keys the server looks at in one go: it is not blocked for longer than a millisecond or so.
 const scanCount = 1000
 
-type Reply = Result.Result<unknown, RedisStoreError.Failure>
-
 interface Sent {
   readonly script: Script
   readonly redisKeys: RedisKeys
@@ -88,6 +86,8 @@ const evaluate = <A>(
     return follow(server.eval(lua, keyCount, ...redisKeys, ...args))
   })
 }
+
+const isNotReplicated = Schema.is(RedisStoreError.NotReplicated)
 
 const isSilence = ({ _tag }: RedisStoreError.Failure): boolean => _tag === "ConnectionLost" || _tag === "TimedOut"
 
@@ -127,12 +127,17 @@ export const make = (
   const bounded = <A>(
     millis: number,
     send: () => Promise<A>,
-    redisKey?: string
+    redisKey?: string,
+    onFailure?: (failure: RedisStoreError.Failure) => void
   ): Effect.Effect<A, RedisStoreError.Failure> =>
     callbackWithTimeout(millis, (reply) => {
       send().then(
         (value) => reply(Effect.succeed(value)),
-        (error) => reply(Effect.fail(failureOf(error, redisKey)))
+        (error: unknown) => {
+          const failure = isNotReplicated(error) ? error : failureOf(error, redisKey)
+          onFailure?.(failure)
+          reply(Effect.fail(failure))
+        }
       )
     })
 
@@ -141,13 +146,19 @@ export const make = (
     server: Redis | undefined,
     millis: number,
     send: (server: Redis) => Promise<A>,
-    redisKey?: string
+    redisKey?: string,
+    onFailure?: (failure: RedisStoreError.Failure) => void
   ): Effect.Effect<A, RedisStoreError.Failure> =>
     server?.status === "ready"
-      ? bounded(millis, () => {
-        corkOf(server)()
-        return send(server)
-      }, redisKey)
+      ? bounded(
+        millis,
+        () => {
+          corkOf(server)()
+          return send(server)
+        },
+        redisKey,
+        onFailure
+      )
       : Effect.fail(topology.notReady(server))
 
   // A server that starts, fails over or is out of reach is asked again, the more often the less time there is.
@@ -169,9 +180,11 @@ export const make = (
       return Effect.catchIf(attempt(forMillis), isTransient, (first) => {
         let last = first
         const left = () => forMillis - (performance.now() - startedAt)
-        return Effect.suspend(() => left() > 0 ? attempt(left()) : Effect.fail(last)).pipe(
+        // An attempt that has hardly any time would end as `TimedOut`, which tells less than the failure before it.
+        const isTimeLeft = () => left() > forMillis / 20
+        return Effect.suspend(() => isTimeLeft() ? attempt(left()) : Effect.fail(last)).pipe(
           Effect.mapError((failure) => last = failure === notConnected ? last : failure),
-          Effect.retry({ schedule: whileTransient, while: (failure) => isTransient(failure) && left() > 0 }),
+          Effect.retry({ schedule: whileTransient, while: (failure) => isTransient(failure) && isTimeLeft() }),
           Effect.delay("25 millis")
         )
       })
@@ -192,43 +205,40 @@ export const make = (
       throw error
     })
 
-  type Follow = (server: Redis, reply: Promise<unknown>) => Promise<Reply>
+  type Follow = (server: Redis, reply: Promise<unknown>) => Promise<unknown>
 
-  const succeed: Follow = (_, reply) => reply.then(Result.succeed)
+  const unfollowed: Follow = (_, reply) => reply
 
   const replicationOf = replicas === undefined ? undefined : perServer((server) => new Replication(server, replicas))
 
   const replicated: Follow = replicationOf === undefined
-    ? succeed
+    ? unfollowed
     // The connection that wrote is the one that waits for the replicas.
     : (server, reply) => replicationOf(server).await(reply, isChanged)
 
-  const runBy = (follow: Follow): Run => (script, redisKeys, args, argsAgain) =>
-    Effect.suspend(() => {
-      const [redisKey] = redisKeys
-      const slot = topology.slotOf(redisKey)
-      let isLost = false
-      return persist((millis) =>
-        Effect.suspend(() => {
-          const sent: Sent = { script, redisKeys, args: isLost && argsAgain !== undefined ? argsAgain() : args }
-          let isSent = false
-          return ask(topology.primaryOf(slot), millis, (server) => {
-            isSent = true
-            return followed(
-              server,
-              (server, isAsking) => evaluate(server, sent, isAsking, (reply) => follow(server, reply))
-            )
-          }, redisKey).pipe(
-            Effect.tapError((failure) =>
-              Effect.sync(() => {
-                isLost ||= isSent && failure._tag === "ConnectionLost"
-              })
-            ),
-            Effect.flatMap(Effect.fromResult)
-          )
-        })
+  const runBy = (follow: Follow): Run => (script, redisKeys, args, argsAgain) => {
+    const [redisKey] = redisKeys
+    const slot = topology.slotOf(redisKey)
+    let isLost = false
+    // A command that was sent, and whose connection broke before the reply, may have been carried out.
+    const onFailure = ({ _tag }: RedisStoreError.Failure) => {
+      isLost ||= _tag === "ConnectionLost"
+    }
+    return persist((millis) => {
+      const sent: Sent = { script, redisKeys, args: isLost && argsAgain !== undefined ? argsAgain() : args }
+      return ask(
+        topology.primaryOf(slot),
+        millis,
+        (server) =>
+          followed(
+            server,
+            (server, isAsking) => evaluate(server, sent, isAsking, (reply) => follow(server, reply))
+          ),
+        redisKey,
+        onFailure
       )
     })
+  }
 
   // A primary of a cluster that is out of reach is no reason to wait for long, nor to do without the others.
   const preparing = topology.isCluster ? Math.min(after, 1000) : after
@@ -252,7 +262,7 @@ export const make = (
     )
 
   return {
-    run: runBy(succeed),
+    run: runBy(unfollowed),
     move: runBy(replicated),
     range: (redisKey) =>
       persistOn(

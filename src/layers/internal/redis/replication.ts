@@ -1,5 +1,4 @@
 /** Waiting until replicas have the written records: WAIT, right behind the scripts that write. */
-import * as Result from "effect/Result"
 import type { Redis } from "ioredis"
 import { NotReplicated } from "../../../services/RedisStoreError.ts"
 import type { Replicas } from "./options.ts"
@@ -23,20 +22,19 @@ export class Replication {
     this.replicas = replicas
   }
 
-  /** Passes on the reply of a script that was just sent, once replicas have its change. */
+  /** Passes on the reply of a script that was just sent, once replicas have its change; else it rejects with `NotReplicated`. */
   await(
     reply: Promise<unknown>,
     isChanged: (reply: unknown) => boolean
-  ): Promise<Result.Result<unknown, NotReplicated>> {
+  ): Promise<unknown> {
     const { replicated } = this
     replicated.catch(ignore)
     return reply.then((reply) => {
-      if (!isChanged(reply)) return Result.succeed(reply)
-      return replicated.then((acknowledged) =>
-        acknowledged >= this.replicas.count
-          ? Result.succeed(reply)
-          : Result.fail(new NotReplicated({ wanted: this.replicas.count, acknowledged }))
-      )
+      if (!isChanged(reply)) return reply
+      return replicated.then((acknowledged) => {
+        if (acknowledged >= this.replicas.count) return reply
+        throw new NotReplicated({ wanted: this.replicas.count, acknowledged })
+      })
     })
   }
 

@@ -142,14 +142,17 @@ const integer = (reply: unknown): number => {
 const unexpected = (reply: unknown) =>
   Result.fail(new RedisStoreError.UnexpectedReply({ reply: `${cut(String(reply), 100)} to a script` }))
 
+// The last fields are left out where all of them are absent.
+const lengths: ReadonlySet<number> = new Set([8, 9, 11])
+
 /** Reads the reply of any script. */
 export const decode = (
   key: QueryKey,
   keys: QueryKeys,
   reply: unknown
 ): Result.Result<Decoded, RedisStoreError.Failure> => {
-  if (!Array.isArray(reply) || reply.length !== 11) return unexpected(reply)
-  const [, , s, v, t, h, x, r, before, p, c] = reply
+  if (!Array.isArray(reply) || !lengths.has(reply.length)) return unexpected(reply)
+  const [, , s, v, t, h, x, r, before = null, p = null, c = null] = reply
   const outcome = integer(reply[0])
   const nowMicros = integer(reply[1])
   if (!knownOutcomes.has(outcome) || !isTime(nowMicros)) return unexpected(reply)

@@ -10,7 +10,7 @@
  *     p  progress, as JSON              c  traceparent of the last claim
  *
  * Every script replies `{ outcome, now in µs, s, v, t, h, x, r, before, p, c }`: the record afterwards, with `false` for
- * what is absent. `before` tells where the record stood if it has moved: `<state> <version> <1 if a lease lapsed, else 0>`.
+ * what is absent, and without the last ones where all of them are. `before` tells where the record stood if it has moved: `<state> <version> <1 if a lease lapsed, else 0>`.
  * However many transitions a script makes, it writes and publishes once.
  *
  * A notification is the record. It is published on the channel with the name of the record's key, when the record has moved
@@ -241,6 +241,11 @@ const end = (publish: Publish, layout: Layout): string =>
 end
 if before or isReported then
   ${indent(publishRecord(publish), 2)}
+end
+-- Most records have less (benchmark row \`transitions\`: 3 % of the client's time).
+if not (progress or trace) then
+  if before then return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before } end
+  return { outcome, now, state, version, changedAt, holder, expiresAt, reason }
 end
 ${reply}
 `

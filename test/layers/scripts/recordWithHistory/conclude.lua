@@ -152,4 +152,9 @@ if before or isReported then
   -- A notification must not fail what is written.
   redis.pcall("PUBLISH", key, message)
 end
+-- Most records have less (benchmark row `transitions`: 3 % of the client's time).
+if not (progress or trace) then
+  if before then return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before } end
+  return { outcome, now, state, version, changedAt, holder, expiresAt, reason }
+end
 return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
