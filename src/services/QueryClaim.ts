@@ -62,14 +62,14 @@ export interface ExecutionOptions extends Options {
  *
  * **Details**
  *
- * - `fence`: the version of the record to reset. If the query has another version by then, it is not reset. Default: any
- *   version.
+ * - `ifVersion`: the version of the record to reset. If the query has another version by then, it is not reset, and the error
+ *   is `LeaseLost` with the record as it stands. Default: any version.
  *
  * @category models
  * @since 0.1.0
  */
 export interface ResetOptions extends Options {
-  readonly fence?: number | undefined
+  readonly ifVersion?: number | undefined
 }
 
 /**

@@ -51,10 +51,10 @@ inMemory(
 
 inMemory("a query that moved on after it was read is not purged", () =>
   Effect.gen(function*() {
-    const { query, record: { version: fence }, timeline } = yield* queryThatIs("Completed")
-    yield* query.withReset(() => Effect.void, { fence })
+    const { query, record: { version: ifVersion }, timeline } = yield* queryThatIs("Completed")
+    yield* query.withReset(() => Effect.void, { ifVersion })
     for (const step of [query.enqueue, query.execute, query.finish]) yield* step
-    const { exit } = yield* timeline.run(query.withReset(() => Effect.die("purged"), { fence }))
+    const { exit } = yield* timeline.run(query.withReset(() => Effect.die("purged"), { ifVersion }))
     assert.strictEqual(Option.getOrThrow(Exit.findErrorOption(exit))._tag, "LeaseLost")
     assert.isTrue(yield* query.isCompleted)
   }))

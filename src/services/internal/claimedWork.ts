@@ -188,14 +188,19 @@ export const claimedWork = <A, E, R>(
   key: QueryKey,
   kind: Kind,
   work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>,
-  { fence, ...options }: QueryClaim.ExecutionOptions | QueryClaim.ResetOptions = {}
+  { fence, ifVersion, ...options }: QueryClaim.ExecutionOptions & QueryClaim.ResetOptions = {}
 ): Effect.Effect<A, E | Lost | IllegalTransition | RedisStoreError, R> => {
   const claiming = withDefaults(options)
   return claimed(store, {
     kind,
-    claim: store.compareAndSet(key, { event: kind.claim, fence, ...claiming }),
+    claim: store.compareAndSet(key, { event: kind.claim, fence, ifVersion, ...claiming }),
     lease: claiming.lease,
-    refused: (record) => Effect.fail(Transition.refusal(record, kind.claim)),
+    refused: (record) =>
+      Effect.fail(
+        ifVersion === undefined || ifVersion === record.version
+          ? Transition.refusal(record, kind.claim)
+          : new LeaseLost({ fence: ifVersion, record })
+      ),
     work
   }).pipe(Trace.spanned(kind.span, () => Trace.attributesOf(key)))
 }
