@@ -82,7 +82,16 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const subscriptions = yield* Subscriptions.make(topology, commandTimeout)
   const nextOperation = OperationIds.make()
   const { announcesAll, keyCount, parse, types } = layout
-  const keysOf = (key: QueryKey) => Result.flatMap(validateKey(key), layout.keysOf)
+  // A key is used for several commands, and validating and encoding it takes a microsecond (benchmark: transitions a second,
+  // 256 at a time).
+  const known = new WeakMap<QueryKey, Result.Result<Keys.QueryKeys, RedisStoreError.Failure>>()
+  const keysOf = (key: QueryKey) => {
+    const before = known.get(key)
+    if (before !== undefined) return before
+    const keys = Result.flatMap(validateKey(key), layout.keysOf)
+    if (Result.isSuccess(keys)) known.set(key, keys)
+    return keys
+  }
   const patternOf = (db: DbId) => Result.flatMap(validateDb(db), layout.patternOf)
   const loadAll = Effect.all({
     claim: connection.load(layout.scripts.claim, keyCount),
