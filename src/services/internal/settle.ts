@@ -22,6 +22,9 @@ const passing = new Map<Failure["_tag"], "uncertain" | "not carried out">([
   ["OutOfMemory", "not carried out"]
 ])
 
+// In milliseconds: a busy machine needs as long to send a command and to get its answer, however short the lease is.
+const leastForFirstTry = 2000
+
 const isPassing = (error: LeaseLost | RedisStoreError): error is RedisStoreError =>
   error._tag === "RedisStoreError" && passing.has(error.reason._tag)
 
@@ -66,7 +69,9 @@ export const settle = Effect.fnUntraced(function*(
   const giveUp = Effect.gen(function*() {
     yield* leaseEnds
     // A process that was frozen past its lease has only just sent its first try, and the answer will tell.
-    if (last === undefined) yield* Effect.sleep(Duration.toMillis(lease) - usableMillis(lease))
+    if (last === undefined) {
+      yield* Effect.sleep(Math.max(Duration.toMillis(lease) - usableMillis(lease), leastForFirstTry))
+    }
     const after = (yield* monotonicMillis) - startMillis
     return yield* last ??
       new RedisStoreError({ operation: "record the outcome of", key, reason: new TimedOut({ after }) })
