@@ -55,7 +55,15 @@ export const open = (client: Redis, isSharded: boolean, handlers: Handlers): Sub
   })
   subscriber.on("error", ignore)
   subscriber.on(isSharded ? "smessage" : "message", handlers.onMessage)
-  subscriber.on("ready", handlers.onReady)
+  // The status is "ready" a tick before the event, and a channel must not be subscribed to both times.
+  let isAnnounced = false
+  subscriber.on("ready", () => {
+    isAnnounced = true
+    handlers.onReady()
+  })
+  subscriber.on("close", () => {
+    isAnnounced = false
+  })
   subscriber.on("moved", handlers.onEnded)
   subscriber.connect().catch(ignore)
 
@@ -71,7 +79,7 @@ export const open = (client: Redis, isSharded: boolean, handlers: Handlers): Sub
   const stopPinging = () => clearInterval(pinging)
 
   return {
-    isReady: () => subscriber.status === "ready",
+    isReady: () => isAnnounced && subscriber.status === "ready",
     channels: () => {
       const subscribed = subscriber.condition?.subscriber ?? false
       return subscribed !== false ? subscribed.channels(isSharded ? "ssubscribe" : "subscribe") : []
