@@ -8,11 +8,12 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as QueryKey from "../domain/QueryKey.ts"
+import type * as QueryKey from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
 import { type Command, RedisStore } from "../services/RedisStore.ts"
 import { type Failure, RedisStoreError } from "../services/RedisStoreError.ts"
 import { Listeners } from "./internal/listeners.ts"
+import * as Keys from "./internal/scripts/keys.ts"
 
 /**
  * Call of the store, on one query, for which a fault can be injected. An operation on many queries is one call for each of
@@ -126,7 +127,7 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
     disturbed(
       { operation: "read", key },
       Effect.tap(store.read(key), (record) =>
-        Effect.sync(() => listeners.each(QueryKey.format(key), (listener) => listener.onRecord(record))))
+        Effect.sync(() => listeners.each(Keys.record("", key), (listener) => listener.onRecord(record))))
     )
 
   return Context.make(
@@ -142,8 +143,8 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
         disturbed(
           { operation: "changes", key },
           Effect.acquireRelease(
-            Effect.sync(() => listeners.add(QueryKey.format(key), key, listener)),
-            () => Effect.sync(() => listeners.remove(QueryKey.format(key), listener))
+            Effect.sync(() => listeners.add(Keys.record("", key), key, listener)),
+            () => Effect.sync(() => listeners.remove(Keys.record("", key), listener))
           ).pipe(Effect.andThen(store.changes(key, {
             onRecord: (record) => {
               for (const chosen of chooseNotifications(record)) {
