@@ -36,6 +36,13 @@ export interface Proxy {
   readonly redirect: (to: Address) => Effect.Effect<void>
   /** Holds back, from now on, what a client sends that contains a text, and all that it sends after that. */
   readonly hold: (text: string) => Effect.Effect<void>
+  /** Whether something is held back. */
+  readonly holds: Effect.Effect<boolean>
+  /**
+   * Closes, for the clients, the connections on which something is held back, and holds back nothing more. Once everything
+   * passes again, the server still gets what was held: TCP delivers what a closed socket had sent.
+   */
+  readonly abandon: Effect.Effect<void>
   /** Refuses new connections. */
   readonly refuse: Effect.Effect<void>
   /** Forwards everything again, what was held back or delayed first, and accepts connections. What was cut stays cut. */
@@ -156,10 +163,12 @@ export const acquire = Effect.fnUntraced(function*(
     }
     links.add(link)
     client.setNoDelay(true).on("data", (data) => fromClient(link, data)).on("error", () => {}).on("close", () => {
+      if (link.held !== undefined && link.isForgotten) return
       links.delete(link)
       server.destroy()
     })
     server.on("data", (data) => fromServer(link, data)).on("error", () => {}).on("close", () => {
+      links.delete(link)
       if (!link.isForgotten) client.destroy()
     })
   }
@@ -220,6 +229,15 @@ export const acquire = Effect.fnUntraced(function*(
       Effect.sync(() => {
         heldText = text
       }),
+    holds: Effect.sync(() => Array.from(links).some(({ held }) => held !== undefined)),
+    abandon: Effect.sync(() => {
+      heldText = undefined
+      for (const link of links) {
+        if (link.held === undefined) continue
+        link.isForgotten = true
+        link.client.destroy()
+      }
+    }),
     refuse: Effect.sync(() => {
       listener.close()
     }),
@@ -234,6 +252,7 @@ export const acquire = Effect.fnUntraced(function*(
         link.toClient.flush()
         link.held?.forEach((data) => link.server.write(data))
         link.held = undefined
+        if (link.client.destroyed) link.server.end()
         link.server.resume()
       }
       if (!listener.listening) yield* listen(port)

@@ -7,7 +7,8 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { Redis } from "ioredis"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
-import { isChanged } from "../scripts/scripts.ts"
+import type { Sending } from "../scripts/codec.ts"
+import { isChanged, isLate } from "../scripts/scripts.ts"
 import * as Corking from "./corking.ts"
 import { isElsewhere, isNoScript, isTransient, toFailure } from "./failures.ts"
 import type { Replicas } from "./options.ts"
@@ -29,18 +30,22 @@ export type Arguments = ReadonlyArray<string | number>
 /** The keys of one query. */
 export type RedisKeys = readonly [first: string, ...rest: ReadonlyArray<string>]
 
-/** Runs a script on the keys of a query, with `argsAgain` where it may have been run before and the reply was lost. */
-export type Run = (
-  script: Script,
-  redisKeys: RedisKeys,
-  args: Arguments,
-  argsAgain?: () => Arguments
-) => Effect.Effect<unknown, RedisStoreError.Failure>
-
 export interface Connection {
-  readonly run: Run
-  /** Runs a script that moves a record on; where it does, replicas have to acknowledge that, if this was asked for. */
-  readonly move: Run
+  /** Runs a script on the keys of a query. */
+  readonly run: (
+    script: Script,
+    redisKeys: RedisKeys,
+    args: Arguments
+  ) => Effect.Effect<unknown, RedisStoreError.Failure>
+  /**
+   * Runs a script that moves a record on, with arguments that are made anew whenever it is sent. Where it moves the record,
+   * replicas have to acknowledge that, if this was asked for.
+   */
+  readonly move: (
+    script: Script,
+    redisKeys: RedisKeys,
+    argsOf: (sending: Sending) => Arguments
+  ) => Effect.Effect<unknown, RedisStoreError.Failure>
   /** Reads a stream, oldest entry first. */
   readonly range: (redisKey: string) => Effect.Effect<unknown, RedisStoreError.Failure>
   /** Asks for the types of the values of keys that are on one server; "none" where a key is missing. */
@@ -86,6 +91,9 @@ const evaluate = <A>(
     return follow(server.eval(lua, keyCount, ...redisKeys, ...args))
   })
 }
+
+// The clock of the server was set, or is not known yet: the deadline of a command that is sent for the first time was over.
+const late = new RedisStoreError.Unavailable({ cause: new Error("its clock was set") })
 
 const isNotReplicated = Schema.is(RedisStoreError.NotReplicated)
 
@@ -216,26 +224,55 @@ export const make = (
     // The connection that wrote is the one that waits for the replicas.
     : (server, reply) => replicationOf(server).await(reply, isChanged)
 
-  const runBy = (follow: Follow): Run => (script, redisKeys, args, argsAgain) => {
-    const [redisKey] = redisKeys
-    const slot = topology.slotOf(redisKey)
+  const clockOfKey = (redisKey: string): ServerClock => {
+    const server = topology.primaryOf(topology.slotOf(redisKey))
+    return server === undefined ? clockAt("") : clockOf(server)
+  }
+
+  const send = (
+    follow: Follow,
+    millis: number,
+    sent: Sent,
+    onFailure?: (failure: RedisStoreError.Failure) => void
+  ) => {
+    const [redisKey] = sent.redisKeys
+    return ask(
+      topology.primaryOf(topology.slotOf(redisKey)),
+      millis,
+      (server) =>
+        followed(server, (server, isAsking) => evaluate(server, sent, isAsking, (reply) => follow(server, reply))),
+      redisKey,
+      onFailure
+    )
+  }
+
+  const move: Connection["move"] = (script, redisKeys, argsOf) => {
+    let sending: Sending | undefined
     let isLost = false
     // A command that was sent, and whose connection broke before the reply, may have been carried out.
     const onFailure = ({ _tag }: RedisStoreError.Failure) => {
       isLost ||= _tag === "ConnectionLost"
     }
+    const next = (): Sending => {
+      if (isLost && sending !== undefined) return { ...sending, isAgain: true }
+      const clock = clockOfKey(redisKeys[0])
+      return {
+        sinceMicros: clock.reachedMicros(),
+        deadlineMicros: clock.nowMicros() + after * 1000,
+        isAgain: false
+      }
+    }
     return persist((millis) => {
-      const sent: Sent = { script, redisKeys, args: isLost && argsAgain !== undefined ? argsAgain() : args }
-      return ask(
-        topology.primaryOf(slot),
-        millis,
-        (server) =>
-          followed(
-            server,
-            (server, isAsking) => evaluate(server, sent, isAsking, (reply) => follow(server, reply))
-          ),
-        redisKey,
-        onFailure
+      sending = next()
+      const sent = { script, redisKeys, args: argsOf(sending) }
+      return Effect.filterOrElse(
+        send(replicated, millis, sent, onFailure),
+        (reply) => !isLate(reply),
+        (reply) =>
+          Effect.flatMap(Effect.fromResult(Replies.timeOf(reply)), (micros) => {
+            clockOfKey(redisKeys[0]).set(micros)
+            return Effect.fail(late)
+          })
       )
     })
   }
@@ -262,8 +299,8 @@ export const make = (
     )
 
   return {
-    run: runBy(unfollowed),
-    move: runBy(replicated),
+    run: (script, redisKeys, args) => persist((millis) => send(unfollowed, millis, { script, redisKeys, args })),
+    move,
     range: (redisKey) =>
       persistOn(
         () => topology.primaryOf(topology.slotOf(redisKey)),
@@ -305,10 +342,7 @@ export const make = (
         clockOf(server).set(yield* Effect.fromResult(Replies.micros(yield* send(() => server.time()))))
       })
     }),
-    clockOf: (redisKey) => {
-      const server = topology.primaryOf(topology.slotOf(redisKey))
-      return server === undefined ? clockAt("") : clockOf(server)
-    },
+    clockOf: clockOfKey,
     clock: () => clocks.values().next().value ?? clockAt("")
   }
 }

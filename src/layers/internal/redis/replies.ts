@@ -13,8 +13,16 @@ const describe = (reply: unknown): string =>
 export const micros = (reply: unknown): Result.Result<number, UnexpectedReply> => {
   const [seconds, micros] = Array.isArray(reply) ? reply : []
   const sum = Number(seconds ?? Number.NaN) * 1_000_000 + Number(micros ?? Number.NaN)
-  return Number.isSafeInteger(sum) && sum > 0 && sum < maxNumber ? Result.succeed(sum) : unexpected("TIME", reply)
+  return isMicros(sum) ? Result.succeed(sum) : unexpected("TIME", reply)
 }
+
+/** The time of a server in microseconds, from the reply of one of our scripts. */
+export const timeOf = (reply: unknown): Result.Result<number, UnexpectedReply> => {
+  const micros = Array.isArray(reply) ? Number(reply[1] ?? Number.NaN) : Number.NaN
+  return isMicros(micros) ? Result.succeed(micros) : unexpected("a script", reply)
+}
+
+const isMicros = (micros: number): boolean => Number.isSafeInteger(micros) && micros > 0 && micros < maxNumber
 
 /** The hash of a script, from the reply to SCRIPT LOAD. */
 export const sha = (reply: unknown): Result.Result<string, UnexpectedReply> =>

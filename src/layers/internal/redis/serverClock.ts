@@ -15,7 +15,11 @@ export class ServerClock {
   }
 
   now(): DateTime.Utc {
-    return DateTime.makeUnsafe(this.readMicros / 1000 + this.sinceReadMillis)
+    return DateTime.makeUnsafe(this.nowMicros() / 1000)
+  }
+
+  nowMicros(): number {
+    return Math.floor(this.readMicros + this.sinceReadMillis * 1000)
   }
 
   /**

@@ -159,10 +159,12 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       if (Result.isFailure(keys)) return Effect.fail(keys.failure)
       // The ids of this store have 19 digits, which no safe integer has.
       const operation = command.operation === undefined ? nextOperation() : `${command.operation}`
-      const argsOf = (since: number | "") => Codec.encode(operation, since, valid.success)
       const script = Codec.endsPending(valid.success) ? scripts.claim : scripts.conclude
-      const since = connection.clockOf(keys.success.names[0]).reachedMicros()
-      const move = connection.move(script, keys.success.names, argsOf(""), () => argsOf(since))
+      const move = connection.move(
+        script,
+        keys.success.names,
+        (sending) => Codec.encode(operation, valid.success, sending)
+      )
       return Effect.flatMap(orWrongKey(move, keys.success), (reply) => {
         const decoded = decode(key, keys.success, reply, context)
         return Result.isFailure(decoded)

@@ -34,8 +34,24 @@ const reasonJson = Schema.fromJsonString(Reason)
 // @effect-diagnostics-next-line schemaSync:off -- a reason is always encodable: its constructors see to that
 const encodeReason = Schema.encodeSync(reasonJson)
 
-/** The arguments of the scripts that move a query; `since` is given where a command is sent again. */
-export const encode = (operation: string, since: number | "", command: ValidCommand): Array<string | number> => {
+/** When a command was first sent, in times of the server in µs, and whether it is sent again. */
+export interface Sending {
+  /** A time that the server had certainly reached. */
+  readonly sinceMicros: number
+  /** After this time the command is not carried out. */
+  readonly deadlineMicros: number
+  readonly isAgain: boolean
+}
+
+// One that is bound to a version can be carried out once only, however late it comes.
+const needsDeadline = ({ fence, ifVersion }: ValidCommand): boolean => fence === undefined && ifVersion === undefined
+
+/** The arguments of the scripts that move a query. */
+export const encode = (
+  operation: string,
+  command: ValidCommand,
+  { deadlineMicros, isAgain, sinceMicros }: Sending
+): Array<string | number> => {
   const { events, fence, holder, ifVersion, leaseMillis, reason, traceparent } = command
   const isClaim = events.some((event) => claiming.has(event))
   const args = [
@@ -43,7 +59,8 @@ export const encode = (operation: string, since: number | "", command: ValidComm
     events.length === 1
       ? QueryEvent.wireNames[events[0]]
       : events.map((event) => QueryEvent.wireNames[event]).join(" "),
-    since,
+    needsDeadline(command) ? deadlineMicros : "",
+    isAgain ? sinceMicros : "",
     fence ?? "",
     isClaim ? leaseMillis ?? "" : "",
     isClaim ? holder ?? "" : "",
@@ -51,7 +68,7 @@ export const encode = (operation: string, since: number | "", command: ValidComm
     isClaim ? traceparent ?? "" : "",
     ifVersion ?? ""
   ]
-  // Most commands end after the path.
+  // Most commands end after the deadline.
   while (args.at(-1) === "") args.pop()
   return args
 }

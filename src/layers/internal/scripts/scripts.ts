@@ -30,10 +30,16 @@ import type { History } from "./history.ts"
 /** The command that publishes; in a cluster a notification goes to the clients of the server that has the key. */
 export type Publish = "PUBLISH" | "SPUBLISH"
 
-export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2, lastVersion: -3 } as const
+export const outcomes = { changed: 1, refused: 0, leaseLost: -1, unknown: -2, lastVersion: -3, late: -4 } as const
+
+const hasOutcome = (outcome: number) => (reply: unknown): boolean =>
+  Array.isArray(reply) && Number(reply[0]) === outcome
 
 /** Checks whether a reply tells that the command changed the record. */
-export const isChanged = (reply: unknown): boolean => Array.isArray(reply) && Number(reply[0]) === outcomes.changed
+export const isChanged = hasOutcome(outcomes.changed)
+
+/** Checks whether a reply tells that the command came after its deadline, and was not carried out. */
+export const isLate = hasOutcome(outcomes.late)
 
 /** Where a query is kept, as far as the scripts depend on it. */
 export interface Layout {
@@ -251,12 +257,15 @@ ${reply}
 `
 
 const compareAndSet = (layout: Layout): string =>
-  `local id, path, since, fence, lease, newHolder, newReason, traceparent, ifVersion = unpack(ARGV)
+  `local id, path, deadline, since, fence, lease, newHolder, newReason, traceparent, ifVersion = unpack(ARGV)
 if operation == id then
   -- Sent again because the reply was lost: this version is its own work. It is written again, so that a WAIT on this
   -- connection waits for a write of this connection.
   call("HSET", key, "o", id)
   outcome = ${outcomes.changed}
+elseif deadline and deadline ~= "" and now > tonumber(deadline) then
+  -- Whoever sent it has given it up, or a clock was set. The query may have come full circle since it was sent.
+  outcome = since and since ~= "" and ${outcomes.unknown} or ${outcomes.late}
 elseif fence ~= version and since and since ~= "" and (tonumber(version) or 0) > tonumber(since) then
   -- Sent again, and the query has moved since it was first sent, perhaps by this very command, and then by others. They
   -- may have moved it back to where the command would be accepted once more.
@@ -325,9 +334,9 @@ export interface Scripts {
   /**
    * Moves a query along a path that ends where others must wait, if the lifecycle and its claim allow it.
    *
-   * ARGV: operation; path, as the names of its events; where the command is sent again, a time in µs that the server had
-   * reached when it was first sent; fence, lease in ms, holder, reason, traceparent, expected version. Each is empty where
-   * there is none, or left out at the end.
+   * ARGV: operation; path, as the names of its events; time of the server in µs after which it is not carried out; where the
+   * command is sent again, a time in µs that the server had reached when it was first sent; fence, lease in ms, holder,
+   * reason, traceparent, expected version. Each is empty where there is none, or left out at the end.
    */
   readonly claim: string
   /** Moves a query along a path that ends where nobody waits, likewise. */

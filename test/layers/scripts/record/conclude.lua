@@ -40,12 +40,15 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
     state, holder = to, false
   end
 end
-local id, path, since, fence, lease, newHolder, newReason, traceparent, ifVersion = unpack(ARGV)
+local id, path, deadline, since, fence, lease, newHolder, newReason, traceparent, ifVersion = unpack(ARGV)
 if operation == id then
   -- Sent again because the reply was lost: this version is its own work. It is written again, so that a WAIT on this
   -- connection waits for a write of this connection.
   call("HSET", key, "o", id)
   outcome = 1
+elseif deadline and deadline ~= "" and now > tonumber(deadline) then
+  -- Whoever sent it has given it up, or a clock was set. The query may have come full circle since it was sent.
+  outcome = since and since ~= "" and -2 or -4
 elseif fence ~= version and since and since ~= "" and (tonumber(version) or 0) > tonumber(since) then
   -- Sent again, and the query has moved since it was first sent, perhaps by this very command, and then by others. They
   -- may have moved it back to where the command would be accepted once more.
