@@ -61,7 +61,8 @@ export interface Input {
 const decode = Schema.decodeUnknownResult(Progress)
 
 /**
- * Creates progress, and cuts a note that is too long. Fails if `done` or `total` is negative or not finite.
+ * Creates progress. A note that is too long is cut, a total that is not finite is left out as unknown, and one below what is
+ * done becomes what is done. Fails if `done` is negative or not finite.
  *
  * @category constructors
  * @since 0.1.0
@@ -71,12 +72,20 @@ export const make = (input: Input): Result.Result<Progress, Schema.SchemaError> 
 // A caller without types can pass anything: the schema says what is wrong with it.
 const normalized = (input: Input): unknown => {
   if (typeof input !== "object" || input === null) return input
-  const { done, note, total } = input
+  const { done, note } = input
+  const total = clampedTotal(input)
   return {
     done: withoutNegativeZero(done),
     ...(total === undefined ? undefined : { total: withoutNegativeZero(total) }),
     ...(note === undefined ? undefined : { note: typeof note === "string" ? cut(note, maxNoteLength) : note })
   }
+}
+
+// An estimate that is wrong is no reason to fail the work.
+const clampedTotal = ({ done, total }: Input): number | undefined => {
+  if (typeof total !== "number") return total
+  if (!Number.isFinite(total)) return undefined
+  return total < done ? done : total
 }
 
 // JSON cannot represent a negative zero.

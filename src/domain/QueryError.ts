@@ -79,7 +79,7 @@ export class StillPending
 }
 
 /**
- * Error for a query whose run failed.
+ * Error for a query whose run failed. `attempts` counts its executions since it was last Completed or reset to Known.
  *
  * @category errors
  * @since 0.1.0
@@ -87,11 +87,18 @@ export class StillPending
 export class QueryErrored
   extends Schema.TaggedError<QueryErrored>("effect-query-state/QueryError/QueryErrored")("QueryErrored", {
     key: QueryKey.QueryKey,
-    reason: Reason.Reason
+    reason: Reason.Reason,
+    attempts: Schema.optionalKey(Schema.Int)
   })
 {
   override get message(): string {
-    return `Query ${QueryKey.format(this.key)} failed (${Reason.format(this.reason)}). Reset it to run it again`
+    const query = `Query ${QueryKey.format(this.key)}`
+    const { attempts = 1, reason } = this
+    return reason._tag === "LeaseExpired" && attempts > 1
+      ? `${query} was given up after ${attempts} attempts without an outcome (${
+        Reason.format(reason)
+      }). The work seems to end or block the process that runs it: mend that first, then reset the query`
+      : `${query} failed (${Reason.format(reason)}). Reset it, or let recover answer true, to run it again`
   }
 }
 
@@ -108,7 +115,9 @@ export class QueryCancelled
   })
 {
   override get message(): string {
-    return `Query ${QueryKey.format(this.key)} was cancelled (${Reason.format(this.reason)}). Reset it to run it again`
+    return `Query ${QueryKey.format(this.key)} was cancelled (${
+      Reason.format(this.reason)
+    }). Reset it, or let recover answer true, to run it again`
   }
 }
 
@@ -126,5 +135,24 @@ export class QueryResetFailed
 {
   override get message(): string {
     return `Query ${QueryKey.format(this.key)} could not be reset (${Reason.format(this.reason)}). Reset it again`
+  }
+}
+
+/**
+ * Error for a run that would wait for itself, directly or through other queries: it would wait for ever. `path` names the
+ * way: each query waits for the next, and the last is the first.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QueryCycle
+  extends Schema.TaggedError<QueryCycle>("effect-query-state/QueryError/QueryCycle")("QueryCycle", {
+    path: Schema.Array(QueryKey.QueryKey)
+  })
+{
+  override get message(): string {
+    return `Queries wait for each other: ${
+      this.path.map(QueryKey.format).join(" -> ")
+    }. None would ever end: let one of them work without the result of the next`
   }
 }

@@ -10,6 +10,23 @@ import * as QueryKey from "./QueryKey.ts"
 import * as QueryState from "./QueryState.ts"
 
 /**
+ * Schema for what a query waits for.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const WaitsFor = Schema.Struct({ key: QueryKey.QueryKey, version: Schema.Int })
+
+/**
+ * Another query that the holder of a claim waits for, and the version that it had then. Once it has another version, the
+ * holder no longer waits for that.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface WaitsFor extends Schema.Schema.Type<typeof WaitsFor> {}
+
+/**
  * Schema for records.
  *
  * @category schemas
@@ -19,9 +36,12 @@ export const QueryRecord = Schema.Struct({
   key: QueryKey.QueryKey,
   state: QueryState.QueryState,
   version: Schema.Int,
+  attempts: Schema.Int,
   changedAt: Schema.optionalKey(Schema.DateTimeUtc),
   progress: Schema.optionalKey(Progress.Progress),
-  traceparent: Schema.optionalKey(Schema.String)
+  traceparent: Schema.optionalKey(Schema.String),
+  keptUntil: Schema.optionalKey(Schema.DateTimeUtc),
+  waitsFor: Schema.optionalKey(Schema.Array(WaitsFor))
 })
 
 /**
@@ -32,10 +52,14 @@ export const QueryRecord = Schema.Struct({
  * - `version` grows with every transition of the query and never repeats, not even after the record was deleted and
  *   made anew: it is the larger of the previous version plus one and the time of the store in microseconds. A query
  *   without a record has version 0.
+ * - `attempts` counts how often the query was executed since it was last Completed or reset to Known. An execution that was
+ *   interrupted is not counted. A take-over by `run` resets and executes in one step, and so goes on counting.
  * - `changedAt` is the time of that transition by the clock of the store, in milliseconds. Absent if there is no record.
  * - `progress` is the progress that the holder reported. Absent if it reported none, and after the next transition.
  *   Progress is not a transition: the version stays the same.
  * - `traceparent` is the span of the last claim, in the format of W3C Trace Context. Absent if that was not traced.
+ * - `keptUntil` is when the record expires: the query is Known then. Absent if the record has no time to live.
+ * - `waitsFor` lists the queries that the holder waits for within its work. Absent if there are none.
  *
  * @category models
  * @since 0.1.0
@@ -66,7 +90,12 @@ export const isDeterminate = (self: QueryRecord): self is Determinate => QuerySt
  * @category constructors
  * @since 0.1.0
  */
-export const absent = (key: QueryKey.QueryKey): QueryRecord => ({ key, state: QueryState.known, version: 0 })
+export const absent = (key: QueryKey.QueryKey): QueryRecord => ({
+  key,
+  state: QueryState.known,
+  version: 0,
+  attempts: 0
+})
 
 /**
  * Formats a record for people.

@@ -12,6 +12,7 @@ import { IllegalTransition } from "./QueryError.ts"
 import * as QueryEvent from "./QueryEvent.ts"
 import type { QueryRecord } from "./QueryRecord.ts"
 import * as QueryState from "./QueryState.ts"
+import type { Reason } from "./Reason.ts"
 
 /**
  * The table of the lifecycle: state, event, next state. Every pair that is not in it is refused.
@@ -176,6 +177,30 @@ export const applyPath = (
     from = applied.success
   }
   return Result.succeed(states)
+}
+
+/**
+ * Counts the attempts of a query after an event: see `QueryRecord.attempts`. `reason` is that of the event.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const attemptsAfter = (
+  attempts: number,
+  event: QueryEvent.QueryEvent,
+  from: QueryState.Tag,
+  reason?: Reason | undefined
+): number => {
+  switch (event) {
+    case "Execute":
+      return attempts + 1
+    case "Finish":
+      return 0
+    case "Cancel":
+      return from === "Executing" && reason?._tag === "Interrupted" ? Math.max(attempts - 1, 0) : attempts
+    default:
+      return attempts
+  }
 }
 
 /**

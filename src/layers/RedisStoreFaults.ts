@@ -137,8 +137,8 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
       compareAndSetMany: Effect.forEach(([key, command]) => Effect.result(compareAndSet(key, command))),
       read,
       readMany: Effect.forEach((key) => Effect.result(read(key))),
-      renew: (key, fence, lease, progress) =>
-        disturbed({ operation: "renew", key }, store.renew(key, fence, lease, progress)),
+      renew: (key, fence, lease, report) =>
+        disturbed({ operation: "renew", key }, store.renew(key, fence, lease, report)),
       changes: (key, listener) =>
         disturbed(
           { operation: "changes", key },
@@ -157,7 +157,8 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
         ),
       keys: store.keys,
       history: (key) => disturbed({ operation: "history", key }, store.history(key)),
-      currentTime: store.currentTime
+      currentTime: store.currentTime,
+      hasTimeToLive: store.hasTimeToLive
     })
   ).pipe(Context.add(
     RedisStoreFaults,

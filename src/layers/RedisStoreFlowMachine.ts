@@ -260,6 +260,7 @@ const layoutOf = (prefix: string, dialect: Dialect, history: History.History | u
   keyCount: 3 + QueryEvent.all.length,
   patternOf: Keys.pattern,
   parse: Keys.parse,
+  hasTimeToLive: false,
   announcesAll: false
 })
 

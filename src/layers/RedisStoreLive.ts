@@ -12,17 +12,33 @@ import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { ClusterOptions as IoredisClusterOptions, Redis, RedisOptions } from "ioredis"
-import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
+import { type HistoryOptions, type KeepOptions, RedisStore } from "../services/RedisStore.ts"
 import type * as RedisStoreError from "../services/RedisStoreError.ts"
 import * as Client from "./internal/redis/client.ts"
-import type { ReplicaOptions, StoreOptions } from "./internal/redis/options.ts"
+import type { ReplicaOptions, StoreOptions as CommonOptions } from "./internal/redis/options.ts"
 import * as Store from "./internal/redis/store.ts"
 import * as Topology from "./internal/redis/topology.ts"
 import * as History from "./internal/scripts/history.ts"
+import * as Keep from "./internal/scripts/keep.ts"
 import * as Keys from "./internal/scripts/keys.ts"
 import * as Scripts from "./internal/scripts/scripts.ts"
 
-export type { ReplicaOptions, StoreOptions } from "./internal/redis/options.ts"
+export type { ReplicaOptions } from "./internal/redis/options.ts"
+
+/**
+ * Options of every store of this module.
+ *
+ * **Details**
+ *
+ * - `keep`: how long records are kept once the outcome is decided. Give it to every process that moves queries: each command
+ *   goes by the options of its own process. Default: for ever.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoreOptions extends CommonOptions {
+  readonly keep?: KeepOptions | undefined
+}
 
 /**
  * Options of a store that makes its own connection.
@@ -150,6 +166,7 @@ export const layerConfig = (options: {
   readonly connectTimeout?: Config.Config<Duration.Input | undefined> | undefined
   readonly replicas?: Config.Config<ReplicaOptions | undefined> | undefined
   readonly history?: Config.Config<HistoryOptions | undefined> | undefined
+  readonly keep?: Config.Config<KeepOptions | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
   Layer.unwrap(Effect.map(
     Config.all({
@@ -158,7 +175,8 @@ export const layerConfig = (options: {
       commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
       connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
       replicas: options.replicas ?? Config.succeed(undefined),
-      history: options.history ?? Config.succeed(undefined)
+      history: options.history ?? Config.succeed(undefined),
+      keep: options.keep ?? Config.succeed(undefined)
     }),
     layer
   ))
@@ -190,11 +208,12 @@ const standalone = (client: Redis) =>
 const layoutOf = (
   topology: Topology.Topology,
   prefix: string,
-  history: History.History | undefined
+  history: History.History | undefined,
+  keep: Keep.Keep
 ): Store.Layout => {
   const fullPrefix = `${topology.keyPrefix}${prefix}`
   return {
-    scripts: Scripts.make(topology.isCluster ? "SPUBLISH" : "PUBLISH", Scripts.recordLayout(history)),
+    scripts: Scripts.make(topology.isCluster ? "SPUBLISH" : "PUBLISH", Scripts.recordLayout(history, keep)),
     keysOf: (key) => {
       const record = Keys.record(prefix, key)
       const historyKey = Keys.history(record)
@@ -209,7 +228,8 @@ const layoutOf = (
     keyCount: history === undefined ? 1 : 2,
     patternOf: (db) => Result.succeed(Keys.pattern(fullPrefix, db)),
     parse: (redisKey) => Keys.parse(fullPrefix, redisKey),
-    announcesAll: true
+    announcesAll: true,
+    hasTimeToLive: true
   }
 }
 
@@ -220,5 +240,6 @@ const make = Effect.fnUntraced(function*(
   const topology = yield* makeTopology
   const prefix = yield* Store.checkPrefix(options.prefix)
   const history = yield* History.checkOption(options.history)
-  return yield* Store.make(topology, layoutOf(topology, prefix, history), options)
+  const keep = yield* Keep.checkOption(options.keep)
+  return yield* Store.make(topology, layoutOf(topology, prefix, history, keep), options)
 })

@@ -12,7 +12,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
-import type { Progress } from "../domain/Progress.ts"
 import { LeaseLost } from "../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
 import * as QueryRecord from "../domain/QueryRecord.ts"
@@ -20,8 +19,10 @@ import {
   type Command,
   type CommandResult,
   type HistoryOptions,
+  type KeepOptions,
   knownTimeToLive,
-  RedisStore
+  RedisStore,
+  type Report
 } from "../services/RedisStore.ts"
 import { type InvalidInput, RedisStoreError } from "../services/RedisStoreError.ts"
 import { validate, validateDb, validateKey, validateRenewal } from "./internal/command.ts"
@@ -30,6 +31,7 @@ import { MemoryHistory } from "./internal/memory/history.ts"
 import * as Lifecycle from "./internal/memory/lifecycle.ts"
 import * as Metrics from "./internal/metrics.ts"
 import * as History from "./internal/scripts/history.ts"
+import * as Keep from "./internal/scripts/keep.ts"
 import * as Keys from "./internal/scripts/keys.ts"
 
 const knownMillis = Duration.toMillis(knownTimeToLive)
@@ -40,30 +42,47 @@ interface Now {
   readonly context: Context.Context<never>
 }
 
-/** Keeps the records of all queries, and forgets those that have been Known for `knownTimeToLive`. */
+/** When a record expires, as Redis would let it; `undefined` for one that is kept for ever. */
+const expiryMillisOf = ({ changedAt, keptUntil, state }: QueryRecord.QueryRecord): number | undefined => {
+  if (keptUntil !== undefined) return DateTime.toEpochMillis(keptUntil)
+  return state._tag === "Known" && changedAt !== undefined ? DateTime.toEpochMillis(changedAt) + knownMillis : undefined
+}
+
+const isExpired = (record: QueryRecord.QueryRecord, nowMillis: number): boolean => {
+  const expiryMillis = expiryMillisOf(record)
+  return expiryMillis !== undefined && nowMillis >= expiryMillis
+}
+
+// Fewer records than this are not worth looking through.
+const leastToSweep = 1000
+
+/** Keeps the records of all queries, and forgets those that have expired. */
 class Records {
   private readonly byId = new Map<string, QueryRecord.QueryRecord>()
   // The operation of the last transition, where it was given.
   private readonly operations = new Map<string, number>()
-  // When to forget a Known query, oldest first, since all are kept for the same time.
-  private readonly until = new Map<string, number>()
+  private sweepAtSize = leastToSweep
+  private readonly keep: Keep.Keep
   private readonly onMoved: (id: string, moves: ReadonlyArray<Lifecycle.Move>, now: Now) => void
 
-  constructor(onMoved: (id: string, moves: ReadonlyArray<Lifecycle.Move>, now: Now) => void) {
+  constructor(keep: Keep.Keep, onMoved: (id: string, moves: ReadonlyArray<Lifecycle.Move>, now: Now) => void) {
+    this.keep = keep
     this.onMoved = onMoved
   }
 
   get(key: QueryKey, now: Now): QueryRecord.QueryRecord {
-    this.forget(now.millis)
-    const stored = this.byId.get(idOf(key)) ?? QueryRecord.absent(key)
-    const lapse = Lifecycle.lapse(stored, now.millis)
+    const id = idOf(key)
+    const found = this.byId.get(id)
+    if (found === undefined) return QueryRecord.absent(key)
+    const stored = isExpired(found, now.millis) ? this.forget(found) : found
+    const lapse = Lifecycle.lapse(stored, now.millis, this.keep)
     if (lapse === undefined) return stored
     this.move([lapse], now)
     return lapse.after
   }
 
   keys(db: DbId, nowMillis: number): ReadonlyArray<QueryKey> {
-    this.forget(nowMillis)
+    this.sweep(nowMillis)
     return Array.from(this.byId.values(), ({ key }) => key).filter((key) => key.db === db)
   }
 
@@ -73,10 +92,13 @@ class Records {
     if (record === undefined) return
     const id = idOf(record.key)
     this.byId.set(id, record)
-    this.until.delete(id)
     if (operation === undefined) this.operations.delete(id)
     else this.operations.set(id, operation)
-    if (record.state._tag === "Known") this.until.set(id, now.millis + knownMillis)
+    // Each sweep finds at least half of the records new, so that sweeping takes a constant time for each.
+    if (this.byId.size >= this.sweepAtSize) {
+      this.sweep(now.millis)
+      this.sweepAtSize = Math.max(leastToSweep, 2 * this.byId.size)
+    }
     // A listener may send the next command before this returns, so all is stored before.
     this.onMoved(id, moves, now)
   }
@@ -91,13 +113,16 @@ class Records {
     this.byId.set(idOf(record.key), record)
   }
 
-  private forget(nowMillis: number): void {
-    for (const [id, until] of this.until) {
-      if (nowMillis < until) return
-      this.until.delete(id)
-      this.byId.delete(id)
-      this.operations.delete(id)
+  private sweep(nowMillis: number): void {
+    for (const record of this.byId.values()) {
+      if (isExpired(record, nowMillis)) this.forget(record)
     }
+  }
+
+  private forget({ key }: QueryRecord.QueryRecord): QueryRecord.QueryRecord {
+    this.byId.delete(idOf(key))
+    this.operations.delete(idOf(key))
+    return QueryRecord.absent(key)
   }
 }
 
@@ -107,18 +132,20 @@ class Records {
  * **Details**
  *
  * - `history`: how many of the last transitions of each query are kept. Default: none.
+ * - `keep`: how long records are kept once the outcome is decided. Default: for ever.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
   readonly history?: HistoryOptions | undefined
+  readonly keep?: KeepOptions | undefined
 }
 
-const make = (history: History.History | undefined): RedisStore["Service"] => {
+const make = (history: History.History | undefined, keep: Keep.Keep): RedisStore["Service"] => {
   const listeners = new Listeners()
   const entries = history === undefined ? undefined : new MemoryHistory(history)
-  const records = new Records((id, moves, { context, millis }) => {
+  const records = new Records(keep, (id, moves, { context, millis }) => {
     for (const move of moves) {
       entries?.add(id, move, millis)
       const { after, before, isLapse } = move
@@ -141,7 +168,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
         const before = records.get(key, now)
         const { _tag, moves, record } = records.isBy(key, valid.operation)
           ? Lifecycle.carriedOut(before)
-          : Lifecycle.decide(before, valid, now.millis)
+          : Lifecycle.decide(before, valid, now.millis, keep)
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: valid.fence ?? record.version, record }))
         const changed = _tag === "Changed"
         records.move(moves, now, valid.operation)
@@ -149,15 +176,15 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
         return Result.succeed({ record, changed })
       })).pipe(Effect.catch(Metrics.refused(command.event, key)))
 
-  const renew = (key: QueryKey, fence: number, lease: Duration.Input, progress?: Progress) =>
+  const renew = (key: QueryKey, fence: number, lease: Duration.Input, report?: Report) =>
     atKey(key, (now) =>
       Result.flatMap(
-        validateRenewal(fence, lease, progress),
+        validateRenewal(fence, lease, report),
         (renewal): Result.Result<QueryRecord.QueryRecord, LeaseLost> => {
           const { _tag, record } = Lifecycle.renew(records.get(key, now), renewal, now.millis)
           if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
           records.replace(record)
-          if (progress !== undefined) listeners.each(idOf(key), (listener) => listener.onRecord(record))
+          if (renewal.progress !== undefined) listeners.each(idOf(key), (listener) => listener.onRecord(record))
           return Result.succeed(record)
         }
       )).pipe(Effect.catch(Metrics.orLeaseLost(Metrics.failed("renew the lease on", key))))
@@ -188,7 +215,8 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
         records.get(key, now)
         return Result.succeed(entries?.get(idOf(key), now.millis) ?? [])
       }).pipe(Effect.catch(Metrics.failed("read the history of", key))),
-    currentTime: DateTime.now
+    currentTime: DateTime.now,
+    hasTimeToLive: true
   })
 }
 
@@ -203,7 +231,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => make(undefined))
+export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => make(undefined, Keep.forever))
 
 /**
  * Provides a `RedisStore` as `layer` does, with options. It fails with a `RedisStoreError` if an option is invalid.
@@ -212,6 +240,9 @@ export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => make(
  * @since 0.1.0
  */
 export const layerWith = (options: Options): Layer.Layer<RedisStore, RedisStoreError> =>
-  Layer.effect(RedisStore, Effect.map(History.checkOption(options.history), make))
+  Layer.effect(
+    RedisStore,
+    Effect.zipWith(History.checkOption(options.history), Keep.checkOption(options.keep), make)
+  )
 
 const idOf = (key: QueryKey): string => Keys.record("", key)

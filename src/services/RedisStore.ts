@@ -15,7 +15,7 @@ import type { HistoryEntry } from "../domain/HistoryEntry.ts"
 import type { Progress } from "../domain/Progress.ts"
 import type { LeaseLost } from "../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../domain/QueryKey.ts"
-import type { QueryRecord } from "../domain/QueryRecord.ts"
+import type { QueryRecord, WaitsFor } from "../domain/QueryRecord.ts"
 import type { Reason } from "../domain/Reason.ts"
 import type { Path } from "../domain/Transition.ts"
 import type { RedisStoreError } from "./RedisStoreError.ts"
@@ -36,6 +36,9 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  * - `operation`: a number that names the command, so that it can be sent again where its answer was lost: a whole number
  *   above zero, unique among the commands for this query. If the last transition of the query has the same number, the
  *   command was carried out before; it is answered with `changed: true` and writes nothing. Default: a new one.
+ * - `timeToLive`: for how long the record is kept after a path that ends with `Finish`, `Error` or `Cancel`, longer than zero
+ *   and finite. Then it expires: the query is Known. Every later transition takes the expiry off. A store without
+ *   `hasTimeToLive` refuses it with `InvalidInput`. Default: as the `keep` option of the store says, else for ever.
  * - `traceparent`: the span that claims the query, as W3C Trace Context writes it. Default: none.
  *
  * @category models
@@ -50,6 +53,7 @@ export interface Command {
   readonly reason?: Reason | undefined
   readonly operation?: number | undefined
   readonly traceparent?: string | undefined
+  readonly timeToLive?: Duration.Input | undefined
 }
 
 /**
@@ -108,6 +112,43 @@ export interface HistoryOptions {
 }
 
 /**
+ * How long a store keeps the records of queries whose outcome is decided, where a command says nothing else with
+ * `timeToLive`. Then they expire, and the queries are Known.
+ *
+ * **Details**
+ *
+ * - `completed`: of Completed queries. Default: for ever.
+ * - `failed`: of Errored queries, also those whose lease lapsed. Default: for ever.
+ * - `cancelled`: of Cancelled queries. Default: for ever.
+ *
+ * ResetFailed is kept for ever: results of an earlier run may still be there.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeepOptions {
+  readonly completed?: Duration.Input | undefined
+  readonly failed?: Duration.Input | undefined
+  readonly cancelled?: Duration.Input | undefined
+}
+
+/**
+ * What a holder reports when it renews its lease.
+ *
+ * **Details**
+ *
+ * - `progress`: how far the work has come. It is published. Default: as it was.
+ * - `waitsFor`: the queries that the holder waits for. It is not published. Default: as it was.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Report {
+  readonly progress?: Progress | undefined
+  readonly waitsFor?: ReadonlyArray<WaitsFor> | undefined
+}
+
+/**
  * Subscription to the changes of one query, for as long as its scope is open.
  *
  * **Details**
@@ -131,14 +172,15 @@ export interface Changes {
  *   fence of that claim, except that `Cancel` needs no fence.
  * - `compareAndSetMany` does the same for many queries, each atomically, and returns the results in the order of the commands.
  * - `read` and `readMany` return the record. A query without a record is Known, and a read creates none.
- * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` if the claim is no longer held. If progress is
- *   given, it is recorded and published.
+ * - `renew` gives a claim a new lease from now on, or fails with `LeaseLost` if the claim is no longer held. What the holder
+ *   reports is recorded with it.
  * - `changes` subscribes a listener to a query. The listener gets the record of every change after `changes` has returned.
  * - `keys` finds the queries of a database that have a record, without blocking the server. A query whose record is created
  *   or deleted meanwhile may be missing, and a query may come twice.
  * - `history` returns the last transitions, oldest first. Only transitions made by a layer with the `history` option are kept.
- * - `currentTime` is the time of the store, as far as it is known without a round trip. It decides when to read, and nothing
- *   else.
+ * - `currentTime` is the time of the store, as far as it is known without a round trip. It decides when to read, and how old a
+ *   record is for a reader; nothing that is written.
+ * - `hasTimeToLive` says whether records can expire.
  *
  * Every operation first settles a lapsed lease: Queued becomes Cancelled, Executing becomes Errored, and Resetting
  * becomes ResetFailed, each with the reason `LeaseExpired`. Time is the time of the store. Every operation ends in bounded
@@ -163,7 +205,7 @@ export class RedisStore extends Context.Service<RedisStore, {
     key: QueryKey,
     fence: number,
     lease: Duration.Input,
-    progress?: Progress
+    report?: Report
   ) => Effect.Effect<QueryRecord, RedisStoreError | LeaseLost>
   readonly changes: (
     key: QueryKey,
@@ -172,6 +214,7 @@ export class RedisStore extends Context.Service<RedisStore, {
   readonly keys: (db: DbId) => Stream.Stream<QueryKey, RedisStoreError>
   readonly history: (key: QueryKey) => Effect.Effect<ReadonlyArray<HistoryEntry>, RedisStoreError>
   readonly currentTime: Effect.Effect<DateTime.Utc>
+  readonly hasTimeToLive: boolean
 }>()("effect-query-state/services/RedisStore") {}
 
 /**

@@ -12,6 +12,7 @@ const record = (query: string, state: QueryState.QueryState, seconds: number): Q
   key: QueryKey.makeUnsafe({ db, query }),
   state,
   version: 7,
+  attempts: 0,
   changedAt: DateTime.subtract(now, { seconds })
 })
 

@@ -110,9 +110,9 @@ it.live("only queries that are still there are remembered, and a query that come
     const printed: Array<string> = []
     const key = (query: string) => QueryKey.makeUnsafe({ db, query })
     const records = [
-      { key: key("same"), state: QueryState.completed, version: 4 },
-      { key: key("moved"), state: QueryState.completed, version: 6 },
-      { key: key("moved"), state: QueryState.completed, version: 6 }
+      { key: key("same"), state: QueryState.completed, version: 4, attempts: 0 },
+      { key: key("moved"), state: QueryState.completed, version: 6, attempts: 0 },
+      { key: key("moved"), state: QueryState.completed, version: 6, attempts: 0 }
     ]
     const next = yield* changedSince(versions, Stream.fromArray(records), ({ key }) =>
       Effect.sync(() => {

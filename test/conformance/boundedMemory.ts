@@ -113,7 +113,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
         const claimed = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
-        const reported = yield* store.renew(key, claimed.version, lease, halfDone)
+        const reported = yield* store.renew(key, claimed.version, lease, { progress: halfDone })
         assert.deepStrictEqual(reported, { ...claimed, state: reported.state, progress: halfDone })
         assert.deepStrictEqual(yield* store.read(key), reported)
         // A renewal without progress leaves the progress unchanged.
@@ -138,7 +138,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
           onGap: () => {}
         })
         yield* store.changes(key, { ...noListener })
-        yield* store.renew(key, version, lease, halfDone)
+        yield* store.renew(key, version, lease, { progress: halfDone })
         yield* heard.await
         const heardOf = [...records]
         assert.deepStrictEqual(heardOf, [yield* store.read(key)])
@@ -149,7 +149,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
         const store = yield* RedisStore.RedisStore
         const key = yield* freshKey
         const before = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
-        const error = yield* Effect.flip(store.renew(key, before.version - 1, lease, halfDone))
+        const error = yield* Effect.flip(store.renew(key, before.version - 1, lease, { progress: halfDone }))
         assert.strictEqual(error._tag, "LeaseLost")
         assert.deepStrictEqual(yield* store.read(key), before)
       }))
@@ -160,7 +160,7 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
           const before = yield* driveTo(key, "Executing", { lease })
-          const error = errorFields(yield* Effect.flip(store.renew(key, before.version, lease, progress)))
+          const error = errorFields(yield* Effect.flip(store.renew(key, before.version, lease, { progress })))
           assert.strictEqual(error["_tag"], "InvalidInput")
           assert.deepStrictEqual(yield* store.read(key), before)
         }))

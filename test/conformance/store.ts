@@ -52,14 +52,14 @@ const lostClaim = <A, E>(self: Effect.Effect<A, E | QueryError.LeaseLost>) =>
 
 /** The answer to a command that moved a query on, with the version and time that the store chose. */
 const moved = (before: QueryRecord.QueryRecord, after: RedisStore.CommandResult, state: QueryState.QueryState) => {
-  const { changedAt, version } = after.record
+  const { attempts, changedAt, version } = after.record
   if (changedAt === undefined) throw new Error("a changed record has a time")
   assert.isAbove(version, before.version)
   assert.isAtLeast(
     DateTime.toEpochMillis(changedAt),
     DateTime.toEpochMillis(before.changedAt ?? DateTime.makeUnsafe(0))
   )
-  assert.deepStrictEqual(after, { record: { key: before.key, state, version, changedAt }, changed: true })
+  assert.deepStrictEqual(after, { record: { key: before.key, state, version, attempts, changedAt }, changed: true })
 }
 
 /** The claim that a record was given at its last change. */
@@ -199,7 +199,7 @@ export const suite = (
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore
           const key = yield* freshKey
-          const absent = { key, state: QueryState.known, version: 0 }
+          const absent = { key, state: QueryState.known, version: 0, attempts: 0 }
           assert.deepStrictEqual(yield* store.read(key), absent)
           assert.deepStrictEqual(yield* store.readMany([key]), [Result.succeed(absent)])
           assert.deepStrictEqual(yield* store.compareAndSet(key, { event: "Finish" }), {
@@ -352,7 +352,12 @@ export const suite = (
               versions.push((yield* store.compareAndSet(key, { event })).record.version)
             }
             const { changedAt, ...known } = yield* store.read(key)
-            assert.deepStrictEqual(known, { key, state: QueryState.known, version: versions[versions.length - 1] ?? 0 })
+            assert.deepStrictEqual(known, {
+              key,
+              state: QueryState.known,
+              version: versions[versions.length - 1] ?? 0,
+              attempts: 0
+            })
             assert.isDefined(changedAt)
           }
           assert.deepStrictEqual(versions, [...new Set(versions)].toSorted((left, right) => left - right))

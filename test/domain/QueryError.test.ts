@@ -4,8 +4,8 @@ import { QueryError, QueryKey, QueryRecord, QueryState, Reason, Transition } fro
 
 const key = QueryKey.makeUnsafe({ db: "warehouse", query: "daily totals" })
 const reason = Reason.failed({ error: "SqlError", message: "deadlock", detail: "at line 3" })
-const executing: QueryRecord.QueryRecord = { key, state: QueryState.make("Executing"), version: 7 }
-const errored: QueryRecord.QueryRecord = { key, state: QueryState.make("Errored", { reason }), version: 8 }
+const executing: QueryRecord.QueryRecord = { key, state: QueryState.make("Executing"), version: 7, attempts: 1 }
+const errored: QueryRecord.QueryRecord = { key, state: QueryState.make("Errored", { reason }), version: 8, attempts: 1 }
 
 const errors = [
   {

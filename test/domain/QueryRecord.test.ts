@@ -12,13 +12,13 @@ it.prop("a record survives JSON", [QueryRecord.QueryRecord], ([record]) => {
 }, { arbitrary: { runs: 300 } })
 
 it("a query without a record is Known, with version 0, and was never changed", () => {
-  assert.deepStrictEqual(QueryRecord.absent(key), { key, state: QueryState.known, version: 0 })
+  assert.deepStrictEqual(QueryRecord.absent(key), { key, state: QueryState.known, version: 0, attempts: 0 })
 })
 
 it("a record is shown with its query, state and reason", () => {
   const state = QueryState.make("Cancelled", { reason: Reason.requested({ by: "ada", note: "wrong table" }) })
   assert.strictEqual(
-    QueryRecord.format({ key, state, version: 3 }),
+    QueryRecord.format({ key, state, version: 3, attempts: 0 }),
     "query warehouse/daily totals was cancelled (requested by ada: wrong table)"
   )
 })

@@ -26,6 +26,7 @@ const record = (state: QueryState.QueryState): QueryRecord.QueryRecord => ({
   key,
   state,
   version: 7,
+  attempts: 0,
   progress: { done: 1, note: forged.slice(0, 100) }
 })
 const cause = new Error(huge)

@@ -17,6 +17,7 @@ it.effect("a lease lapses at its end, not a millisecond before", () =>
       key,
       state: QueryState.make("Queued", { claim }),
       version: 1_000_000,
+      attempts: 0,
       changedAt: DateTime.makeUnsafe(1_000)
     }
     const command = { event: "Queue", holder: "worker 1", lease: "10 seconds" } as const
@@ -30,6 +31,7 @@ it.effect("a lease lapses at its end, not a millisecond before", () =>
       key,
       state: QueryState.make("Cancelled", { reason: Reason.leaseExpired("worker 1") }),
       version: 11_000_000,
+      attempts: 0,
       changedAt: DateTime.makeUnsafe(11_000)
     })
   }).pipe(Effect.provide(RedisStoreMemory.layer)))

@@ -209,10 +209,11 @@ const play = Effect.fnUntraced(
         }
         case "Renew": {
           const fence = fenceOf(step.query, step.fence) ?? 1
-          const outcome = yield* store.renew(at(step.query).key, fence, lease, step.progress ?? undefined).pipe(
-            Effect.map((record) => ({ record, changed: false })),
-            Effect.result
-          )
+          const outcome = yield* store.renew(at(step.query).key, fence, lease, { progress: step.progress ?? undefined })
+            .pipe(
+              Effect.map((record) => ({ record, changed: false })),
+              Effect.result
+            )
           agreesOnRenewal(at(step.query).latest, fence, step.progress, outcome)
           note(step.query, outcome)
           break

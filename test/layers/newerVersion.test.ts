@@ -33,7 +33,13 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("What
         const key = yield* freshKey
         const query = yield* QueryStateMachine.make(key)
         yield* withAdmin((admin) => admin.hset(nameOf(key), { s: "errored", v, r: JSON.stringify(reason) }))
-        const record = { key, state: QueryState.make("Errored", { reason: Reason.unrecorded }), version, changedAt }
+        const record = {
+          key,
+          state: QueryState.make("Errored", { reason: Reason.unrecorded }),
+          version,
+          attempts: 0,
+          changedAt
+        }
         assert.deepStrictEqual(yield* store.read(key), record)
         assert.deepStrictEqual(yield* query.waitUntilComplete(), record)
         assert.deepStrictEqual(yield* Stream.runHead(query.changes), yield* Effect.succeedSome(record))

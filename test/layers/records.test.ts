@@ -156,6 +156,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
             key,
             state: QueryState.make("Errored", { reason: Reason.unrecorded }),
             version,
+            attempts: 0,
             changedAt,
             traceparent: fields.c
           }
@@ -210,7 +211,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         yield* put(key, { s: "executing", v, h: "worker 1", x: `${farOff}`, ...news })
         const claim = { fence: version, holder: "worker 1", expiresAt: DateTime.makeUnsafe(farOff) }
         const state = QueryState.make("Executing", { claim })
-        assert.deepStrictEqual(yield* store.read(key), { key, state, version, changedAt })
+        assert.deepStrictEqual(yield* store.read(key), { key, state, version, attempts: 0, changedAt })
 
         const { changed, record } = yield* store.compareAndSet(key, { event: "Finish", fence: version })
         assert.isTrue(changed)
@@ -230,6 +231,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           key,
           state: QueryState.make("Errored", { reason }),
           version,
+          attempts: 0,
           changedAt
         })
       }))

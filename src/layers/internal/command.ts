@@ -8,9 +8,10 @@ import { idIssue, keyIssue } from "../../domain/internal/ids.ts"
 import * as Progress from "../../domain/Progress.ts"
 import * as QueryEvent from "../../domain/QueryEvent.ts"
 import type { DbId, QueryKey } from "../../domain/QueryKey.ts"
+import { WaitsFor } from "../../domain/QueryRecord.ts"
 import { Reason } from "../../domain/Reason.ts"
 import * as Transition from "../../domain/Transition.ts"
-import type { Command } from "../../services/RedisStore.ts"
+import type { Command, Report } from "../../services/RedisStore.ts"
 import { InvalidInput } from "../../services/RedisStoreError.ts"
 
 export interface ValidCommand {
@@ -22,6 +23,7 @@ export interface ValidCommand {
   readonly reason: Reason | undefined
   readonly operation: number | undefined
   readonly traceparent: string | undefined
+  readonly timeToLiveMillis: number | undefined
 }
 
 // 2^50 ms are 35,000 years: far enough from 2^53 for every sum with a time to stay an exact integer.
@@ -33,6 +35,8 @@ export const toMillis = (lease: Duration.Input): number =>
     onNone: () => Number.NaN,
     onSome: (duration) => Math.ceil(Duration.toMillis(duration))
   })
+
+export const isMillis = (millis: number): boolean => millis > 0 && millis <= maxMillis
 
 const isTraceparent = (text: string): boolean => /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(text)
 
@@ -47,11 +51,20 @@ const isEvent = (event: QueryEvent.QueryEvent): boolean => QueryEvent.all.includ
 export const isPath = (events: ReadonlyArray<QueryEvent.QueryEvent>): boolean =>
   Array.isArray(events) && events.length >= 1 && events.length <= maxPathLength && events.every(isEvent)
 
+const outcomeEvents: ReadonlyArray<QueryEvent.QueryEvent> = ["Finish", "Error", "Cancel"]
+
+const endsWithOutcome = (events: ReadonlyArray<QueryEvent.QueryEvent> = []): boolean =>
+  outcomeEvents.some((event) => event === events.at(-1))
+
 const issueOf = (
-  { fence, holder, ifVersion, leaseMillis, operation, reason, traceparent }: Partial<ValidCommand>
+  { events, fence, holder, ifVersion, leaseMillis, operation, reason, timeToLiveMillis, traceparent }: Partial<
+    ValidCommand
+  >
 ): string | undefined => {
-  if (leaseMillis !== undefined && !(leaseMillis > 0 && leaseMillis <= maxMillis)) {
-    return "a lease must be longer than zero and finite"
+  if (leaseMillis !== undefined && !isMillis(leaseMillis)) return "a lease must be longer than zero and finite"
+  if (timeToLiveMillis !== undefined) {
+    if (!isMillis(timeToLiveMillis)) return "a timeToLive must be longer than zero and finite"
+    if (!endsWithOutcome(events)) return `only a path that ends with ${outcomeEvents.join(", ")} takes a timeToLive`
   }
   if (ifVersion !== undefined && !Number.isSafeInteger(ifVersion)) return "an expected version must be a whole number"
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
@@ -89,7 +102,7 @@ export const validateDb = (db: DbId): Result.Result<DbId, InvalidInput> => {
 }
 
 export const validate = (
-  { event, fence, holder, ifVersion, lease, operation, reason, traceparent }: Command
+  { event, fence, holder, ifVersion, lease, operation, reason, timeToLive, traceparent }: Command
 ): Result.Result<ValidCommand, InvalidInput> => {
   const events = Transition.eventsOf(event)
   if (!isPath(events)) return invalid(`a path must be 1 to ${maxPathLength} events of ${QueryEvent.all.join(", ")}`)
@@ -101,7 +114,8 @@ export const validate = (
     reason,
     operation,
     traceparent,
-    leaseMillis: lease === undefined ? undefined : toMillis(lease)
+    leaseMillis: lease === undefined ? undefined : toMillis(lease),
+    timeToLiveMillis: timeToLive === undefined ? undefined : toMillis(timeToLive)
   })
 }
 
@@ -109,7 +123,10 @@ export interface Renewal {
   readonly fence: number
   readonly leaseMillis: number
   readonly progress: Progress.Progress | undefined
+  readonly waitsFor: ReadonlyArray<WaitsFor> | undefined
 }
+
+const isWaitsFor = Schema.is(Schema.UndefinedOr(Schema.Array(WaitsFor)))
 
 const validateProgress = (progress: Progress.Input | undefined): Result.Result<Renewal["progress"], InvalidInput> =>
   progress === undefined
@@ -119,9 +136,12 @@ const validateProgress = (progress: Progress.Input | undefined): Result.Result<R
 export const validateRenewal = (
   fence: number,
   lease: Duration.Input,
-  progress: Progress.Input | undefined
+  { progress, waitsFor }: Report = {}
 ): Result.Result<Renewal, InvalidInput> =>
   Result.flatMap(
     orInvalid({ fence, leaseMillis: toMillis(lease) }),
-    (valid) => Result.map(validateProgress(progress), (progress) => ({ ...valid, progress }))
+    (valid) =>
+      isWaitsFor(waitsFor)
+        ? Result.map(validateProgress(progress), (progress) => ({ ...valid, progress, waitsFor }))
+        : invalid("waitsFor must be an array of keys and versions")
   )

@@ -22,7 +22,7 @@ export const make = (
   let isSending = false
 
   const send = (progress: Progress.Progress) =>
-    store.renew(key, fence, lease, progress).pipe(
+    store.renew(key, fence, lease, { progress }).pipe(
       // The heartbeat finds out by itself what the error means for the claim.
       Effect.tapError((error) => Effect.logDebug("Progress was not recorded", error)),
       Effect.ignore

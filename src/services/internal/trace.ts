@@ -111,11 +111,12 @@ const make = (store: Store): Store => {
     compareAndSetMany,
     read: (key) => store.read(key),
     readMany: (keys) => store.readMany(keys),
-    renew: (key, fence, lease, progress) => store.renew(key, fence, lease, progress),
+    renew: (key, fence, lease, report) => store.renew(key, fence, lease, report),
     changes: (key, listener) => store.changes(key, listener),
     keys: (db) => store.keys(db),
     history: (key) => store.history(key),
-    currentTime: store.currentTime
+    currentTime: store.currentTime,
+    hasTimeToLive: store.hasTimeToLive
   }
 }
 

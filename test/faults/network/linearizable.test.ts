@@ -24,7 +24,7 @@ const answered = (
 ): Entry => ({
   key,
   call: { _tag: "CompareAndSet", command: { event } },
-  outcome: { _tag: "Answer", record: { key, state: QueryState.make(tag), version }, changed },
+  outcome: { _tag: "Answer", record: { key, state: QueryState.make(tag), version, attempts: 0 }, changed },
   began,
   ended: began + 1
 })

@@ -6,6 +6,7 @@ import * as QueryState from "../../../domain/QueryState.ts"
 import * as Reason from "../../../domain/Reason.ts"
 import * as Transition from "../../../domain/Transition.ts"
 import type { Renewal, ValidCommand } from "../command.ts"
+import type { Keep } from "../scripts/keep.ts"
 
 /** One transition of a query, by an event, or because its lease lapsed. */
 export interface Move {
@@ -26,7 +27,7 @@ const unchanged = (_tag: "Refused" | "LeaseLost", record: QueryRecord): Decision
 
 const nextVersion = (record: QueryRecord, nowMillis: number): number => Math.max(record.version + 1, nowMillis * 1000)
 
-const move = (record: QueryRecord, to: QueryState.Tag, nowMillis: number, data: {
+const move = (record: QueryRecord, event: QueryEvent, to: QueryState.Tag, nowMillis: number, data: {
   readonly leaseMillis?: number | undefined
   readonly holder?: string | undefined
   readonly reason?: Reason.Reason | undefined
@@ -46,6 +47,7 @@ const move = (record: QueryRecord, to: QueryState.Tag, nowMillis: number, data: 
       }
     }),
     version,
+    attempts: Transition.attemptsAfter(record.attempts, event, record.state._tag, data.reason),
     changedAt: DateTime.makeUnsafe(nowMillis),
     ...traceparentOf(QueryState.isPending(QueryState.make(to)) ? data : record)
   }
@@ -54,8 +56,15 @@ const move = (record: QueryRecord, to: QueryState.Tag, nowMillis: number, data: 
 const traceparentOf = ({ traceparent }: { readonly traceparent?: string | undefined }) =>
   traceparent === undefined ? undefined : { traceparent }
 
+/** The record in which a command leaves a query: it may expire, and one that rests in Known has no attempts behind it. */
+const rest = (record: QueryRecord, nowMillis: number, keep: Keep, timeToLiveMillis?: number): QueryRecord => {
+  if (record.state._tag === "Known") return { ...record, attempts: 0 }
+  const keepMillis = timeToLiveMillis ?? keep[record.state._tag]
+  return keepMillis === undefined ? record : { ...record, keptUntil: DateTime.makeUnsafe(nowMillis + keepMillis) }
+}
+
 /** The transition that ends a claim whose lease has lapsed; `undefined` for any other record. */
-export const lapse = (record: QueryRecord, nowMillis: number): Move | undefined => {
+export const lapse = (record: QueryRecord, nowMillis: number, keep: Keep): Move | undefined => {
   if (!QueryState.isPending(record.state)) return undefined
   const { claim } = record.state
   if (claim?.expiresAt === undefined || nowMillis < DateTime.toEpochMillis(claim.expiresAt)) return undefined
@@ -64,7 +73,7 @@ export const lapse = (record: QueryRecord, nowMillis: number): Move | undefined 
   return to === undefined ? undefined : {
     event,
     before: record,
-    after: move(record, to, nowMillis, { reason: Reason.leaseExpired(claim.holder) }),
+    after: rest(move(record, event, to, nowMillis, { reason: Reason.leaseExpired(claim.holder) }), nowMillis, keep),
     isLapse: true
   }
 }
@@ -79,27 +88,34 @@ const isHeldBy = ({ version }: QueryRecord, fence: number): boolean => version =
 export const carriedOut = (record: QueryRecord): Decision => ({ _tag: "Changed", record, moves: [] })
 
 /** Decides a command on a record whose lease has not lapsed. */
-export const decide = (record: QueryRecord, command: ValidCommand, nowMillis: number): Decision => {
+export const decide = (record: QueryRecord, command: ValidCommand, nowMillis: number, keep: Keep): Decision => {
   const { events, fence, ifVersion } = command
   if (fence !== undefined && !isHeldBy(record, fence)) return unchanged("LeaseLost", record)
   if (ifVersion !== undefined && ifVersion !== record.version) return unchanged("Refused", record)
   if (fence === undefined && isOthers(record, events[0])) return unchanged("Refused", record)
   const moves: Array<Move> = []
   let before = record
-  for (const event of events) {
+  for (const [index, event] of events.entries()) {
     const to = Transition.next(before.state._tag, event)
     if (to === undefined) return unchanged("Refused", record)
-    const after = move(before, to, nowMillis, command)
+    const moved = move(before, event, to, nowMillis, command)
+    const after = index === events.length - 1 ? rest(moved, nowMillis, keep, command.timeToLiveMillis) : moved
     moves.push({ event, before, after, isLapse: false })
     before = after
   }
   return { _tag: "Changed", record: before, moves }
 }
 
+const waitingFor = (record: QueryRecord, waitsFor: Renewal["waitsFor"]): QueryRecord => {
+  if (waitsFor === undefined) return record
+  const { waitsFor: _, ...others } = record
+  return waitsFor.length === 0 ? others : { ...others, waitsFor }
+}
+
 /** Decides a renewal on a settled record. */
 export const renew = (
   record: QueryRecord,
-  { fence, leaseMillis, progress }: Renewal,
+  { fence, leaseMillis, progress, waitsFor }: Renewal,
   nowMillis: number
 ): Decision => {
   if (!QueryState.isPending(record.state) || !isHeldBy(record, fence)) return unchanged("LeaseLost", record)
@@ -107,7 +123,11 @@ export const renew = (
   const state = QueryState.make(record.state._tag, { claim })
   return {
     _tag: "Changed",
-    record: { ...record, state, ...(progress === undefined ? undefined : { progress }) },
+    record: {
+      ...waitingFor(record, waitsFor),
+      state,
+      ...(progress === undefined ? undefined : { progress })
+    },
     moves: []
   }
 }

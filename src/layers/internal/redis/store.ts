@@ -5,11 +5,16 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import type { HistoryEntry } from "../../../domain/HistoryEntry.ts"
-import type { Progress } from "../../../domain/Progress.ts"
 import { LeaseLost } from "../../../domain/QueryError.ts"
 import type { DbId, QueryKey } from "../../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../../domain/QueryRecord.ts"
-import { type Command, type CommandResult, type Listener, RedisStore } from "../../../services/RedisStore.ts"
+import {
+  type Command,
+  type CommandResult,
+  type Listener,
+  RedisStore,
+  type Report
+} from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { validate, validateDb, validateKey, validateRenewal, type ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
@@ -41,7 +46,13 @@ export interface Layout {
   readonly parse: (redisKey: string) => Result.Result<QueryKey, unknown>
   /** Whether all changes of a query are published. */
   readonly announcesAll: boolean
+  /** Whether records can expire. */
+  readonly hasTimeToLive: boolean
 }
+
+const noTimeToLive = new RedisStoreError.InvalidInput({
+  issue: "records of this store cannot expire: leave out timeToLive"
+})
 
 // How many commands are under way at once for a call with many: enough that the round trips do not count, few enough
 // that neither side buffers more than some hundred kilobytes.
@@ -81,7 +92,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const connection = Connection.make(topology, commandTimeout, replicas)
   const subscriptions = yield* Subscriptions.make(topology, commandTimeout)
   const nextOperation = OperationIds.make()
-  const { announcesAll, keyCount, parse, types } = layout
+  const { announcesAll, hasTimeToLive, keyCount, parse, types } = layout
   // A key is used for several commands: without this, transitions a second (256 at a time) fell to 0.8 to 0.9 of those of the
   // release before.
   const known = new WeakMap<QueryKey, Result.Result<Keys.QueryKeys, RedisStoreError.Failure>>()
@@ -155,6 +166,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     Effect.withFiber(({ context }): Effect.Effect<CommandResult, RedisStoreError.Failure | LeaseLost> => {
       const valid = validate(command)
       if (Result.isFailure(valid)) return Effect.fail(valid.failure)
+      if (valid.success.timeToLiveMillis !== undefined && !hasTimeToLive) return Effect.fail(noTimeToLive)
       const keys = keysOf(key)
       if (Result.isFailure(keys)) return Effect.fail(keys.failure)
       // The ids of this store have 19 digits, which no safe integer has.
@@ -198,9 +210,9 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       key: QueryKey,
       fence: number,
       lease: Duration.Input,
-      progress?: Progress
+      report?: Report
     ): Effect.fn.Return<QueryRecord, RedisStoreError.Failure | LeaseLost> {
-      const renewal = yield* Effect.fromResult(validateRenewal(fence, lease, progress))
+      const renewal = yield* Effect.fromResult(validateRenewal(fence, lease, report))
       const keys = yield* Effect.fromResult(keysOf(key))
       const { outcome, record } = yield* run(scripts.renew, key, keys, Codec.encodeRenewal(renewal))
       return outcome === Scripts.outcomes.leaseLost ? yield* new LeaseLost({ fence, record }) : record
@@ -243,6 +255,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     changes,
     keys,
     history,
-    currentTime: Effect.sync(() => connection.clock().now())
+    currentTime: Effect.sync(() => connection.clock().now()),
+    hasTimeToLive
   })
 })

@@ -4,18 +4,20 @@ import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as SchemaGetter from "effect/SchemaGetter"
 import { cut } from "../../../domain/internal/cut.ts"
 import { Progress } from "../../../domain/Progress.ts"
 import * as QueryEvent from "../../../domain/QueryEvent.ts"
 import type { QueryKey } from "../../../domain/QueryKey.ts"
 import * as QueryRecord from "../../../domain/QueryRecord.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
-import { Reason, unrecorded } from "../../../domain/Reason.ts"
+import { type Reason, unrecorded } from "../../../domain/Reason.ts"
 import * as Transition from "../../../domain/Transition.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import type { Renewal, ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
 import type { QueryKeys } from "./keys.ts"
+import * as ReasonJson from "./reasonJson.ts"
 import { maxNumber, outcomes } from "./scripts.ts"
 
 const eventsThatLeadTo = (isWanted: (state: QueryState.QueryState) => boolean): ReadonlySet<QueryEvent.QueryEvent> =>
@@ -29,10 +31,6 @@ const failing = eventsThatLeadTo((state) => "reason" in state)
 
 /** Checks whether a path ends where others must wait. */
 export const endsPending = ({ events }: ValidCommand): boolean => claiming.has(events[events.length - 1] ?? events[0])
-
-const reasonJson = Schema.fromJsonString(Reason)
-// @effect-diagnostics-next-line schemaSync:off -- a reason is always encodable: its constructors see to that
-const encodeReason = Schema.encodeSync(reasonJson)
 
 /** When a command was first sent, in times of the server in µs, and whether it is sent again. */
 export interface Sending {
@@ -52,7 +50,7 @@ export const encode = (
   command: ValidCommand,
   { deadlineMicros, isAgain, sinceMicros }: Sending
 ): Array<string | number> => {
-  const { events, fence, holder, ifVersion, leaseMillis, reason, traceparent } = command
+  const { events, fence, holder, ifVersion, leaseMillis, reason, timeToLiveMillis, traceparent } = command
   const isClaim = events.some((event) => claiming.has(event))
   const args = [
     operation,
@@ -64,9 +62,10 @@ export const encode = (
     fence ?? "",
     isClaim ? leaseMillis ?? "" : "",
     isClaim ? holder ?? "" : "",
-    reason !== undefined && events.some((event) => failing.has(event)) ? encodeReason(reason) : "",
+    reason !== undefined && events.some((event) => failing.has(event)) ? ReasonJson.encode(reason) : "",
     isClaim ? traceparent ?? "" : "",
-    ifVersion ?? ""
+    ifVersion ?? "",
+    timeToLiveMillis ?? ""
   ]
   // Most commands end after the deadline.
   while (args.at(-1) === "") args.pop()
@@ -77,11 +76,29 @@ const progressJson = Schema.fromJsonString(Progress)
 // @effect-diagnostics-next-line schemaSync:off -- progress has been checked
 const encodeProgress = Schema.encodeSync(progressJson)
 
-/** The arguments of the script that renews a claim. */
-export const encodeRenewal = ({ fence, leaseMillis, progress }: Renewal): Array<string | number> =>
-  progress === undefined ? [fence, leaseMillis] : [fence, leaseMillis, encodeProgress(progress)]
+// As short as can be: it is written for every query on the way.
+const waitsForJson = Schema.fromJsonString(
+  Schema.Array(
+    Schema.Tuple([Schema.String, Schema.String, Schema.Int]).pipe(Schema.decodeTo(QueryRecord.WaitsFor, {
+      decode: SchemaGetter.transform(([db, query, version]) => ({ key: { db, query }, version })),
+      encode: SchemaGetter.transform(({ key: { db, query }, version }) => [db, query, version] as const)
+    }))
+  )
+)
+// @effect-diagnostics-next-line schemaSync:off -- it has been checked
+const encodeWaitsFor = Schema.encodeSync(waitsForJson)
+const decodeWaitsFor = Schema.decodeUnknownOption(waitsForJson)
 
-const decodeReason = Schema.decodeUnknownOption(reasonJson)
+/** The arguments of the script that renews a claim. */
+export const encodeRenewal = (
+  { fence, leaseMillis, progress, waitsFor }: Renewal
+): Array<string | number> => {
+  if (progress === undefined && waitsFor === undefined) return [fence, leaseMillis]
+  const reported = progress === undefined ? "" : encodeProgress(progress)
+  if (waitsFor === undefined) return [fence, leaseMillis, reported]
+  return [fence, leaseMillis, reported, waitsFor.length === 0 ? "" : encodeWaitsFor(waitsFor)]
+}
+
 const decodeProgress = Schema.decodeUnknownOption(progressJson)
 
 /** The fields of a record as Redis has them; `null` for what is absent. */
@@ -94,6 +111,9 @@ interface Fields {
   readonly r: unknown
   readonly p: unknown
   readonly c: unknown
+  readonly a: unknown
+  readonly e: unknown
+  readonly w: unknown
 }
 
 /** Why a record cannot be read, once it is known in which keys it is. */
@@ -106,7 +126,7 @@ type Problem = (keys: QueryKeys) => RedisStoreError.Failure
  */
 const toRecord = (
   key: QueryKey,
-  { c, h, p, r, s, t, v, x }: Fields
+  { a, c, e, h, p, r, s, t, v, w, x }: Fields
 ): Result.Result<QueryRecord.QueryRecord, Problem> => {
   if (s === null && v === null) return Result.succeed(QueryRecord.absent(key))
   const tag = typeof s === "string" ? QueryState.fromWireName(s) : undefined
@@ -116,11 +136,16 @@ const toRecord = (
   const version = wholeNumber(v)
   const changedMillis = t === null ? Math.floor(version / 1000) : wholeNumber(t)
   const expiresMillis = x === null ? undefined : wholeNumber(x)
+  const attempts = a === null ? 0 : wholeNumber(a)
+  const keptMillis = e === null ? undefined : wholeNumber(e)
   if (tag === undefined) return invalid("s", "the name of a state", s)
   if (Number.isNaN(version)) return invalid("v", "a version", v)
   if (Number.isNaN(changedMillis)) return invalid("t", "a time in milliseconds", t)
   if (Number.isNaN(expiresMillis)) return invalid("x", "a time in milliseconds", x)
   if (expiresMillis !== undefined && !pending.has(tag)) return invalid("x", `absent in the state ${s}`, x)
+  if (Number.isNaN(attempts)) return invalid("a", "a number of attempts", a)
+  if (Number.isNaN(keptMillis)) return invalid("e", "a time in milliseconds", e)
+  if (keptMillis !== undefined && pending.has(tag)) return invalid("e", `absent in the state ${s}`, e)
   const record: QueryRecord.QueryRecord = {
     key,
     state: QueryState.make(tag, {
@@ -132,9 +157,18 @@ const toRecord = (
       }
     }),
     version,
+    attempts,
     changedAt: DateTime.makeUnsafe(changedMillis)
   }
-  return Result.succeed(p === null && c === null ? record : { ...record, ...progressOf(p), ...traceparentOf(c) })
+  return Result.succeed(
+    p === null && c === null && keptMillis === undefined && w === null ? record : {
+      ...record,
+      ...progressOf(p),
+      ...traceparentOf(c),
+      ...(keptMillis === undefined ? undefined : { keptUntil: DateTime.makeUnsafe(keptMillis) }),
+      ...waitsForOf(w)
+    }
+  )
 }
 
 export interface Decoded {
@@ -160,7 +194,7 @@ const unexpected = (reply: unknown) =>
   Result.fail(new RedisStoreError.UnexpectedReply({ reply: `${cut(String(reply), 100)} to a script` }))
 
 // The last fields are left out where all of them are absent.
-const lengths: ReadonlySet<number> = new Set([8, 9, 11])
+const lengths: ReadonlySet<number> = new Set([8, 10, 14])
 
 /** Reads the reply of any script. */
 export const decode = (
@@ -169,7 +203,7 @@ export const decode = (
   reply: unknown
 ): Result.Result<Decoded, RedisStoreError.Failure> => {
   if (!Array.isArray(reply) || !lengths.has(reply.length)) return unexpected(reply)
-  const [, , s, v, t, h, x, r, before = null, p = null, c = null] = reply
+  const [, , s, v, t, h, x, r, a = null, before = null, p = null, c = null, e = null, w = null] = reply
   const outcome = integer(reply[0])
   const nowMicros = integer(reply[1])
   if (!knownOutcomes.has(outcome) || !isTime(nowMicros)) return unexpected(reply)
@@ -179,7 +213,7 @@ export const decode = (
   if (outcome === outcomes.lastVersion) {
     return Result.fail(invalidField("v", "a version after which there are others", v)(keys))
   }
-  const record = toRecord(key, { s, v, t, h, x, r, p, c })
+  const record = toRecord(key, { s, v, t, h, x, r, a, p, c, e, w })
   return Result.isFailure(record) ? Result.fail(record.failure(keys)) : Result.succeed({
     outcome,
     nowMicros,
@@ -196,10 +230,22 @@ const absent = (line: string | undefined): string | null => line === undefined |
 /** Reads a notification; `undefined` where it is none that this version publishes. */
 export const decodeMessage = (key: QueryKey, message: string): QueryRecord.QueryRecord | undefined => {
   if (message.length > longestMessage) return undefined
-  const [first = "", t, x, r, p, c, ...h] = message.split("\n")
+  const [first = "", t, x, r, p, c, a, e, w, ...h] = message.split("\n")
   const [v = "", s = "", ...rest] = first.split(" ")
-  if (rest.length > 0 || (t !== undefined && c === undefined)) return undefined
-  const fields = { s, v, t: absent(t), x: absent(x), r: absent(r), p: absent(p), c: absent(c), h: absent(h.join("\n")) }
+  if (rest.length > 0 || (t !== undefined && w === undefined)) return undefined
+  const fields = {
+    s,
+    v,
+    t: absent(t),
+    x: absent(x),
+    r: absent(r),
+    p: absent(p),
+    c: absent(c),
+    a: absent(a),
+    e: absent(e),
+    w: absent(w),
+    h: absent(h.join("\n"))
+  }
   return Result.getOrUndefined(toRecord(key, fields))
 }
 
@@ -212,12 +258,18 @@ export const countMoved = (before: string, nowMicros: number, context: Context.C
 }
 
 // A reason that this version does not know, or with longer texts, was written by a newer one: the record is read without it.
-const reasonOf = (json: unknown): Reason => Option.getOrElse(decodeReason(json), () => unrecorded)
+const reasonOf = (json: unknown): Reason => Option.getOrElse(ReasonJson.decode(json), () => unrecorded)
 
 const progressOf = (json: unknown) =>
   json === null ? undefined : Option.match(decodeProgress(json), {
     onNone: () => undefined,
     onSome: (progress) => ({ progress })
+  })
+
+const waitsForOf = (json: unknown) =>
+  json === null ? undefined : Option.match(decodeWaitsFor(json), {
+    onNone: () => undefined,
+    onSome: (waitsFor) => ({ waitsFor })
   })
 
 const traceparentOf = (text: unknown) => text === null ? undefined : { traceparent: String(text) }

@@ -10,7 +10,8 @@ import * as QueryState from "../../../domain/QueryState.ts"
 import * as Transition from "../../../domain/Transition.ts"
 import type { Dialect } from "./dialect.ts"
 import type { History } from "./history.ts"
-import { checkVersionLeft, type Layout, moveTo, unclaimed } from "./scripts.ts"
+import { forever } from "./keep.ts"
+import { checkVersionLeft, type Layout, moveTo, reply, unclaimed } from "./scripts.ts"
 
 const stateKey = "KEYS[1]"
 const historyKey = 3
@@ -36,7 +37,12 @@ const hashesOf = (dialect: Dialect): string => {
 const states = `{ ${Object.values(QueryState.wireNames).map((name) => `${name} = true`).join(", ")} }`
 
 const adopt = (history: Layout["history"]): string =>
-  moveTo({ history }, { ...unclaimed, event: "nil", trace: "false" }).replaceAll("\n", "\n  ")
+  moveTo({ history }, {
+    ...unclaimed,
+    event: "nil",
+    trace: "false",
+    attempts: `to ~= "${QueryState.wireNames.Completed}" and attempts`
+  }).replaceAll("\n", "\n  ")
 
 export const layout = (dialect: Dialect, keep: History | undefined): Layout => {
   const history = keep === undefined ? undefined : { ...keep, key: historyKey }
@@ -44,13 +50,15 @@ export const layout = (dialect: Dialect, keep: History | undefined): Layout => {
     recordKey: 2,
     history,
     edges: edgesOf(dialect),
+    keep: forever,
     lapseEdges: dialect === "reset-failed" ? edgesOf(dialect) : [...edgesOf(dialect), lapsedPurge],
     // FlowMachine may have come back to the same state since, but its writes leave no time to live. A claimed state has one
     // that never ends, some 50,000 years off, and equals the version that was written with it.
     afterRead: `
 local shared = call("GET", ${stateKey}) or "${QueryState.wireNames.Known}"
 if not (${states})[shared] then
-  return { outcome, now, shared, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+  state = shared
+  ${reply}
 end
 if shared ~= (state or "${QueryState.wireNames.Known}")
   or ((holder or expiresAt) and call("PEXPIRETIME", ${stateKey}) ~= tonumber(version)) then

@@ -8,14 +8,16 @@
  *     t  time of the change in ms,      x  when its lease lapses, in ms
  *        unless v tells it              r  reason, as JSON
  *     p  progress, as JSON              c  traceparent of the last claim
+ *     a  attempts, if there are any     e  when the record expires, in ms
+ *     w  queries that the holder waits for, as JSON
  *
- * Every script replies `{ outcome, now in µs, s, v, t, h, x, r, before, p, c }`: the record afterwards, with `false` for
- * what is absent, and without the last ones where all of them are. `before` tells where the record stood if it has moved: `<state> <version> <1 if a lease lapsed, else 0>`.
- * However many transitions a script makes, it writes and publishes once.
+ * Every script replies `{ outcome, now in µs, s, v, t, h, x, r, a, before, p, c, e, w }`: the record afterwards, with `false`
+ * for what is absent, and without the last ones where all of them are. `before` tells where the record stood if it has moved:
+ * `<state> <version> <1 if a lease lapsed, else 0>`. However many transitions a script makes, it writes and publishes once.
  *
  * A notification is the record. It is published on the channel with the name of the record's key, when the record has moved
- * and when progress is reported: `<version> <state>`, and where there is more, a line each for t, x, r, p, c and h. An absent
- * field is an empty line. The holder comes last, since it may hold line breaks.
+ * and when progress is reported: `<version> <state>`, and where there is more, a line each for t, x, r, p, c, a, e, w and h. An
+ * absent field is an empty line. The holder comes last, since it may hold line breaks.
  *
  * The scripts hold no Lua functions: defining the six that there once were took a quarter of the time of a script
  * (benchmark row `scriptTime`). What two scripts share is written once here, and appears in the text of both.
@@ -26,6 +28,8 @@ import * as QueryState from "../../../domain/QueryState.ts"
 import * as Transition from "../../../domain/Transition.ts"
 import { knownTimeToLive } from "../../../services/RedisStore.ts"
 import type { History } from "./history.ts"
+import type { Keep } from "./keep.ts"
+import { interruptedJson } from "./reasonJson.ts"
 
 /** The command that publishes; in a cluster a notification goes to the clients of the server that has the key. */
 export type Publish = "PUBLISH" | "SPUBLISH"
@@ -51,6 +55,8 @@ export interface Layout {
   readonly edges: ReadonlyArray<Transition.Edge>
   /** Where the lapse of a lease leads. */
   readonly lapseEdges: ReadonlyArray<Transition.Edge>
+  /** For how long records are kept. */
+  readonly keep: Keep
   /** Lua that runs once the record was read. */
   readonly afterRead: string
   /** Lua that runs once the record was written. */
@@ -58,11 +64,12 @@ export interface Layout {
 }
 
 /** Layout of a record that is all there is of a query. */
-export const recordLayout = (history: History | undefined): Layout => ({
+export const recordLayout = (history: History | undefined, keep: Keep): Layout => ({
   recordKey: 1,
   history: history === undefined ? undefined : { ...history, key: 2 },
   edges: Transition.edges,
   lapseEdges: Transition.edges,
+  keep,
   afterRead: "",
   afterWrite: ""
 })
@@ -87,7 +94,8 @@ const pendingTags = QueryState.tags.filter((tag) => QueryState.isPending(QuerySt
 const failedTags = QueryState.tags.filter((tag) => "reason" in QueryState.make(tag))
 
 /** Lua that replies with the record. */
-const reply = `return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }`
+export const reply =
+  `return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }`
 
 const entry = ({ key, length, retentionMillis }: NonNullable<Layout["history"]>): string =>
   `-- People read a history: it must not fail what is written.
@@ -106,6 +114,7 @@ interface Transit {
   readonly expiresAt: string
   readonly reason: string
   readonly trace: string
+  readonly attempts: string
   readonly isLapse: boolean
 }
 
@@ -116,20 +125,22 @@ export const unclaimed = {
   expiresAt: "false",
   reason: "false",
   trace: "trace",
+  attempts: "attempts",
   isLapse: false
 }
 
 /** Lua that moves the record, as the locals have it, to the state `to`. */
 export const moveTo = (
   { history }: Pick<Layout, "history">,
-  { event, expiresAt, holder, isLapse, operation, reason, trace }: Transit
+  { attempts, event, expiresAt, holder, isLapse, operation, reason, trace }: Transit
 ): string => {
   const before = `(state or "${known}") .. " " .. (version or 0) .. " ${isLapse ? 1 : 0}"`
   const move = `before = ${isLapse ? before : `before or ${before}`}
 local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
 version, operation = format("%.0f", micros), ${operation}
 changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
-expiresAt, reason, progress, trace = ${expiresAt}, ${reason}, false, ${trace}`
+expiresAt, reason, progress, trace = ${expiresAt}, ${reason}, false, ${trace}
+attempts, keptUntil, waitsFor = ${attempts}, false, false`
   return history === undefined
     ? `${move}\nstate, holder = to, ${holder}`
     : `local event, from, by = ${event}, state or "${known}", ${holder} or holder
@@ -140,15 +151,18 @@ ${entry(history)}`
 
 /** Lua that writes the record, as the locals have it. */
 const write = ({ afterWrite }: Layout): string =>
-  `if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
-if storedState == "${known}" then call("PERSIST", key) end
+  `if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c", "a", "e", "w") end
+if storedState == "${known}" or isStoredKept then call("PERSIST", key) end
 local fields = { "s", state, "v", version, "o", operation }
 if changedAt then fields[7], fields[8] = "t", changedAt end
 if holder then fields[#fields + 1], fields[#fields + 2] = "h", holder end
 if expiresAt then fields[#fields + 1], fields[#fields + 2] = "x", expiresAt end
 if reason then fields[#fields + 1], fields[#fields + 2] = "r", reason end
 if trace then fields[#fields + 1], fields[#fields + 2] = "c", trace end
+if attempts then fields[#fields + 1], fields[#fields + 2] = "a", attempts end
+if keptUntil then fields[#fields + 1], fields[#fields + 2] = "e", keptUntil end
 call("HSET", key, unpack(fields))
+if keptUntil then call("PEXPIREAT", key, keptUntil) end
 if state == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeToLive)}) end${
     afterWrite === "" ? "" : `\n${afterWrite}`
   }`
@@ -156,9 +170,10 @@ if state == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeTo
 /** Lua that publishes the record, as the locals have it. */
 const publishRecord = (publish: Publish): string =>
   `local message = version .. " " .. state
-if changedAt or expiresAt or reason or progress or trace or holder then
+if changedAt or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor or holder then
   message = message .. "\\n" .. table.concat({
-    changedAt or "", expiresAt or "", reason or "", progress or "", trace or "", holder or ""
+    changedAt or "", expiresAt or "", reason or "", progress or "", trace or "",
+    attempts or "", keptUntil or "", waitsFor or "", holder or ""
   }, "\\n")
 end
 -- A notification must not fail what is written.
@@ -207,17 +222,19 @@ local time = call("TIME")
 local now = time[1] * 1000000 + time[2]
 local nowMillis = floor(now / 1000)
 
-local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation =
-  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
-local storedState = state
-local hasOptional = changedAt or holder or expiresAt or reason or progress or trace
-local outcome, before, isReported = ${outcomes.refused}, false, false
+local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation, attempts, keptUntil, waitsFor =
+  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o", "a", "e", "w"))
+local storedState, isStoredKept = state, keptUntil
+local hasOptional = changedAt or holder or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor
+local outcome, before, isReported, keepMillis = ${outcomes.refused}, false, false, false
 
 -- A record that cannot be right is left alone, and replied as it is.
 if (state or version) and not (state and version
   and ${isWhole("version")}
   and (not changedAt or ${isWhole("changedAt")})
-  and (not expiresAt or (${anyOf("state", pendingTags)}) and ${isWhole("expiresAt")})) then
+  and (not expiresAt or (${anyOf("state", pendingTags)}) and ${isWhole("expiresAt")})
+  and (not attempts or ${isWhole("attempts")})
+  and (not keptUntil or not (${anyOf("state", pendingTags)}) and ${isWhole("keptUntil")})) then
   ${reply}
 end
 ${layout.afterRead}
@@ -240,24 +257,52 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
   end
 end`
 
+/** Lua for what a record is given in which a script leaves a query. */
+const rest = ({ keep }: Layout): string => {
+  const cases = QueryState.tags.flatMap((tag) => {
+    const millis = keep[tag]
+    return millis === undefined ? [] : [[`state == "${wire[tag]}"`, `keepMillis = ${millis}`] as const]
+  })
+  return `if state == "${known}" then attempts = false end
+${
+    cases.length === 0
+      ? ""
+      : `if not keepMillis then\n  ${indent(choose(cases), 2)}\nend\n`
+  }if keepMillis then keptUntil = format("%.0f", nowMillis + keepMillis) end`
+}
+
 /** Ends every script. */
 const end = (publish: Publish, layout: Layout): string =>
   `if before then
+  ${indent(rest(layout), 2)}
   ${indent(write(layout), 2)}
 end
 if before or isReported then
   ${indent(publishRecord(publish), 2)}
 end
 -- Most records have less, and every field costs the client a step of its parser.
-if not (progress or trace) then
-  if before then return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before } end
+if not (progress or trace or keptUntil or waitsFor) then
+  if before or attempts then
+    return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before }
+  end
   return { outcome, now, state, version, changedAt, holder, expiresAt, reason }
 end
 ${reply}
 `
 
+/** Lua that does what `Transition.attemptsAfter` does. */
+const countAttempts = `if event == "${QueryEvent.wireNames.Execute}" then
+  attempts = format("%.0f", (attempts or 0) + 1)
+elseif event == "${QueryEvent.wireNames.Finish}" then
+  attempts = false
+elseif event == "${QueryEvent.wireNames.Cancel}" and state == "${wire.Executing}"
+  and newReason == '${interruptedJson}' and attempts then
+  attempts = tonumber(attempts) > 1 and format("%.0f", attempts - 1)
+end`
+
 const compareAndSet = (layout: Layout): string =>
-  `local id, path, deadline, since, fence, lease, newHolder, newReason, traceparent, ifVersion = unpack(ARGV)
+  `local id, path, deadline, since, fence, lease, newHolder, newReason, traceparent, ifVersion, timeToLive =
+  unpack(ARGV)
 if operation == id then
   -- Sent again because the reply was lost: this version is its own work. It is written again, so that a WAIT on this
   -- connection waits for a write of this connection.
@@ -273,7 +318,7 @@ elseif fence ~= version and since and since ~= "" and (tonumber(version) or 0) >
 elseif fence and fence ~= "" and fence ~= version then
   outcome = ${outcomes.leaseLost}
 elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames[Transition.openEvent]}"))
-  and (not ifVersion or ifVersion == (version or "0")) then
+  and (not ifVersion or ifVersion == "" or ifVersion == (version or "0")) then
   -- The whole path is accepted, or none of it.
   local to, moves = state or "${known}", {}
   for event in string.gmatch(path, "%S+") do
@@ -292,11 +337,13 @@ elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames
     newHolder = newHolder ~= "" and newHolder or false
     newReason = newReason ~= "" and newReason or false
     traceparent = traceparent ~= "" and traceparent or false
+    keepMillis = timeToLive ~= "" and timeToLive or false
     for index = 1, #moves, 2 do
       local event, to = moves[index], moves[index + 1]
       local isPending = ${anyOf("to", pendingTags)}
       local isFailed = ${anyOf("to", failedTags)}
       if isPending then trace = traceparent end
+      ${indent(countAttempts, 6)}
       ${
     indent(
       moveTo(layout, {
@@ -306,6 +353,7 @@ elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames
         expiresAt: "isPending and newExpiresAt",
         reason: "isFailed and newReason",
         trace: "trace",
+        attempts: "attempts",
         isLapse: false
       }),
       6
@@ -316,7 +364,7 @@ elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames
 end`
 
 const renew = ({ afterWrite }: Layout): string =>
-  `local fence, lease, newProgress = unpack(ARGV)
+  `local fence, lease, newProgress, newWaitsFor = unpack(ARGV)
 -- A version that no command wrote is nobody's claim.
 if version ~= fence or operation == "" or not (${anyOf("state", pendingTags)}) then
   outcome = ${outcomes.leaseLost}
@@ -324,9 +372,16 @@ else
   outcome = ${outcomes.changed}
   expiresAt = format("%.0f", nowMillis + lease)
   call("HSET", key, "x", expiresAt)
-  if newProgress then
+  if newProgress and newProgress ~= "" then
     progress, isReported = newProgress, true
     call("HSET", key, "p", progress)
+  end
+  if newWaitsFor == "" then
+    waitsFor = false
+    call("HDEL", key, "w")
+  elseif newWaitsFor then
+    waitsFor = newWaitsFor
+    call("HSET", key, "w", waitsFor)
   end${afterWrite === "" ? "" : `\n  ${indent(afterWrite, 2)}`}
 end`
 
@@ -336,7 +391,7 @@ export interface Scripts {
    *
    * ARGV: operation; path, as the names of its events; time of the server in µs after which it is not carried out; where the
    * command is sent again, a time in µs that the server had reached when it was first sent; fence, lease in ms, holder,
-   * reason, traceparent, expected version. Each is empty where there is none, or left out at the end.
+   * reason, traceparent, expected version, time to live in ms. Each is empty where there is none, or left out at the end.
    */
   readonly claim: string
   /** Moves a query along a path that ends where nobody waits, likewise. */
@@ -346,7 +401,8 @@ export interface Scripts {
   /**
    * Gives a claim a new lease, if it is still held.
    *
-   * ARGV: fence, lease in ms, and progress where there is any.
+   * ARGV: fence, lease in ms; progress, or empty where it stays; what the holder waits for, empty if it waits for nothing, and
+   * left out where that stays.
    */
   readonly renew: string
 }

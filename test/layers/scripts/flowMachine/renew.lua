@@ -4,29 +4,32 @@ local time = call("TIME")
 local now = time[1] * 1000000 + time[2]
 local nowMillis = floor(now / 1000)
 
-local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation =
-  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
-local storedState = state
-local hasOptional = changedAt or holder or expiresAt or reason or progress or trace
-local outcome, before, isReported = 0, false, false
+local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation, attempts, keptUntil, waitsFor =
+  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o", "a", "e", "w"))
+local storedState, isStoredKept = state, keptUntil
+local hasOptional = changedAt or holder or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor
+local outcome, before, isReported, keepMillis = 0, false, false, false
 
 -- A record that cannot be right is left alone, and replied as it is.
 if (state or version) and not (state and version
   and (not find(version, "%D") and (tonumber(version) or 1 / 0) <= 8640000000000000)
   and (not changedAt or (not find(changedAt, "%D") and (tonumber(changedAt) or 1 / 0) <= 8640000000000000))
-  and (not expiresAt or (state == "queued" or state == "executing" or state == "resetting") and (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))) then
-  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+  and (not expiresAt or (state == "queued" or state == "executing" or state == "resetting") and (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))
+  and (not attempts or (not find(attempts, "%D") and (tonumber(attempts) or 1 / 0) <= 8640000000000000))
+  and (not keptUntil or not (state == "queued" or state == "executing" or state == "resetting") and (not find(keptUntil, "%D") and (tonumber(keptUntil) or 1 / 0) <= 8640000000000000))) then
+  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
 end
 
 local shared = call("GET", KEYS[1]) or "known"
 if not ({ known = true, queued = true, executing = true, completed = true, errored = true, cancelled = true, resetting = true, reset_failed = true })[shared] then
-  return { outcome, now, shared, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+  state = shared
+  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
 end
 if shared ~= (state or "known")
   or ((holder or expiresAt) and call("PEXPIRETIME", KEYS[1]) ~= tonumber(version)) then
   if version and tonumber(version) >= 8640000000000000 then
     outcome = -3
-    return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+    return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
   end
   local to = shared
   before = before or (state or "known") .. " " .. (version or 0) .. " 0"
@@ -34,6 +37,7 @@ if shared ~= (state or "known")
   version, operation = format("%.0f", micros), ""
   changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
   expiresAt, reason, progress, trace = false, false, false, false
+  attempts, keptUntil, waitsFor = to ~= "completed" and attempts, false, false
   state, holder = to, false
 end
 local wasClaimed = holder or expiresAt
@@ -50,17 +54,18 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
   if event then
     if version and tonumber(version) >= 8640000000000000 then
       outcome = -3
-      return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+      return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
     end
     before = (state or "known") .. " " .. (version or 0) .. " 1"
     local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
     version, operation = format("%.0f", micros), ""
     changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
     expiresAt, reason, progress, trace = false, cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }), false, trace
+    attempts, keptUntil, waitsFor = attempts, false, false
     state, holder = to, false
   end
 end
-local fence, lease, newProgress = unpack(ARGV)
+local fence, lease, newProgress, newWaitsFor = unpack(ARGV)
 -- A version that no command wrote is nobody's claim.
 if version ~= fence or operation == "" or not (state == "queued" or state == "executing" or state == "resetting") then
   outcome = -1
@@ -68,9 +73,16 @@ else
   outcome = 1
   expiresAt = format("%.0f", nowMillis + lease)
   call("HSET", key, "x", expiresAt)
-  if newProgress then
+  if newProgress and newProgress ~= "" then
     progress, isReported = newProgress, true
     call("HSET", key, "p", progress)
+  end
+  if newWaitsFor == "" then
+    waitsFor = false
+    call("HDEL", key, "w")
+  elseif newWaitsFor then
+    waitsFor = newWaitsFor
+    call("HSET", key, "w", waitsFor)
   end
   if state ~= shared then
     local hashes = {
@@ -93,15 +105,20 @@ else
   if holder or expiresAt then call("PEXPIREAT", KEYS[1], version) end
 end
 if before then
-  if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
-  if storedState == "known" then call("PERSIST", key) end
+  if state == "known" then attempts = false end
+  if keepMillis then keptUntil = format("%.0f", nowMillis + keepMillis) end
+  if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c", "a", "e", "w") end
+  if storedState == "known" or isStoredKept then call("PERSIST", key) end
   local fields = { "s", state, "v", version, "o", operation }
   if changedAt then fields[7], fields[8] = "t", changedAt end
   if holder then fields[#fields + 1], fields[#fields + 2] = "h", holder end
   if expiresAt then fields[#fields + 1], fields[#fields + 2] = "x", expiresAt end
   if reason then fields[#fields + 1], fields[#fields + 2] = "r", reason end
   if trace then fields[#fields + 1], fields[#fields + 2] = "c", trace end
+  if attempts then fields[#fields + 1], fields[#fields + 2] = "a", attempts end
+  if keptUntil then fields[#fields + 1], fields[#fields + 2] = "e", keptUntil end
   call("HSET", key, unpack(fields))
+  if keptUntil then call("PEXPIREAT", key, keptUntil) end
   if state == "known" then call("PEXPIRE", key, 60000) end
   if state ~= shared then
     local hashes = {
@@ -125,17 +142,20 @@ if before then
 end
 if before or isReported then
   local message = version .. " " .. state
-  if changedAt or expiresAt or reason or progress or trace or holder then
+  if changedAt or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor or holder then
     message = message .. "\n" .. table.concat({
-      changedAt or "", expiresAt or "", reason or "", progress or "", trace or "", holder or ""
+      changedAt or "", expiresAt or "", reason or "", progress or "", trace or "",
+      attempts or "", keptUntil or "", waitsFor or "", holder or ""
     }, "\n")
   end
   -- A notification must not fail what is written.
   redis.pcall("PUBLISH", key, message)
 end
 -- Most records have less, and every field costs the client a step of its parser.
-if not (progress or trace) then
-  if before then return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before } end
+if not (progress or trace or keptUntil or waitsFor) then
+  if before or attempts then
+    return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before }
+  end
   return { outcome, now, state, version, changedAt, holder, expiresAt, reason }
 end
-return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }

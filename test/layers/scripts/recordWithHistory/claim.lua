@@ -4,18 +4,20 @@ local time = call("TIME")
 local now = time[1] * 1000000 + time[2]
 local nowMillis = floor(now / 1000)
 
-local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation =
-  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o"))
-local storedState = state
-local hasOptional = changedAt or holder or expiresAt or reason or progress or trace
-local outcome, before, isReported = 0, false, false
+local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation, attempts, keptUntil, waitsFor =
+  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o", "a", "e", "w"))
+local storedState, isStoredKept = state, keptUntil
+local hasOptional = changedAt or holder or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor
+local outcome, before, isReported, keepMillis = 0, false, false, false
 
 -- A record that cannot be right is left alone, and replied as it is.
 if (state or version) and not (state and version
   and (not find(version, "%D") and (tonumber(version) or 1 / 0) <= 8640000000000000)
   and (not changedAt or (not find(changedAt, "%D") and (tonumber(changedAt) or 1 / 0) <= 8640000000000000))
-  and (not expiresAt or (state == "queued" or state == "executing" or state == "resetting") and (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))) then
-  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+  and (not expiresAt or (state == "queued" or state == "executing" or state == "resetting") and (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))
+  and (not attempts or (not find(attempts, "%D") and (tonumber(attempts) or 1 / 0) <= 8640000000000000))
+  and (not keptUntil or not (state == "queued" or state == "executing" or state == "resetting") and (not find(keptUntil, "%D") and (tonumber(keptUntil) or 1 / 0) <= 8640000000000000))) then
+  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
 end
 
 if expiresAt and tonumber(expiresAt) <= nowMillis then
@@ -30,7 +32,7 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
   if event then
     if version and tonumber(version) >= 8640000000000000 then
       outcome = -3
-      return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+      return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
     end
     local event, from, by = event, state or "known", false or holder
     before = (state or "known") .. " " .. (version or 0) .. " 1"
@@ -38,6 +40,7 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
     version, operation = format("%.0f", micros), ""
     changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
     expiresAt, reason, progress, trace = false, cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }), false, trace
+    attempts, keptUntil, waitsFor = attempts, false, false
     state, holder = to, false
     -- People read a history: it must not fail what is written.
     local entry = { "s", to, "v", version, "t", format("%.0f", nowMillis), "f", from }
@@ -48,7 +51,8 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
     redis.pcall("PEXPIRE", KEYS[2], 604800000)
   end
 end
-local id, path, deadline, since, fence, lease, newHolder, newReason, traceparent, ifVersion = unpack(ARGV)
+local id, path, deadline, since, fence, lease, newHolder, newReason, traceparent, ifVersion, timeToLive =
+  unpack(ARGV)
 if operation == id then
   -- Sent again because the reply was lost: this version is its own work. It is written again, so that a WAIT on this
   -- connection waits for a write of this connection.
@@ -64,7 +68,7 @@ elseif fence ~= version and since and since ~= "" and (tonumber(version) or 0) >
 elseif fence and fence ~= "" and fence ~= version then
   outcome = -1
 elseif (not expiresAt or fence == version or find(path, "^cancel"))
-  and (not ifVersion or ifVersion == (version or "0")) then
+  and (not ifVersion or ifVersion == "" or ifVersion == (version or "0")) then
   -- The whole path is accepted, or none of it.
   local to, moves = state or "known", {}
   for event in string.gmatch(path, "%S+") do
@@ -111,17 +115,27 @@ elseif (not expiresAt or fence == version or find(path, "^cancel"))
     newHolder = newHolder ~= "" and newHolder or false
     newReason = newReason ~= "" and newReason or false
     traceparent = traceparent ~= "" and traceparent or false
+    keepMillis = timeToLive ~= "" and timeToLive or false
     for index = 1, #moves, 2 do
       local event, to = moves[index], moves[index + 1]
       local isPending = to == "queued" or to == "executing" or to == "resetting"
       local isFailed = to == "errored" or to == "cancelled" or to == "reset_failed"
       if isPending then trace = traceparent end
+      if event == "execute" then
+        attempts = format("%.0f", (attempts or 0) + 1)
+      elseif event == "finish" then
+        attempts = false
+      elseif event == "cancel" and state == "executing"
+        and newReason == '{"_tag":"Interrupted"}' and attempts then
+        attempts = tonumber(attempts) > 1 and format("%.0f", attempts - 1)
+      end
       local event, from, by = event, state or "known", isPending and newHolder or holder
       before = before or (state or "known") .. " " .. (version or 0) .. " 0"
       local micros = version and tonumber(version) >= now and tonumber(version) + 1 or now
       version, operation = format("%.0f", micros), id
       changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
       expiresAt, reason, progress, trace = isPending and newExpiresAt, isFailed and newReason, false, trace
+      attempts, keptUntil, waitsFor = attempts, false, false
       state, holder = to, isPending and newHolder
       -- People read a history: it must not fail what is written.
       local entry = { "s", to, "v", version, "t", format("%.0f", nowMillis), "f", from }
@@ -134,30 +148,38 @@ elseif (not expiresAt or fence == version or find(path, "^cancel"))
   end
 end
 if before then
-  if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c") end
-  if storedState == "known" then call("PERSIST", key) end
+  if state == "known" then attempts = false end
+  if keepMillis then keptUntil = format("%.0f", nowMillis + keepMillis) end
+  if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c", "a", "e", "w") end
+  if storedState == "known" or isStoredKept then call("PERSIST", key) end
   local fields = { "s", state, "v", version, "o", operation }
   if changedAt then fields[7], fields[8] = "t", changedAt end
   if holder then fields[#fields + 1], fields[#fields + 2] = "h", holder end
   if expiresAt then fields[#fields + 1], fields[#fields + 2] = "x", expiresAt end
   if reason then fields[#fields + 1], fields[#fields + 2] = "r", reason end
   if trace then fields[#fields + 1], fields[#fields + 2] = "c", trace end
+  if attempts then fields[#fields + 1], fields[#fields + 2] = "a", attempts end
+  if keptUntil then fields[#fields + 1], fields[#fields + 2] = "e", keptUntil end
   call("HSET", key, unpack(fields))
+  if keptUntil then call("PEXPIREAT", key, keptUntil) end
   if state == "known" then call("PEXPIRE", key, 60000) end
 end
 if before or isReported then
   local message = version .. " " .. state
-  if changedAt or expiresAt or reason or progress or trace or holder then
+  if changedAt or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor or holder then
     message = message .. "\n" .. table.concat({
-      changedAt or "", expiresAt or "", reason or "", progress or "", trace or "", holder or ""
+      changedAt or "", expiresAt or "", reason or "", progress or "", trace or "",
+      attempts or "", keptUntil or "", waitsFor or "", holder or ""
     }, "\n")
   end
   -- A notification must not fail what is written.
   redis.pcall("PUBLISH", key, message)
 end
 -- Most records have less, and every field costs the client a step of its parser.
-if not (progress or trace) then
-  if before then return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before } end
+if not (progress or trace or keptUntil or waitsFor) then
+  if before or attempts then
+    return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before }
+  end
   return { outcome, now, state, version, changedAt, holder, expiresAt, reason }
 end
-return { outcome, now, state, version, changedAt, holder, expiresAt, reason, before, progress, trace }
+return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
