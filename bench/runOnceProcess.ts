@@ -59,7 +59,7 @@ const library = serve((name) =>
     const query = yield* QueryStateMachine.make(QueryKey.makeUnsafe({ db: "bench", query: name }))
     return yield* query.run({
       execute: () => Effect.promise(() => execute(name)),
-      onCompleted: Effect.succeed(name)
+      result: Effect.succeedSome(name)
     })
   })
 ).pipe(Effect.provide(RedisStoreLive.layer({ url: Redacted.make(url) })))

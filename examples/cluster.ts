@@ -15,7 +15,7 @@ const main = Effect.gen(function*() {
 
   const compute = Effect.fnUntraced(function*(key: QueryKey.QueryKey) {
     const query = yield* QueryStateMachine.make(key)
-    return yield* query.run({ execute: () => Ref.update(runs, (n) => n + 1), onCompleted: Effect.void })
+    return yield* query.run({ execute: () => Ref.update(runs, (n) => n + 1), result: Effect.succeedSome(undefined) })
   })
   // Three fibers want each query: one computes it, and two wait, on the server that has the query.
   yield* Effect.forEach([...keys, ...keys, ...keys], compute, { concurrency: "unbounded", discard: true })

@@ -112,7 +112,7 @@ const makeQuery = Effect.fn(function*(plan: Plan, db: string) {
       holder,
       lease,
       execute: () => work,
-      onCompleted: Effect.succeed(`rows of ${plan.name}`),
+      result: Effect.succeedSome(`rows of ${plan.name}`),
       // Removes what a dead worker left behind, before the query is run again.
       purge: () => Effect.sleep("150 millis")
     })

@@ -64,7 +64,7 @@ const example = Effect.gen(function*() {
     yield* ours.enqueue
     yield* weSay("enqueues it, and wants its result")
     const result = yield* Effect.forkChild(
-      ours.run({ execute: () => Effect.succeed("not used"), onCompleted: Effect.succeed("1,204 rows") })
+      ours.run({ execute: () => Effect.succeed("not used"), result: Effect.succeedSome("1,204 rows") })
     )
     yield* theirs.trigger("EXECUTE")
     yield* theySay("runs it")

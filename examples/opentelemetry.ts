@@ -39,7 +39,7 @@ const processes = Effect.gen(function*() {
     yield* query.run({
       execute: (claim) =>
         claim.report({ done: 1, total: 2 }).pipe(Effect.andThen(isWaitedFor.await), Effect.withSpan("compute")),
-      onCompleted: Effect.void
+      result: Effect.succeedSome(undefined)
     })
   })
 
@@ -50,7 +50,7 @@ const processes = Effect.gen(function*() {
     yield* Effect.flip(query.waitUntilComplete({ timeout: "20 millis" }))
     yield* query.run({
       execute: () => Effect.die("the worker runs it"),
-      onCompleted: Effect.void,
+      result: Effect.succeedSome(undefined),
       // The wait has begun when it asks its schedule for the next read.
       schedule: Schedule.tap(Schedule.spaced("1 second"), () => isWaitedFor.open)
     })

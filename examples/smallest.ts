@@ -14,7 +14,7 @@ const main = Effect.gen(function*() {
     // The work. A real program stores its result here.
     execute: () => Effect.as(Console.log("computing"), 42),
     // Reads the stored result.
-    onCompleted: Effect.succeed(42)
+    result: Effect.succeedSome(42)
   })
   yield* Console.log(yield* Effect.all([answer, answer, answer], { concurrency: "unbounded" }))
 })

@@ -47,7 +47,7 @@ const main = Effect.gen(function*() {
         yield* write(id, total, fence)
         return total
       }),
-    onCompleted: Effect.map(fetch(id), ({ total }) => total),
+    result: Effect.asSome(Effect.map(fetch(id), ({ total }) => total)),
     // Keeps the row: a deleted row would lose the fence, and accept late writes.
     purge: ({ fence }) => write(id, null, fence)
   })

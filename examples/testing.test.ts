@@ -13,7 +13,7 @@ const makeReport = Effect.gen(function*() {
   const query = yield* QueryStateMachine.make(yield* QueryKey.make({ db: "warehouse", query: "report" }))
   const computed = yield* Ref.make(0)
   const execute = () => Effect.andThen(Effect.sleep("1 hour"), Ref.update(computed, (n) => n + 1))
-  return { query, computed, get: query.run({ execute, onCompleted: Effect.void, lease: "1 minute" }) }
+  return { query, computed, get: query.run({ execute, result: Effect.succeedSome(undefined), lease: "1 minute" }) }
 })
 
 const StoreLayer = RedisStoreFaults.layer(RedisStoreMemory.layer)

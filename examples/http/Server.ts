@@ -68,7 +68,7 @@ const HandlersLayer = HttpApiBuilder.group(
         if ("reason" in state) yield* Effect.ignore(query.withReset(() => Effect.void))
 
         const execute = (claim: QueryClaim.QueryClaim) => reports.compute(report, claim)
-        const fiber = yield* FiberSet.run(runs, query.run({ execute, onCompleted: Effect.void }))
+        const fiber = yield* FiberSet.run(runs, query.run({ execute, result: Effect.succeedSome(undefined) }))
         // A client that polls at once then finds the query Queued at least.
         const isBegun = query.changes.pipe(
           Stream.filter(({ state }) => ["Queued", "Executing", "Completed"].includes(state._tag)),

@@ -17,7 +17,7 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  *
  * - `report` shows progress in `record` and `changes`, without a transition. It sends at most one command every
  *   `reportInterval`, always with the latest progress. It does not wait for the store, and progress that cannot be sent is
- *   dropped. It fails with `InvalidInput` if a number is negative or not finite.
+ *   dropped. It fails with `InvalidInput` if `done` is negative or not finite.
  *
  * @category models
  * @since 0.1.0
@@ -49,12 +49,15 @@ export interface Options {
  * **Details**
  *
  * - `fence`: the claim under which the query was queued, if it was queued under one. Default: none.
+ * - `timeToLive`: for how long the record is kept once the query is Completed; see `RedisStore.Command`. Default: as the
+ *   store says.
  *
  * @category models
  * @since 0.1.0
  */
 export interface ExecutionOptions extends Options {
   readonly fence?: number | undefined
+  readonly timeToLive?: Duration.Input | undefined
 }
 
 /**

@@ -156,13 +156,17 @@ export interface QueryStateMachine {
   /**
    * Runs the query once, or joins the run that is under way: every caller gets the result of the same run.
    *
-   * A Known query is queued and executed here. If the query is pending, this waits for it. If it is Completed, `onCompleted`
-   * fetches the result. If its lease lapsed, it is reset and executed here. If it failed or was cancelled, this fails with
-   * `QueryErrored`, `QueryCancelled` or `QueryResetFailed`, unless `recover` says to run it again.
+   * A Known query is queued and executed here. If the query is pending, this waits for it. If it is Completed, `result` gets
+   * what the run left behind; if that is gone, the query is executed again. If its lease lapsed, or its run was interrupted,
+   * the first caller takes it over, until `maxAttempts` executions have ended so. If it failed or was cancelled, this fails
+   * with `QueryErrored`, `QueryCancelled` or `QueryResetFailed`, unless `recover` says to run a query again that is found so.
+   *
+   * If this caller is interrupted, the next one takes the query over. If its claim is lost, it joins what others do. Within
+   * the work of another query, a run that would wait for itself fails with `QueryCycle`.
    */
-  readonly run: <A, E1 = never, R1 = never, E2 = never, R2 = never, E3 = never, R3 = never>(
-    options: QueryRun.Options<A, E1, R1, E2, R2, E3, R3>
-  ) => Effect.Effect<A, E1 | E2 | E3 | QueryRun.Error, R1 | R2 | R3>
+  readonly run: <A, E1 = never, R1 = never, E2 = never, R2 = never, E3 = never, R3 = never, E4 = never, R4 = never>(
+    options: QueryRun.Options<A, E1, R1, E2, R2, E3, R3, E4, R4>
+  ) => Effect.Effect<A, E1 | E2 | E3 | E4 | QueryRun.Error, R1 | R2 | R3 | R4>
 }
 
 /**
@@ -273,16 +277,16 @@ const machine = (store: RedisStore["Service"], key: QueryKey): QueryStateMachine
       Input.orInvalid(
         "execute",
         key,
-        Input.workIssue(work, options),
+        Input.workIssue(work, options, store),
         () => claimedWork(store, key, execution, work, options)
       ),
     withReset: (purge, options) =>
       Input.orInvalid(
         "reset",
         key,
-        Input.workIssue(purge, options),
+        Input.workIssue(purge, options, store),
         () => claimedWork(store, key, reset, purge, options)
       ),
-    run: (options) => Input.orInvalid("run", key, Input.runIssue(options), () => Run.run(store, key, options))
+    run: (options) => Input.orInvalid("run", key, Input.runIssue(options, store), () => Run.run(store, key, options))
   }
 }

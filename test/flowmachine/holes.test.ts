@@ -131,7 +131,7 @@ it.layer(SharedLayer, options)("Hole 3, a state that is missing", (it) => {
       assert.isAbove(record.version, version)
       const late = yield* Effect.flip(store.compareAndSet(key, { event: "Finish", fence: version }))
       assert.deepStrictEqual(errorFields(late), { _tag: "LeaseLost", fence: version, record })
-      const run = query.run({ execute: () => Effect.succeed("executed"), onCompleted: Effect.succeed("fetched") })
+      const run = query.run({ execute: () => Effect.succeed("executed"), result: Effect.succeedSome("fetched") })
       assert.strictEqual(yield* run, "executed")
     }))
 

@@ -75,7 +75,7 @@ const play = Effect.fnUntraced(function*(keys: ReadonlyArray<QueryKey.QueryKey>,
       plain,
       query.withExecution(() => work),
       query.withReset(() => work),
-      query.run({ execute: () => work, onCompleted: work, recover: () => true, timeout: "20 millis" })
+      query.run({ execute: () => work, result: Effect.asSome(work), recover: () => true, timeout: "20 millis" })
     ]
     yield* Effect.result(yield* among(moves, plain))
   }

@@ -151,7 +151,7 @@ it.layer(StoreLayer, { excludeTestServices: true })("Hole 5, a query whose holde
       const { state } = yield* query.waitUntilComplete({ schedule: Schedule.spaced("1 hour") })
       assert.deepStrictEqual(state, QueryState.make("Errored", { reason: Reason.leaseExpired(holder) }))
       assert.strictEqual(
-        yield* query.run({ execute: () => Effect.succeed("executed"), onCompleted: Effect.succeed("fetched") }),
+        yield* query.run({ execute: () => Effect.succeed("executed"), result: Effect.succeedSome("fetched") }),
         "executed"
       )
     }))

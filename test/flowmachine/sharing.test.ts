@@ -229,7 +229,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
         const machine = yield* makeReference(key)
         yield* machine.trigger("QUEUE")
         yield* machine.trigger("EXECUTE")
-        const run = query.run({ execute: () => Effect.succeed("executed"), onCompleted: Effect.succeed("fetched") })
+        const run = query.run({ execute: () => Effect.succeed("executed"), result: Effect.succeedSome("fetched") })
         const joined = yield* Effect.forkChild(run, { startImmediately: true })
         yield* machine.trigger("FINISH")
         assert.strictEqual(yield* Fiber.join(joined), "fetched")
@@ -381,7 +381,7 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })("Wit
       assert.strictEqual(
         yield* run.run({
           execute: () => Effect.succeed("executed"),
-          onCompleted: Effect.succeed("fetched"),
+          result: Effect.succeedSome("fetched"),
           purge: purge("run")
         }),
         "executed"

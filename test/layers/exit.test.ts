@@ -40,7 +40,7 @@ it.live.each<[what: string, body: string, output: string]>([
     "ran a query, with its heartbeat and its watch",
     `await Effect.gen(function*() {
       const query = yield* QueryStateMachine.make(key)
-      console.log(yield* query.run({ execute: () => Effect.succeed("ran"), onCompleted: Effect.succeed("joined") }))
+      console.log(yield* query.run({ execute: () => Effect.succeed("ran"), result: Effect.succeedSome("joined") }))
     }).pipe(Effect.provide(RedisStoreLive.layer({ url })), Effect.runPromise)`,
     "ran"
   ],

@@ -33,7 +33,12 @@ const operationsOn = (key: QueryKey.QueryKey, fence: number) =>
     const store = yield* RedisStore.RedisStore
     const query = yield* QueryStateMachine.make(key)
     const execute = () => Effect.void
-    const options = { timeout: "200 millis", recover: () => true, execute, onCompleted: Effect.void } as const
+    const options = {
+      timeout: "200 millis",
+      recover: () => true,
+      execute,
+      result: Effect.succeedSome(undefined)
+    } as const
     return {
       read: store.read(key),
       renew: store.renew(key, fence, "1 minute"),

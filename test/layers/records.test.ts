@@ -309,7 +309,7 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })("A po
           Effect.flip(Stream.runDrain(query.changes)),
           Effect.flip(query.withExecution(work)),
           Effect.flip(query.withReset(work)),
-          Effect.flip(query.run({ execute: work, onCompleted: work() }))
+          Effect.flip(query.run({ execute: work, result: Effect.asSome(work()) }))
         ])
         assert.deepStrictEqual(
           errors.map((error) => error._tag === "RedisStoreError" ? errorFields(error) : error),

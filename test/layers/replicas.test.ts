@@ -38,7 +38,7 @@ it.layer(Servers.layer, { excludeTestServices: true, timeout: "30 seconds" })("A
       const sent = yield* waitsFor(
         Effect.gen(function*() {
           const query = yield* QueryStateMachine.make(yield* freshKey)
-          yield* query.run({ execute: () => Effect.void, onCompleted: Effect.void })
+          yield* query.run({ execute: () => Effect.void, result: Effect.succeedSome(undefined) })
           yield* query.withReset(() => Effect.void)
         }).pipe(Effect.provide(storeWith(undefined)))
       )

@@ -121,7 +121,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisSto
     }))
 
   const run = (query: QueryStateMachine.QueryStateMachine) =>
-    query.run({ execute: () => Effect.succeed("executed"), onCompleted: Effect.succeed("fetched") })
+    query.run({ execute: () => Effect.succeed("executed"), result: Effect.succeedSome("fetched") })
 
   it.effect("a run that executes is exactly two EVALSHA, and a run of what is Completed is one", () =>
     Effect.gen(function*() {

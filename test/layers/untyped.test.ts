@@ -32,7 +32,7 @@ const members: Record<string, Member> = {
   waitUntilComplete: (query) => query.waitUntilComplete(),
   withExecution: (query) => query.withExecution(work),
   withReset: (query) => query.withReset(work),
-  run: (query) => query.run({ execute: work, onCompleted: Effect.succeed("result") })
+  run: (query) => query.run({ execute: work, result: Effect.succeedSome("result") })
 }
 
 const isStoreError = Schema.is(RedisStoreError.RedisStoreError)
@@ -100,13 +100,13 @@ const runs: ReadonlyArray<unknown> = [
   undefined,
   {},
   { execute: work },
-  { execute: Effect.void, onCompleted: Effect.void },
-  { execute: work, onCompleted: work },
-  { execute: work, onCompleted: Effect.void, purge: Effect.void },
-  { execute: work, onCompleted: Effect.void, recover: true },
-  { execute: work, onCompleted: Effect.void, timeout: "soon" },
-  { execute: work, onCompleted: Effect.void, lease: "soon" },
-  { execute: work, onCompleted: Effect.void, holder: 7 }
+  { execute: Effect.void, result: Effect.succeedSome(undefined) },
+  { execute: work, result: work },
+  { execute: work, result: Effect.succeedSome(undefined), purge: Effect.void },
+  { execute: work, result: Effect.succeedSome(undefined), recover: true },
+  { execute: work, result: Effect.succeedSome(undefined), timeout: "soon" },
+  { execute: work, result: Effect.succeedSome(undefined), lease: "soon" },
+  { execute: work, result: Effect.succeedSome(undefined), holder: 7 }
 ]
 
 const named = (value: unknown) => JSON.stringify(value, (_, part) => typeof part === "function" ? "function" : part)

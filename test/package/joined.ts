@@ -6,7 +6,7 @@ const program = Effect.gen(function*() {
   const query = yield* QueryStateMachine.make(yield* QueryKey.make({ db: "warehouse", query: "daily totals" }))
   const run = query.run({
     execute: () => Effect.as(Effect.sleep("10 millis"), "computed"),
-    onCompleted: Effect.succeed("fetched")
+    result: Effect.succeedSome("fetched")
   })
   const answers = yield* Effect.all([run, run], { concurrency: "unbounded" })
   const state = yield* query.currentState

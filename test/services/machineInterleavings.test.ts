@@ -32,7 +32,7 @@ const running = (holder: string): Actor =>
   Effect.flatMap(QueryStateMachine.make(key), (query) =>
     query.run({
       execute: () => Effect.succeed(`${holder} did it`),
-      onCompleted: Effect.succeed("joined"),
+      result: Effect.succeedSome("joined"),
       holder,
       lease
     }))

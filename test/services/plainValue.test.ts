@@ -72,7 +72,7 @@ it.layer(RedisStoreMemory.layerWith({ history: { length: 10 } }))("a machine", (
       assert.isTrue((yield* enqueue).changed)
       assert.strictEqual(yield* withExecution(() => Effect.succeed("done")), "done")
       assert.isFalse(yield* isErrored)
-      const options = { execute: () => Effect.succeed("ran"), onCompleted: Effect.succeed("fetched") }
+      const options = { execute: () => Effect.succeed("ran"), result: Effect.succeedSome("fetched") }
       assert.strictEqual(yield* run(options), "fetched")
       assert.strictEqual((yield* history).length, 10)
       assert.deepStrictEqual((yield* record).key, key)

@@ -1,6 +1,6 @@
 /** Running a query once or joining the run that there is, in virtual time. */
 import { assert } from "@effect/vitest"
-import { Effect, Fiber, Schedule, Schema } from "effect"
+import { Effect, Fiber, Option, Schedule, Schema } from "effect"
 import {
   QueryError,
   type QueryKey,
@@ -22,14 +22,14 @@ class FetchFailed extends Schema.TaggedError<FetchFailed>()("FetchFailed", {}) {
 class PurgeFailed extends Schema.TaggedError<PurgeFailed>()("PurgeFailed", {}) {}
 
 type Options = Partial<
-  QueryRun.Options<string, ExecuteFailed, never, FetchFailed, never, PurgeFailed, never>
+  QueryRun.Options<string, ExecuteFailed, never, FetchFailed, never, PurgeFailed, never, never, never>
 >
 
 /** A run that takes five seconds, and two to purge first where that is needed. */
 const runOf = (query: QueryStateMachine.QueryStateMachine, timeline: Timeline.Timeline) => (options?: Options) =>
-  query.run<string, ExecuteFailed, never, FetchFailed, never, PurgeFailed, never>({
+  query.run<string, ExecuteFailed, never, FetchFailed, never, PurgeFailed, never, never, never>({
     execute: () => Effect.as(Effect.andThen(timeline.note("execute"), Effect.sleep("5 seconds")), "executed"),
-    onCompleted: Effect.as(timeline.note("fetch"), "fetched"),
+    result: Effect.as(timeline.note("fetch"), Option.some("fetched")),
     purge: () => Effect.andThen(timeline.note("purge"), Effect.sleep("2 seconds")),
     ...options
   })
@@ -42,7 +42,7 @@ const outcome = (fiber: Fiber.Fiber<unknown, unknown>): Outcome =>
 const failWith = (tag: "Errored" | "Cancelled" | "ResetFailed", key: QueryKey.QueryKey, reason: Reason.Reason) => {
   switch (tag) {
     case "Errored":
-      return new QueryError.QueryErrored({ key, reason })
+      return new QueryError.QueryErrored({ key, reason, attempts: 1 })
     case "Cancelled":
       return new QueryError.QueryCancelled({ key, reason })
     case "ResetFailed":
@@ -87,7 +87,7 @@ inMemory("the result of a Completed query is fetched after one refused claim", (
 inMemory("a result that cannot be fetched is an error, and the query stays Completed", () =>
   Effect.gen(function*() {
     const { query, timeline } = yield* queryThatIs("Completed")
-    const { exit } = yield* timeline.run(runOf(query, timeline)({ onCompleted: Effect.fail(new FetchFailed()) }))
+    const { exit } = yield* timeline.run(runOf(query, timeline)({ result: Effect.fail(new FetchFailed()) }))
     assert.deepStrictEqual(outcomeOf(exit), failedWith(new FetchFailed()))
     assert.isTrue(yield* query.isCompleted)
   }))
@@ -163,7 +163,7 @@ inMemory(
       yield* timeline.until("20 seconds")
       const state = yield* query.currentState
       if (state._tag !== "Errored") return assert.fail(`it is ${state._tag}`)
-      const errored = failedWith(new QueryError.QueryErrored({ key, reason: state.reason }))
+      const errored = failedWith(new QueryError.QueryErrored({ key, reason: state.reason, attempts: 1 }))
       assert.strictEqual(state.reason._tag === "Failed" && state.reason.error, "ExecuteFailed")
       assert.deepStrictEqual([runner, joiner, late].map(outcome), [failedWith(new ExecuteFailed()), errored, errored])
       assert.deepStrictEqual(shown(timeline), [])
@@ -198,20 +198,23 @@ for (const tag of failedTags) {
     }))
 
   inMemory(
-    `a query that was left ${tag} is reset and run again when the caller recovers from it`,
+    `a query that is found ${tag} is reset and run again when the caller recovers from it`,
     () =>
       Effect.gen(function*() {
         const { query, timeline } = yield* queryThatIs(tag, { lastStep: { reason } })
-        const asked: Array<QueryState.QueryState> = []
+        const asked: Array<QueryRun.Found> = []
         const { atMillis, exit } = yield* timeline.run(
           runOf(query, timeline)({
-            recover: (state) => {
-              asked.push(state)
-              return true
+            recover: (found) => {
+              asked.push(found)
+              return Effect.succeed(true)
             }
           })
         )
-        assert.deepStrictEqual(asked, [QueryState.make(tag, { reason })])
+        assert.deepStrictEqual(asked, [{
+          state: QueryState.make(tag, { reason }),
+          attempts: tag === "Errored" ? 1 : 0
+        }])
         assert.deepStrictEqual(
           timeline.only("Reset", "purge", "FinishReset Queue Execute", "Queue Execute", "execute", "Finish"),
           [
@@ -229,20 +232,15 @@ for (const tag of failedTags) {
   )
 
   inMemory(
-    `a query that is ${tag} after a lapse is reset and run again, unless the caller declines`,
+    `a query that is ${tag} after a lapse or an interruption is reset and run again, whatever recover says`,
     () =>
       Effect.gen(function*() {
-        const reason = Reason.leaseExpired("worker 1")
-        const refused = yield* queryThatIs(tag, { lastStep: { reason } })
-        const { exit: told } = yield* refused.timeline.run(
-          runOf(refused.query, refused.timeline)({ recover: () => false })
-        )
-        assert.deepStrictEqual(outcomeOf(told), failedWith(failWith(tag, refused.key, reason)))
-
-        const { query, timeline } = yield* queryThatIs(tag, { lastStep: { reason } })
-        const { exit } = yield* timeline.run(runOf(query, timeline)())
-        assert.deepStrictEqual(shown(timeline), [[0, "purge"], [2_000, "execute"]])
-        assert.deepStrictEqual(outcomeOf(exit), { succeeded: "executed" })
+        for (const reason of [Reason.leaseExpired("worker 1"), Reason.interrupted]) {
+          const { query, timeline } = yield* queryThatIs(tag, { lastStep: { reason } })
+          const { exit } = yield* timeline.run(runOf(query, timeline)({ recover: () => false }))
+          assert.deepStrictEqual(shown(timeline), [[0, "purge"], [2_000, "execute"]])
+          assert.deepStrictEqual(outcomeOf(exit), { succeeded: "executed" })
+        }
       })
   )
 }
@@ -308,11 +306,11 @@ inMemory(
 )
 
 inMemory(
-  "interrupting a joiner affects nobody, and interrupting the executing caller cancels the query for all",
+  "interrupting a joiner affects nobody, and interrupting the executing caller hands the query over to a joiner",
   () =>
     withOpenSubscriptions((open) =>
       Effect.gen(function*() {
-        const { key, query, timeline } = yield* queryThatIs("Known")
+        const { query, timeline } = yield* queryThatIs("Known")
         const run = runOf(query, timeline)
         const runner = yield* timeline.at(0, run())
         const [first, second] = yield* Effect.all([timeline.at("1 second", run()), timeline.at("1 second", run())])
@@ -323,9 +321,16 @@ inMemory(
         assert.strictEqual(yield* open, 2)
         assert.isTrue(yield* query.isExecuting)
         yield* timeline.at("3 seconds", Fiber.interrupt(runner))
-        yield* timeline.until("3 seconds")
-        const cancelled = failedWith(new QueryError.QueryCancelled({ key, reason: Reason.interrupted }))
-        assert.deepStrictEqual([runner, first, second].map(outcome), [["interrupted"], ["interrupted"], cancelled])
+        yield* timeline.until("1 minute")
+        assert.deepStrictEqual(
+          [runner, first, second].map(outcome),
+          [["interrupted"], ["interrupted"], { succeeded: "executed" }]
+        )
+        assert.deepStrictEqual(timeline.only("execute", "purge"), [[0, "execute"], [3_000, "purge"], [
+          5_000,
+          "execute"
+        ]])
+        assert.strictEqual((yield* query.record).attempts, 0)
         assert.strictEqual(yield* open, 0)
       })
     )

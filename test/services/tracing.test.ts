@@ -31,7 +31,7 @@ for (const [name, layer] of stores) {
       const isWaitedFor = yield* Latch.make()
       const run = yield* query.run({
         execute: () => isWaitedFor.await,
-        onCompleted: Effect.die("it was run here")
+        result: Effect.die("it was run here")
       }).pipe(Effect.provide(there.layer), Effect.forkChild)
       yield* Effect.repeat(query.isExecuting, { until: (isExecuting) => isExecuting })
       const wait = yield* query.waitUntilComplete().pipe(Effect.provide(here.layer), Effect.forkChild)
@@ -56,7 +56,7 @@ it.effect("a run is one span with its operations as child spans", () =>
     const { all, layer, one } = make()
     yield* query.run({
       execute: () => Effect.withSpan(Effect.void, "work"),
-      onCompleted: Effect.void
+      result: Effect.succeedSome(undefined)
     }).pipe(Effect.provide(layer))
 
     const run = one("QueryStateMachine.run")
@@ -124,7 +124,7 @@ it.effect("a tracer with ids outside W3C Trace Context fails no transition", () 
       })
       yield* query.run({
         execute: () => Effect.void,
-        onCompleted: Effect.void
+        result: Effect.succeedSome(undefined)
       }).pipe(Effect.withSpan("caller"), Effect.provideService(Tracer.Tracer, tracer))
       const [reset] = yield* fleet.triggerMany("Reset", [query.key]).pipe(
         Effect.withSpan("caller"),
@@ -141,7 +141,7 @@ it.effect("without a tracer no span is recorded", () =>
     const record = yield* Effect.withSpan(driveTo(key, "Executing", { lease: "1 hour" }), "caller")
     assert.isUndefined(record.traceparent)
     const query = yield* QueryStateMachine.make(yield* freshKey)
-    yield* Effect.withSpan(query.run({ execute: () => Effect.void, onCompleted: Effect.void }), "caller")
+    yield* Effect.withSpan(query.run({ execute: () => Effect.void, result: Effect.succeedSome(undefined) }), "caller")
     assert.isUndefined((yield* query.record).traceparent)
   }).pipe(Effect.provide(RedisStoreMemory.layer)))
 

@@ -19,6 +19,7 @@ import type { Command, CommandResult, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { heartbeat, type Lost, monotonicMillis, orCancelled, usableMillis } from "./heartbeat.ts"
 import { defaultHolder } from "./holder.ts"
+import { holding } from "./holding.ts"
 import * as ProgressReports from "./progressReports.ts"
 import { settle } from "./settle.ts"
 import * as Trace from "./trace.ts"
@@ -52,21 +53,21 @@ export const reset: Kind = {
 /** A reset that ends with the claim of the execution after it. */
 const purgeBeforeExecution: Kind = { ...reset, success: ["FinishReset", "Queue", "Execute"] }
 
-/** The claim that a success makes, if it makes one. */
-type Next = Pick<Command, "holder" | "lease"> | undefined
+/** What goes with a success: the claim that it makes, if it makes one, and for how long the record is kept. */
+type OnSuccess = Pick<Command, "holder" | "lease" | "timeToLive"> | undefined
 
 export const withDefaults = ({ holder = defaultHolder, lease = QueryClaim.defaultLease }: QueryClaim.Options) => ({
   holder,
   lease
 })
 
-/** What is recorded of work that ended so; a success may claim the query anew, for what comes next. */
+/** What is recorded of work that ended so. */
 const outcomeOf = (
   { failure, interruption, success }: Kind,
   exit: Exit.Exit<unknown, unknown>,
-  next: Next
+  onSuccess: OnSuccess
 ): Command => {
-  if (Exit.isSuccess(exit)) return { event: success, ...next }
+  if (Exit.isSuccess(exit)) return { event: success, ...onSuccess }
   const reason = Reason.fromCause(exit.cause)
   return { event: reason._tag === "Interrupted" ? interruption : failure, reason }
 }
@@ -91,24 +92,35 @@ const claim = Effect.fnUntraced(function*(claiming: Effect.Effect<CommandResult,
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-/** Does `work` while the lease of a claim is renewed, records the outcome, and ends as the work did. */
+/** What the work of a claim came to, and the claim that its outcome made, if it made one. */
+interface Settled<A> {
+  readonly value: A
+  readonly held: Held
+}
+
+/**
+ * Does `work` while the lease of a claim is renewed, records the outcome, and ends as the work did, or with why the claim was
+ * lost.
+ */
 const hold = <A, E, R>(store: Store, { claimedAtMillis, record }: Held, restore: Restore, options: {
   readonly kind: Kind
   readonly lease: Duration.Input
   readonly work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>
-  readonly next?: Next | undefined
-}): Effect.Effect<{ readonly value: A; readonly settled: Held }, E | Lost | RedisStoreError, R> =>
+  readonly onSuccess?: OnSuccess | undefined
+}): Effect.Effect<Result.Result<Settled<A>, Lost>, E | Lost | RedisStoreError, R> =>
   Effect.scoped(Effect.gen(function*() {
     yield* countHeld
     const lease = Duration.fromInputUnsafe(options.lease)
     const renewed = { atMillis: claimedAtMillis }
     const beating = yield* Effect.forkScoped(heartbeat(store, record, lease, renewed))
+    const scope = yield* Effect.scope
     const claim: QueryClaim.QueryClaim = {
       ...QueryState.claimOf(record.state),
       fence: record.version,
-      report: ProgressReports.make(store, record, lease, yield* Effect.scope)
+      report: ProgressReports.make(store, record, lease, scope)
     }
-    const worked: Result.Result<Exit.Exit<A, E>, Lost> = yield* Effect.suspend(() => options.work(claim)).pipe(
+    const work = Effect.suspend(() => options.work(claim))
+    const worked: Result.Result<Exit.Exit<A, E>, Lost> = yield* holding(store, record, lease, scope, work).pipe(
       Effect.exit,
       Effect.map((exit) => Result.succeed(exit)),
       Effect.raceFirst(Effect.map(Fiber.join(beating), (lost) => Result.fail(lost))),
@@ -116,69 +128,73 @@ const hold = <A, E, R>(store: Store, { claimedAtMillis, record }: Held, restore:
       // Only an interruption of the caller can be caught here.
       Effect.catchCause((cause) => Effect.succeed(Result.succeed(Exit.failCause(cause))))
     )
-    const exit = yield* Effect.fromResult(worked)
+    if (Result.isFailure(worked)) return Result.fail(worked.failure)
+    const exit = worked.success
     const settledAtMillis = yield* monotonicMillis
     // A process that was frozen past its lease may get here before its heartbeat gives the claim up.
     const settling = settledAtMillis - renewed.atMillis >= usableMillis(lease)
       ? Effect.fail(new LeaseLost({ fence: record.version, record }))
-      : settle(store, record, outcomeOf(options.kind, exit, options.next), lease, beating)
-    const { settled, value } = yield* orBoth(exit, settling)
-    return { value, settled: { record: settled, claimedAtMillis: settledAtMillis } }
+      : settle(store, record, outcomeOf(options.kind, exit, options.onSuccess), lease, beating)
+    const ended = yield* orBoth(exit, settling)
+    return Result.map(
+      ended,
+      ({ record, value }): Settled<A> => ({ value, held: { record, claimedAtMillis: settledAtMillis } })
+    )
   }))
 
 /**
  * Claims a query, does `work` while the lease is renewed, and records the outcome before it ends as the work did. Where
- * `claim` did not change the query, it ends as `refused` does.
+ * `claim` did not change the query, it ends as `refused` does, and where the claim was lost, as `lost` does.
  *
  * Only `work` can be interrupted. Its finalizers have run before the outcome is recorded, and the lease is renewed until
  * then.
  */
-export const claimed = <A, E, R, B, E2>(store: Store, options: {
+export const claimed = <A, E, R, B, E2, C, E3>(store: Store, options: {
   readonly kind: Kind
   readonly claim: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>
   readonly lease: Duration.Input
   readonly refused: (record: QueryRecord) => Effect.Effect<B, E2>
+  readonly lost: (lost: Lost) => Effect.Effect<C, E3>
   readonly work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>
-}): Effect.Effect<A | B, E | E2 | Lost | RedisStoreError, R> =>
+  readonly onSuccess?: OnSuccess | undefined
+}): Effect.Effect<A | B | C, E | E2 | E3 | Lost | RedisStoreError, R> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(
-      claim(options.claim),
-      (held): Effect.Effect<A | B, E | E2 | Lost | RedisStoreError, R> =>
-        Result.isSuccess(held)
-          ? Effect.map(hold(store, held.success, restore, options), ({ value }) => value)
-          : options.refused(held.failure)
-    )
+    Effect.gen(function*() {
+      const held = yield* claim(options.claim)
+      if (Result.isFailure(held)) return yield* options.refused(held.failure)
+      const settled = yield* hold(store, held.success, restore, options)
+      return Result.isSuccess(settled) ? settled.success.value : yield* options.lost(settled.failure)
+    })
   )
 
 /**
  * Resets a query and executes it anew, without a step in which another process could claim it: the success of the purge and
  * the new claim are one command.
  */
-export const purgedAndExecuted = <A, E, R, B, E2, E3, R3>(store: Store, options: {
+export const purgedAndExecuted = <A, E, R, B, E2, C, E4, E3, R3>(store: Store, options: {
   readonly claim: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>
   readonly claiming: ReturnType<typeof withDefaults>
   readonly refused: (record: QueryRecord) => Effect.Effect<B, E2>
+  readonly lost: (lost: Lost) => Effect.Effect<C, E4>
   readonly purge: (claim: QueryClaim.QueryClaim) => Effect.Effect<unknown, E3, R3>
   readonly work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>
-}): Effect.Effect<A | B, E | E2 | E3 | Lost | RedisStoreError, R | R3> =>
+  readonly onSuccess?: OnSuccess | undefined
+}): Effect.Effect<A | B | C, E | E2 | E3 | E4 | Lost | RedisStoreError, R | R3> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
-      const { claiming, purge, refused, work } = options
+      const { claiming, lost, onSuccess, purge, refused, work } = options
       const { lease } = claiming
       const held = yield* claim(options.claim)
       if (Result.isFailure(held)) return yield* refused(held.failure)
-      const { settled } = yield* hold(store, held.success, restore, {
+      const purged = yield* hold(store, held.success, restore, {
         kind: purgeBeforeExecution,
         lease,
         work: purge,
-        next: claiming
+        onSuccess: claiming
       })
-      const { value } = yield* hold(store, settled, restore, {
-        kind: execution,
-        lease,
-        work
-      })
-      return value
+      if (Result.isFailure(purged)) return yield* lost(purged.failure)
+      const settled = yield* hold(store, purged.success.held, restore, { kind: execution, lease, work, onSuccess })
+      return Result.isSuccess(settled) ? settled.success.value : yield* lost(settled.failure)
     })
   )
 
@@ -188,7 +204,7 @@ export const claimedWork = <A, E, R>(
   key: QueryKey,
   kind: Kind,
   work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>,
-  { fence, ifVersion, ...options }: QueryClaim.ExecutionOptions & QueryClaim.ResetOptions = {}
+  { fence, ifVersion, timeToLive, ...options }: QueryClaim.ExecutionOptions & QueryClaim.ResetOptions = {}
 ): Effect.Effect<A, E | Lost | IllegalTransition | RedisStoreError, R> => {
   const claiming = withDefaults(options)
   return claimed(store, {
@@ -201,21 +217,31 @@ export const claimedWork = <A, E, R>(
           ? Transition.refusal(record, kind.claim)
           : new LeaseLost({ fence: ifVersion, record })
       ),
-    work
+    lost: Effect.fail,
+    work,
+    onSuccess: { timeToLive }
   }).pipe(Trace.spanned(kind.span, () => Trace.attributesOf(key)))
 }
 
-/** Ends as the work did, once its outcome is settled. An error of settling is added to that of the work. */
+/**
+ * Ends as the work did, once its outcome is settled, or with why the claim was lost. An error of settling is added to that of
+ * work that failed.
+ */
 const orBoth = <A, E>(
   exit: Exit.Exit<A, E>,
   settling: Effect.Effect<CommandResult, LeaseLost | RedisStoreError>
-): Effect.Effect<{ readonly value: A; readonly settled: QueryRecord }, E | Lost | RedisStoreError> =>
+): Effect.Effect<
+  Result.Result<{ readonly value: A; readonly record: QueryRecord }, Lost>,
+  E | Lost | RedisStoreError
+> =>
   settling.pipe(
     Effect.mapError(orCancelled),
     Effect.matchEffect({
-      onSuccess: ({ record }) => Effect.map(exit, (value) => ({ value, settled: record })),
+      onSuccess: ({ record }) => Effect.map(exit, (value) => Result.succeed({ value, record })),
       onFailure: (error) => {
-        if (Exit.isSuccess(exit)) return Effect.fail(error)
+        if (Exit.isSuccess(exit)) {
+          return error._tag === "RedisStoreError" ? Effect.fail(error) : Effect.succeed(Result.fail(error))
+        }
         // An interrupted caller does not need to know that the outcome was decided before.
         return error._tag !== "RedisStoreError" && Cause.hasInterruptsOnly(exit.cause)
           ? Effect.failCause(exit.cause)

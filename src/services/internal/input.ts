@@ -6,6 +6,7 @@ import * as Schedule from "effect/Schedule"
 import { keyIssue } from "../../domain/internal/ids.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import * as QueryState from "../../domain/QueryState.ts"
+import type { RedisStore } from "../RedisStore.ts"
 import { InvalidInput, RedisStoreError } from "../RedisStoreError.ts"
 
 /** The error for an invalid argument. Its schema refuses an invalid key, so such a key is left out. */
@@ -35,6 +36,12 @@ const isTimeout = (value: unknown): boolean =>
     (duration) => !Duration.isNegative(duration)
   )
 
+const isLongerThanZero = (value: unknown): boolean =>
+  !Number.isNaN(value) && Option.exists(
+    Duration.fromInput(value as Duration.Input),
+    (duration) => Duration.isFinite(duration) && Duration.toMillis(duration) > 0
+  )
+
 /** Why options are not those of a wait. */
 export const waitIssue = (options: unknown): string | undefined => {
   if (options === undefined) return undefined
@@ -44,21 +51,40 @@ export const waitIssue = (options: unknown): string | undefined => {
   return schedule === undefined || Schedule.isSchedule(schedule) ? undefined : "schedule must be a Schedule"
 }
 
+// Refused before the work, since it goes to the store only after it.
+const timeToLiveIssue = (
+  { timeToLive }: Record<string, unknown>,
+  { hasTimeToLive }: Pick<RedisStore["Service"], "hasTimeToLive">
+): string | undefined => {
+  if (timeToLive === undefined) return undefined
+  if (!hasTimeToLive) return "records of this store cannot expire: leave out timeToLive"
+  return isLongerThanZero(timeToLive) ? undefined : "timeToLive must be a duration, longer than zero and finite"
+}
+
 /** Why work and options are not those of a claim. */
-export const workIssue = (work: unknown, options: unknown): string | undefined => {
+export const workIssue = (
+  work: unknown,
+  options: unknown,
+  store: Pick<RedisStore["Service"], "hasTimeToLive">
+): string | undefined => {
   if (!isFunction(work)) return "the work must be a function that returns an Effect"
-  return options === undefined || isObject(options) ? undefined : "the options must be an object"
+  if (options === undefined) return undefined
+  return isObject(options) ? timeToLiveIssue(options, store) : "the options must be an object"
 }
 
 /** Why options are not those of a run. */
-export const runIssue = (options: unknown): string | undefined => {
-  if (!isObject(options)) return "the options must be an object with execute and onCompleted"
-  const { execute, onCompleted, purge, recover } = options
+export const runIssue = (options: unknown, store: Pick<RedisStore["Service"], "hasTimeToLive">): string | undefined => {
+  if (!isObject(options)) return "the options must be an object with execute and result"
+  const { execute, maxAge, maxAttempts, purge, recover, result } = options
   if (!isFunction(execute)) return "execute must be a function that returns an Effect"
-  if (!Effect.isEffect(onCompleted)) return "onCompleted must be an Effect"
+  if (!Effect.isEffect(result)) return "result must be an Effect of an Option"
+  if (maxAttempts !== undefined && !(Number.isSafeInteger(maxAttempts) && Number(maxAttempts) >= 1)) {
+    return "maxAttempts must be a whole number of at least 1"
+  }
+  if (maxAge !== undefined && !isTimeout(maxAge)) return "maxAge must be a duration, and not negative"
   if (purge !== undefined && !isFunction(purge)) return "purge must be a function that returns an Effect"
   if (recover !== undefined && !isFunction(recover)) return "recover must be a function"
-  return waitIssue(options)
+  return timeToLiveIssue(options, store) ?? waitIssue(options)
 }
 
 const isTag = (value: unknown): boolean => QueryState.tags.some((tag) => tag === value)

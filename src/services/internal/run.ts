@@ -1,19 +1,23 @@
 /** Running a query once, and joining a run that is under way. */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type { LeaseLost } from "../../domain/QueryError.ts"
 import * as QueryError from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
-import type { QueryRecord } from "../../domain/QueryRecord.ts"
+import * as QueryRecord from "../../domain/QueryRecord.ts"
 import type * as QueryState from "../../domain/QueryState.ts"
-import type * as QueryRun from "../QueryRun.ts"
+import * as QueryRun from "../QueryRun.ts"
 import type { Command, CommandResult, RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import * as ClaimedWork from "./claimedWork.ts"
 import { coalesced } from "./coalescedClaims.ts"
+import * as Cycles from "./cycles.ts"
+import type { Lost } from "./heartbeat.ts"
 import * as Trace from "./trace.ts"
-import * as Wait from "./wait.ts"
 
 type Store = RedisStore["Service"]
 
@@ -22,24 +26,33 @@ const afterLostRace = Schedule.min([Schedule.exponential("10 millis"), Schedule.
   Schedule.jittered
 )
 
-const isUndecided = ({ reason }: QueryState.Failed): boolean => reason._tag === "LeaseExpired"
+/** Whether a run ended without anybody having decided that it should. */
+const isHandedOver = ({ reason }: QueryState.Failed): boolean =>
+  reason._tag === "LeaseExpired" || reason._tag === "Interrupted"
 
-const failure = (key: QueryKey, state: QueryState.Failed) => {
+const failure = (key: QueryKey, state: QueryState.Failed, attempts: number) => {
+  const { reason } = state
   switch (state._tag) {
     case "Errored":
-      return new QueryError.QueryErrored({ key, reason: state.reason })
+      return new QueryError.QueryErrored({ key, reason, attempts })
     case "Cancelled":
-      return new QueryError.QueryCancelled({ key, reason: state.reason })
+      return isHandedOver(state)
+        ? new QueryError.QueryErrored({ key, reason, attempts })
+        : new QueryError.QueryCancelled({ key, reason })
     case "ResetFailed":
-      return new QueryError.QueryResetFailed({ key, reason: state.reason })
+      return new QueryError.QueryResetFailed({ key, reason })
   }
 }
 
 /** Result of a race for a query: the result of the work, or the record where somebody else was faster. */
-type Race<A> = Result.Result<A, QueryRecord>
+type Race<A> = Result.Result<A, QueryRecord.QueryRecord>
 
 const won = <A>(value: A): Race<A> => Result.succeed(value)
-const lostRace = <A>(record: QueryRecord): Effect.Effect<Race<A>> => Effect.succeed(Result.fail(record))
+const lostRace = <A>(record: QueryRecord.QueryRecord): Effect.Effect<Race<A>> => Effect.succeed(Result.fail(record))
+
+/** A claim that was lost, by a process that was frozen or cut off, is a race that was lost. A cancel is an error. */
+const lostClaim = <A>(lost: Lost): Effect.Effect<Race<A>, Lost> =>
+  lost._tag === "LeaseLost" ? lostRace(lost.record) : Effect.fail(lost)
 
 /** Claims a query. Where Redis has no memory for a claim, the record is read: a run that is under way can be joined. */
 const claimOrRead = (store: Store, key: QueryKey, command: Command): Effect.Effect<
@@ -56,21 +69,39 @@ const claimOrRead = (store: Store, key: QueryKey, command: Command): Effect.Effe
       )
   )
 
-export const run = <A, E1, R1, E2, R2, E3, R3>(
+/** Whether a record is older than `maxAge`, by the clock of the store. */
+const isTooOld = (
+  store: Store,
+  { changedAt }: QueryRecord.QueryRecord,
+  maxAge: Duration.Input | undefined
+): Effect.Effect<boolean> =>
+  maxAge === undefined || changedAt === undefined
+    ? Effect.succeed(false)
+    : Effect.map(
+      store.currentTime,
+      (now) => Duration.isGreaterThan(DateTime.distance(changedAt, now), Duration.fromInputUnsafe(maxAge))
+    )
+
+export const run = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
   store: Store,
   key: QueryKey,
-  options: QueryRun.Options<A, E1, R1, E2, R2, E3, R3>
-): Effect.Effect<A, E1 | E2 | E3 | QueryRun.Error, R1 | R2 | R3> => {
-  const { execute, onCompleted, purge, recover = isUndecided } = options
+  options: QueryRun.Options<A, E1, R1, E2, R2, E3, R3, E4, R4>
+): Effect.Effect<A, E1 | E2 | E3 | E4 | QueryRun.Error, R1 | R2 | R3 | R4> => {
+  const { execute, maxAge, maxAttempts = QueryRun.defaultMaxAttempts, purge, recover, result, timeToLive } = options
   const claiming = ClaimedWork.withDefaults(options)
+  const working = {
+    refused: lostRace<A>,
+    lost: lostClaim<A>,
+    work: (claim: Parameters<typeof execute>[0]) => Effect.map(execute(claim), won),
+    onSuccess: { timeToLive }
+  }
 
   const executeAfter = (command: Command) =>
     ClaimedWork.claimed(store, {
+      ...working,
       kind: ClaimedWork.execution,
       claim: coalesced(store, key, claimOrRead(store, key, { ...command, ...claiming })),
-      lease: claiming.lease,
-      refused: lostRace<A>,
-      work: (claim) => Effect.map(execute(claim), won)
+      lease: claiming.lease
     })
 
   const begin = executeAfter({ event: ["Queue", "Execute"] })
@@ -80,26 +111,50 @@ export const run = <A, E1, R1, E2, R2, E3, R3>(
     purge === undefined
       ? executeAfter({ event: ["Reset", "FinishReset", "Queue", "Execute"], ifVersion })
       : ClaimedWork.purgedAndExecuted(store, {
+        ...working,
         claim: coalesced(store, key, store.compareAndSet(key, { event: "Reset", ifVersion, ...claiming })),
         claiming,
-        refused: lostRace<A>,
-        purge,
-        work: (claim) => Effect.map(execute(claim), won)
+        purge
       })
 
-  const join = Effect.fnUntraced(function*(from: QueryRecord) {
-    const { state, version } = yield* Wait.waitFrom(store, from, options)
-    if (state._tag === "Completed") return won(yield* onCompleted)
-    if (state._tag === "Known") return yield* begin
-    return recover(state) ? yield* takeOver(version) : yield* failure(key, state)
-  })
+  const isRecovered = (found: QueryRun.Found): Effect.Effect<boolean, E4, R4> => {
+    const answer = recover?.(found) ?? false
+    return Effect.isEffect(answer) ? answer : Effect.succeed(answer)
+  }
+
+  /** Goes on from a query that is not pending. `isFound` where this caller did not wait for what it has become. */
+  const goOn = Effect.fnUntraced(
+    function*(record: QueryRecord.Determinate, isFound: boolean) {
+      const { attempts, state, version } = record
+      switch (state._tag) {
+        case "Known":
+          return yield* begin
+        case "Completed": {
+          if (isFound && (yield* isTooOld(store, record, maxAge))) return yield* takeOver(version)
+          const left = yield* result
+          return Option.isSome(left) ? won(left.value) : yield* takeOver(version)
+        }
+        default:
+          return (isHandedOver(state) && attempts < maxAttempts) ||
+              (isFound && (yield* isRecovered({ state, attempts })))
+            ? yield* takeOver(version)
+            : yield* failure(key, state, attempts)
+      }
+    }
+  )
 
   return Effect.gen(function*() {
     const first = yield* begin
     if (Result.isSuccess(first)) return first.success
-    // The winner holds the query by now, or has its result. The schedule never ends, so only a result ends this.
     let latest = first.failure
-    const race = Effect.map(Effect.suspend(() => join(latest)), Result.mapError((record) => latest = record))
+    let isFound = QueryRecord.isDeterminate(latest)
+    const race = Effect.gen(function*() {
+      const record = yield* Cycles.waitFrom(store, latest, options)
+      const next = yield* goOn(record, isFound)
+      isFound = false
+      return Result.mapError(next, (record) => latest = record)
+    })
+    // The winner holds the query by now, or has its result. The schedule never ends, so only a result ends this.
     return Result.getOrThrow(yield* Effect.repeat(race, { schedule: afterLostRace, until: Result.isSuccess }))
   }).pipe(Trace.spanned("QueryStateMachine.run", () => Trace.attributesOf(key)))
 }

@@ -145,19 +145,20 @@ const timed = <A, R>(self: Effect.Effect<A, StillPending | RedisStoreError, R>) 
     )
   })
 
-const waitOn = (
+const waitOn = <A extends QueryRecord.QueryRecord>(
   store: Store,
   record: QueryRecord.QueryRecord,
-  { schedule, timeout }: QueryWait.Options
-): Effect.Effect<QueryRecord.Determinate, StillPending | RedisStoreError> => {
-  if (QueryRecord.isDeterminate(record)) return Effect.succeed(record)
+  { schedule, timeout }: QueryWait.Options,
+  isEnd: (record: QueryRecord.QueryRecord) => record is A
+): Effect.Effect<A, StillPending | RedisStoreError> => {
+  if (isEnd(record)) return Effect.succeed(record)
 
   const { key } = record
   const policy = policyOf(schedule)
-  let last = record
-  const isWanted = (record: QueryRecord.QueryRecord): record is QueryRecord.Determinate => {
+  let last: QueryRecord.QueryRecord = record
+  const isWanted = (record: QueryRecord.QueryRecord): record is A => {
     last = record
-    return QueryRecord.isDeterminate(record)
+    return isEnd(record)
   }
   // Subscribe first, read afterwards: a change in between is seen by one of the two.
   const wait = Effect.scoped(Effect.suspend(() => {
@@ -175,12 +176,19 @@ const waitOn = (
   )
 }
 
-/** Waits on from a record that is known already. */
-export const waitFrom = (store: Store, record: QueryRecord.QueryRecord, options: QueryWait.Options) =>
-  Trace.waiting(record.key, waitOn(store, record, options))
+/** Waits on from a record that is known already, until there is one that ends the wait. */
+export const waitFrom = <A extends QueryRecord.QueryRecord>(
+  store: Store,
+  record: QueryRecord.QueryRecord,
+  options: QueryWait.Options,
+  isEnd: (record: QueryRecord.QueryRecord) => record is A
+) => Trace.waiting(record.key, waitOn(store, record, options, isEnd))
 
 export const waitUntilComplete = (store: Store, key: QueryKey, options: QueryWait.Options = {}) =>
-  Trace.waiting(key, Effect.flatMap(store.read(key), (record) => waitOn(store, record, options)))
+  Trace.waiting(
+    key,
+    Effect.flatMap(store.read(key), (record) => waitOn(store, record, options, QueryRecord.isDeterminate))
+  )
 
 /** Wakes at progress, too, which leaves the version as it is. */
 class ProgressWaiter extends Waiter {

@@ -93,7 +93,7 @@ it.live("a record lost in a failover ends its waits, and its holder gets LeaseLo
       // Versions go on growing, and with them the fences that storage compares.
       const { fence } = lost as { readonly fence: number }
       assert.isAbove(
-        yield* query.run({ execute: (claim) => Effect.succeed(claim.fence), onCompleted: Effect.succeed(0) }),
+        yield* query.run({ execute: (claim) => Effect.succeed(claim.fence), result: Effect.succeedSome(0) }),
         fence
       )
     })))

@@ -104,7 +104,7 @@ it.live.each([...silentConnections, ...silentNetworks])(
               ? query.withExecution(work, { lease })
               : by === "resetting"
               ? query.withReset(work, { lease })
-              : query.run({ execute: work, onCompleted: Effect.void, lease })
+              : query.run({ execute: work, result: Effect.succeedSome(undefined), lease })
             return Effect.result(outcome)
           }, { concurrency: "unbounded" }),
           silence: Effect.andThen(everybodyWorks, begin(world))
@@ -174,7 +174,7 @@ const calls = Effect.fnUntraced(
       resetting: onCompleted.withReset(() => Effect.die("the purge must not run")),
       run: onIdle.run({
         execute: () => Effect.die("the work must not run"),
-        onCompleted: Effect.die("there is no result")
+        result: Effect.die("there is no result")
       }),
       summary: fleet.summary([idle, queued]),
       list: Stream.runDrain(fleet.list(idle.db))

@@ -22,7 +22,7 @@ const isRunByAnother: Meanwhile = Effect.fnUntraced(function*(query) {
   const running = yield* Effect.forkScoped(query.run({
     lease: "1 hour",
     execute: () => Effect.as(work, "of another"),
-    onCompleted: Effect.succeed("of the zombie")
+    result: Effect.succeedSome("of the zombie")
   }))
   yield* Deferred.await(claimed)
   return { finish: Effect.andThen(Deferred.succeed(mayFinish, undefined), Effect.orDie(Fiber.join(running))) }

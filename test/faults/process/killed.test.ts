@@ -145,7 +145,7 @@ it.layer(Layer.provideMerge(Killed.layer, StoreLayer), { excludeTestServices: tr
         const value = yield* query.run({
           purge: () => Ref.update(purges, (n) => n + 1),
           execute: () => Effect.succeed("executed again"),
-          onCompleted: Effect.succeed("fetched")
+          result: Effect.succeedSome("fetched")
         })
         assert.deepStrictEqual(
           [value, yield* Ref.get(purges), yield* query.currentState],

@@ -103,7 +103,7 @@ it.live.each<[what: string, answer: string]>([
           store.renew(key, 1, "1 minute"),
           store.history(key),
           store.compareAndSet(key, { event: "Queue" }),
-          query.run({ execute: () => Effect.void, onCompleted: Effect.void }),
+          query.run({ execute: () => Effect.void, result: Effect.succeedSome(undefined) }),
           query.waitUntilComplete(),
           Stream.runDrain(query.changes)
         ]

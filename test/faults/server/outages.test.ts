@@ -116,7 +116,7 @@ const kinds: ReadonlyArray<Kind> = [
     from: "Known",
     to: "Completed",
     end: Effect.void,
-    claim: (query, work) => query.run({ execute: work, onCompleted: Effect.die("it is run once") })
+    claim: (query, work) => query.run({ execute: work, result: Effect.die("it is run once") })
   },
   {
     event: "Error",
@@ -198,7 +198,7 @@ for (const [what, make] of outages) {
           const again = yield* Effect.forEach(queries.slice(0, each), ({ query }) =>
             query.run({
               execute: () => Effect.die("it is run once"),
-              onCompleted: Effect.succeed("fetched")
+              result: Effect.succeedSome("fetched")
             }))
           assert.deepStrictEqual(again, Arr.replicate("fetched", each))
           assert.strictEqual(begun, queries.length)

@@ -55,7 +55,7 @@ it.live("after a rollback a holder gets LeaseLost, an outcome is pending again, 
       })
       const rerun = yield* decided.run({
         execute: () => Effect.succeed("run again"),
-        onCompleted: Effect.succeed("kept")
+        result: Effect.succeedSome("kept")
       })
       assert.strictEqual(rerun, "run again")
       const record = yield* decided.record

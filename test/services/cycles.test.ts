@@ -1,0 +1,157 @@
+/** Queries whose work runs other queries: a cycle fails at once, and nothing else does. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Layer, Redacted, Schema } from "effect"
+import {
+  QueryError,
+  QueryKey,
+  QueryStateMachine,
+  RedisStore,
+  RedisStoreLive,
+  RedisStoreMemory
+} from "effect-query-state"
+import * as RedisServer from "../support/RedisServer.ts"
+
+type Graph = Readonly<Record<string, ReadonlyArray<string>>>
+
+/** Another process with the same store: it shares no claims, but the records. */
+const elsewhere = Effect.updateService(RedisStore.RedisStore, (store) => ({ ...store }))
+
+const keyIn = (db: string, query: string) => QueryKey.makeUnsafe({ db, query })
+
+let databases = 0
+
+/** Runs the queries of a graph, each of which runs those that it needs, at the same time. */
+const world = (graph: Graph) => {
+  const db = `graph-${databases++}`
+  const runs: Array<string> = []
+  const work = (name: string): Effect.Effect<string, unknown, RedisStore.RedisStore> =>
+    Effect.gen(function*() {
+      const query = yield* QueryStateMachine.make(keyIn(db, name))
+      return yield* query.run({
+        execute: () =>
+          Effect.gen(function*() {
+            runs.push(name)
+            // Long enough that all others are under way.
+            yield* Effect.sleep("20 millis")
+            const parts = yield* Effect.forEach(graph[name] ?? [], work, { concurrency: "unbounded" })
+            return `${name}(${parts.join(",")})`
+          }),
+        result: Effect.succeedSome(`of ${name}`)
+      })
+    })
+  /** Runs a query in this process, or in another one. */
+  const run = (name: string, others: ReadonlyArray<string> = []) =>
+    others.includes(name) ? elsewhere(work(name)) : work(name)
+  return { db, run, runs }
+}
+
+const stores: ReadonlyArray<[name: string, store: Layer.Layer<RedisStore.RedisStore, unknown>]> = [
+  ["in memory", RedisStoreMemory.layer],
+  [
+    "in Redis",
+    Layer.unwrap(Effect.map(RedisServer.acquire(), ({ url }) => RedisStoreLive.layer({ url: Redacted.make(url) })))
+  ]
+]
+
+const isCycle = Schema.is(QueryError.QueryCycle)
+
+const pathOf = (exit: Exit.Exit<unknown, unknown>): string | undefined => {
+  if (Exit.isSuccess(exit)) return undefined
+  const error = exit.cause.reasons.find((reason) => reason._tag === "Fail")?.error
+  return isCycle(error) ? error.path.map(({ query }) => query).join(" -> ") : undefined
+}
+
+describe.each(stores)("Queries that need each other, %s", (_, store) => {
+  it.layer(store, { excludeTestServices: true, timeout: "30 seconds" })("", (it) => {
+    it.effect("a query that runs itself fails at once", () =>
+      Effect.gen(function*() {
+        const { run } = world({ a: ["a"] })
+        assert.strictEqual(pathOf(yield* Effect.exit(run("a"))), "a -> a")
+      }))
+
+    it.effect("a query that runs itself through others fails at once", () =>
+      Effect.gen(function*() {
+        const { run } = world({ a: ["b"], b: ["c"], c: ["a"] })
+        assert.strictEqual(pathOf(yield* Effect.exit(run("a"))), "a -> b -> c -> a")
+      }))
+
+    it.effect.each([{ where: "of one process", others: [] }, { where: "of two processes", others: ["b"] }])(
+      "two queries $where that are under way and need each other fail at once",
+      ({ others }) =>
+        Effect.gen(function*() {
+          const { run } = world({ a: ["b"], b: ["a"] })
+          const [a, b] = yield* Effect.all([
+            Effect.exit(run("a", others)),
+            Effect.exit(run("b", others))
+          ], { concurrency: "unbounded" })
+          const paths = [pathOf(a), pathOf(b)]
+          assert.isTrue(paths.includes("a -> b -> a") || paths.includes("b -> a -> b"), String(paths))
+        })
+    )
+
+    it.effect("a ring of five, each begun by another caller, fails at once", () =>
+      Effect.gen(function*() {
+        const names = ["a", "b", "c", "d", "e"]
+        const { run } = world({ a: ["b"], b: ["c"], c: ["d"], d: ["e"], e: ["a"] })
+        const exits = yield* Effect.forEach(names, (name) => Effect.exit(run(name, ["b", "d"])), {
+          concurrency: "unbounded"
+        })
+        assert.isTrue(exits.some((exit) => pathOf(exit)?.split(" -> ").length === 6), String(exits.map(pathOf)))
+      }))
+
+    it.effect("a ring through work that runs a part of itself is found", () =>
+      Effect.gen(function*() {
+        // a runs b itself, b joins c, which another process runs and which needs a.
+        const { run } = world({ a: ["b"], b: ["c"], c: ["a"] })
+        const c = yield* Effect.forkChild(Effect.exit(run("c", ["c"])), { startImmediately: true })
+        const a = yield* Effect.exit(run("a"))
+        const paths = [pathOf(a), pathOf(yield* Fiber.join(c))]
+        assert.isTrue(paths.some((path) => path?.split(" -> ").length === 4), String(paths))
+      }))
+
+    it.effect.each<{ shape: string; graph: Graph }>([
+      { shape: "a diamond", graph: { a: ["b", "c"], b: ["d"], c: ["d"], d: [] } },
+      { shape: "two queries that need the same third", graph: { a: ["d"], b: ["d"], c: [], d: [] } },
+      { shape: "a chain", graph: { a: ["b"], b: ["c"], c: ["d"], d: [] } }
+    ])("$shape ends well, whoever runs what", ({ graph }) =>
+      Effect.gen(function*() {
+        for (const others of [[], ["b"], ["c", "d"], ["a", "d"]]) {
+          const { run, runs } = world(graph)
+          const exits = yield* Effect.forEach(
+            Object.keys(graph),
+            (name) => Effect.exit(run(name, others)),
+            { concurrency: "unbounded" }
+          )
+          assert.deepStrictEqual(exits.filter(Exit.isFailure), [])
+          assert.deepStrictEqual(runs.toSorted(), Object.keys(graph))
+        }
+      }))
+
+    it.effect("a wait that was given up is no part of a cycle", () =>
+      Effect.gen(function*() {
+        const { db } = world({})
+        const [a, b] = yield* Effect.all([
+          QueryStateMachine.make(keyIn(db, "a")),
+          elsewhere(QueryStateMachine.make(keyIn(db, "b")))
+        ])
+        const done = yield* Effect.forkChild(
+          a.run({
+            execute: () =>
+              Effect.gen(function*() {
+                yield* b.enqueue
+                const { state } = yield* b.trigger("Execute", { lease: "10 seconds" })
+                assert.strictEqual(state._tag, "Executing")
+                const given = yield* Effect.exit(
+                  b.run({ execute: () => Effect.void, result: Effect.succeedSome(undefined), timeout: "10 millis" })
+                )
+                assert.isTrue(Exit.isFailure(given))
+                yield* Effect.repeat(a.record, { until: ({ waitsFor }) => waitsFor === undefined })
+                return "done"
+              }),
+            result: Effect.succeedSome("fetched")
+          })
+        )
+        assert.strictEqual(yield* Fiber.join(done), "done")
+      }))
+  })
+})
