@@ -66,7 +66,25 @@ const acquireStandalone = Effect.gen(function*() {
   return { server, admins: [yield* RedisAdmin.connect(server.url)] }
 })
 
+/** While the scope is open, hides the rejections that ioredis leaves unhandled where ASKING is denied. */
+const askingHidden = Effect.acquireRelease(
+  Effect.sync(() => {
+    const others = process.listeners("unhandledRejection")
+    process.removeAllListeners("unhandledRejection")
+    process.on("unhandledRejection", (error, promise) => {
+      if (!String(error).includes("'asking'")) others.forEach((other) => other(error, promise))
+    })
+    return others
+  }),
+  (others) =>
+    Effect.sync(() => {
+      process.removeAllListeners("unhandledRejection")
+      others.forEach((other) => process.on("unhandledRejection", other))
+    })
+)
+
 const acquireCluster = Effect.gen(function*() {
+  yield* askingHidden
   const servers = yield* RedisCluster.acquire()
   const nodes = servers.primaries.map(({ server: { host, port } }) => ({ host, port }))
   yield* driveTo(movingKey, "Completed").pipe(Effect.provide(RedisStoreLive.layerCluster({ nodes })))
@@ -209,23 +227,6 @@ const denied = ({ admins, guards = admins }: Servers) =>
     })
   })
 
-/** While the scope is open, hides the rejections that ioredis leaves unhandled where ASKING is denied. */
-const askingHidden = Effect.acquireRelease(
-  Effect.sync(() => {
-    const others = process.listeners("unhandledRejection")
-    process.removeAllListeners("unhandledRejection")
-    process.on("unhandledRejection", (error, promise) => {
-      if (!String(error).includes("'asking'")) others.forEach((other) => other(error, promise))
-    })
-    return others
-  }),
-  (others) =>
-    Effect.sync(() => {
-      process.removeAllListeners("unhandledRejection")
-      others.forEach((other) => process.on("unhandledRejection", other))
-    })
-)
-
 /** The operations that a server must deny to a user without a rule. */
 const denialOf = (rule: string) => rule.startsWith("~") ? "key" : rule.startsWith("&") ? "channel" : rule
 
@@ -234,7 +235,6 @@ it.live.each(deployments)(
   ({ acquire, rules }) =>
     Effect.gen(function*() {
       const servers = yield* acquire
-      yield* askingHidden
       yield* everythingAs(servers, rules)
       assert.deepStrictEqual((yield* denied(servers)).filter((rule) => !optional.includes(rule)), [])
 
@@ -249,5 +249,5 @@ it.live.each(deployments)(
         yield* missing === "+asking" ? Fiber.await(attempt) : Fiber.interrupt(attempt)
       }
     }),
-  120_000
+  { concurrent: true, timeout: 120_000 }
 )
