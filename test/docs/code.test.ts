@@ -1,18 +1,18 @@
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import * as Fs from "node:fs"
-import * as Os from "node:os"
 import * as Path from "node:path"
-import { inject } from "vitest"
+import * as Bundle from "../support/bundle.ts"
 import { bin, execute } from "../support/execute.ts"
 import { blocks, filesIn, pages } from "../support/markdown.ts"
+import * as RedisServer from "../support/RedisServer.ts"
 
 /** A piece of TypeScript out of a page or a doc comment, and what the page says it prints. */
 interface Code {
   readonly name: string
   readonly text: string
   readonly prints: string | undefined
-  readonly runs: "by tsx" | "by vitest"
+  readonly runs: "by itself" | "by vitest"
 }
 
 const codeIn = (file: string): ReadonlyArray<Code> => {
@@ -21,7 +21,7 @@ const codeIn = (file: string): ReadonlyArray<Code> => {
     // The command that runs it may stand in between.
     const next = all.slice(index + 1).find((block) => block.language !== "sh")
     const prints = next?.language === "text" ? next.text : undefined
-    const runs = text.includes(`from "@effect/vitest"`) ? "by vitest" : "by tsx"
+    const runs = text.includes(`from "@effect/vitest"`) ? "by vitest" : "by itself"
     return language === "ts" ? [{ name: `${file.replaceAll("/", "-")}-${line}.ts`, text, prints, runs }] : []
   })
 }
@@ -36,33 +36,29 @@ const examples = [...Object.keys(elsewhere), ...filesIn("src", ".ts")].flatMap(c
 class Folder extends Context.Service<Folder, string>()("test/docs/Folder") {
   static readonly layer = Layer.effect(
     Folder,
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "query-state-code-"))
-        Fs.symlinkSync(Path.resolve("node_modules"), Path.join(folder, "node_modules"))
-        Fs.writeFileSync(Path.join(folder, "package.json"), `{ "type": "module" }`)
-        Fs.writeFileSync(
-          Path.join(folder, "tsconfig.json"),
-          JSON.stringify({
-            extends: Path.resolve("tsconfig.json"),
-            include: ["*.ts"],
-            // An example may end with what a reader goes on with.
-            compilerOptions: { rootDir: "/", noUnusedLocals: false }
-          })
-        )
-        Fs.writeFileSync(
-          Path.join(folder, "vitest.config.js"),
-          `export default { cacheDir: ".vite", resolve: { tsconfigPaths: true }, test: { include: ["*.ts"] } }`
-        )
-        for (const { name, text } of [...programs, ...examples]) Fs.writeFileSync(Path.join(folder, name), text)
-        return folder
-      }),
-      (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true }))
-    )
+    Effect.gen(function*() {
+      const folder = yield* Bundle.folder("code")
+      Fs.writeFileSync(Path.join(folder, "package.json"), `{ "type": "module" }`)
+      Fs.writeFileSync(
+        Path.join(folder, "tsconfig.json"),
+        JSON.stringify({
+          extends: Path.resolve("tsconfig.json"),
+          include: ["*.ts"],
+          // An example may end with what a reader goes on with.
+          compilerOptions: { rootDir: "/", noUnusedLocals: false }
+        })
+      )
+      Fs.writeFileSync(
+        Path.join(folder, "vitest.config.js"),
+        `export default { cacheDir: ".vite", resolve: { tsconfigPaths: true }, test: { include: ["*.ts"] } }`
+      )
+      for (const { name, text } of [...programs, ...examples]) Fs.writeFileSync(Path.join(folder, name), text)
+      const alone = programs.filter(({ runs }) => runs === "by itself")
+      yield* Bundle.bundle(alone.map(({ name }) => Path.join(folder, name)), folder)
+      return folder
+    })
   )
 }
-
-const env = { REDIS_URL: inject("redisUrl") }
 
 it.layer(Folder.layer, { excludeTestServices: true, timeout: "60 seconds" })("Code in the documentation", (it) => {
   it.effect("compiles, as strictly as the library", () =>
@@ -76,11 +72,15 @@ it.layer(Folder.layer, { excludeTestServices: true, timeout: "60 seconds" })("Co
     "$name runs, and prints what the page says",
     ({ name, prints, runs }) =>
       Effect.gen(function*() {
-        const options = { cwd: yield* Folder, env }
-        const { code, output } = yield* runs === "by tsx"
-          ? execute(bin("tsx"), [name], options)
-          : execute(bin("vitest"), ["run", name], options)
+        const cwd = yield* Folder
+        // Programs run at the same time, and some use the same keys.
+        const { url } = yield* RedisServer.acquire()
+        const [command, args] = runs === "by itself"
+          ? [process.execPath, [`${Path.parse(name).name}.mjs`]] as const
+          : [bin("vitest"), ["run", name]] as const
+        const { code, output } = yield* execute(command, args, { cwd, env: { REDIS_URL: url } })
         assert.deepStrictEqual({ code, output }, { code: 0, output: prints ?? output })
-      })
+      }),
+    { concurrent: true }
   )
 })

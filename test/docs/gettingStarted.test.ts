@@ -3,9 +3,9 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { inject } from "vitest"
+import * as Bundle from "../support/bundle.ts"
 import { blocks } from "../support/markdown.ts"
 
 const all = blocks(Fs.readFileSync("docs/getting-started.md", "utf8"))
@@ -17,30 +17,25 @@ const [config = ""] = textOf("json")
 const outputs = textOf("text")
 
 /** The programs in a folder. What takes twenty seconds there goes on here until there is a file named `go`. */
-const acquireFolder = Effect.acquireRelease(
-  Effect.sync(() => {
-    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "query-state-start-"))
-    Fs.symlinkSync(Path.resolve("node_modules"), Path.join(folder, "node_modules"))
-    Fs.writeFileSync(Path.join(folder, "package.json"), `{ "type": "module" }`)
-    Fs.writeFileSync(Path.join(folder, "tsconfig.json"), config)
-    const { compilerOptions } = JSON.parse(config) as { compilerOptions: Record<string, unknown> }
-    // The package is here as its sources, and not as what is installed.
-    const paths = { "effect-query-state": [Path.resolve("src/index.ts")] }
-    const fromSources = { paths, allowImportingTsExtensions: true, lib: ["ES2023", "ES2024.String"] }
-    Fs.writeFileSync(
-      Path.join(folder, "tsconfig.test.json"),
-      JSON.stringify({ compilerOptions: { ...compilerOptions, ...fromSources } })
-    )
-    for (const [name, text] of programs) {
-      const waiting = `Effect.repeat(Effect.sleep("10 millis"), { until: () => existsSync("go") })`
-      const patched = text.replace(`Effect.sleep("20 seconds")`, waiting)
-      const imports = patched === text ? "" : `import { existsSync } from "node:fs"\n`
-      Fs.writeFileSync(Path.join(folder, name), `${imports}${patched}`)
-    }
-    return folder
-  }),
-  (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true }))
-)
+const acquireFolder = Effect.gen(function*() {
+  const folder = yield* Bundle.folder("start")
+  Fs.writeFileSync(Path.join(folder, "package.json"), `{ "type": "module" }`)
+  Fs.writeFileSync(Path.join(folder, "tsconfig.json"), config)
+  const { compilerOptions } = JSON.parse(config) as { compilerOptions: Record<string, unknown> }
+  // The package is here as its sources, and not as what is installed.
+  const paths = { "effect-query-state": [Path.resolve("src/index.ts")] }
+  const fromSources = { paths, allowImportingTsExtensions: true, lib: ["ES2023", "ES2024.String"] }
+  const settings = Path.join(folder, "tsconfig.test.json")
+  Fs.writeFileSync(settings, JSON.stringify({ compilerOptions: { ...compilerOptions, ...fromSources } }))
+  for (const [name, text] of programs) {
+    const waiting = `Effect.repeat(Effect.sleep("10 millis"), { until: () => existsSync("go") })`
+    const patched = text.replace(`Effect.sleep("20 seconds")`, waiting)
+    const imports = patched === text ? "" : `import { existsSync } from "node:fs"\n`
+    Fs.writeFileSync(Path.join(folder, name), `${imports}${patched}`)
+  }
+  yield* Bundle.bundle(Array.from(programs.keys(), (name) => Path.join(folder, name)), folder, settings)
+  return folder
+})
 
 interface Running {
   readonly child: ChildProcess
@@ -51,12 +46,7 @@ interface Running {
 const run = (folder: string, command: string, ...args: ReadonlyArray<string>) =>
   Effect.acquireRelease(
     Effect.sync((): Running => {
-      const env = {
-        ...process.env,
-        REDIS_URL: inject("redisUrl"),
-        NO_COLOR: "1",
-        TSX_TSCONFIG_PATH: Path.join(folder, "tsconfig.test.json")
-      }
+      const env = { ...process.env, REDIS_URL: inject("redisUrl"), NO_COLOR: "1" }
       const child = spawn(command, args, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] })
       let output = ""
       child.stdout.on("data", (data) => output += String(data))
@@ -77,8 +67,7 @@ const prints = (running: Running, text: string) => until(() => running.output().
 it.live("the steps of the page print what it shows", () =>
   Effect.gen(function*() {
     const folder = yield* acquireFolder
-    // By the loader of tsx: its command would be a second process.
-    const start = (name: string) => run(folder, process.execPath, "--import", "tsx", name)
+    const start = (name: string) => run(folder, process.execPath, `${Path.parse(name).name}.mjs`)
     const go = Path.join(folder, "go")
     assert.deepStrictEqual([...programs.keys()], ["one.ts", "totals.ts", "reset.ts"])
 

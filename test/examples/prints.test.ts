@@ -1,9 +1,11 @@
-import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { assert, it } from "@effect/vitest"
+import { Context, Effect, Layer } from "effect"
 import * as Fs from "node:fs"
-import { inject } from "vitest"
-import { bin, execute } from "../support/execute.ts"
+import * as Path from "node:path"
+import * as Bundle from "../support/bundle.ts"
+import { execute } from "../support/execute.ts"
 import * as RedisCluster from "../support/RedisCluster.ts"
+import * as RedisServer from "../support/RedisServer.ts"
 
 const files = Fs.readdirSync("examples").filter((file) => file.endsWith(".ts") && !file.endsWith(".test.ts"))
 
@@ -11,9 +13,10 @@ const files = Fs.readdirSync("examples").filter((file) => file.endsWith(".ts") &
 const printedBy = (file: string) =>
   /\n\/\* Prints:\n\n([^]*)\n\*\/\n$/.exec(Fs.readFileSync(`examples/${file}`, "utf8"))?.[1]
 
+// Examples run at the same time, so each has servers of its own.
 const stores = {
   memory: Effect.succeed({ REDIS_URL: undefined }),
-  Redis: Effect.sync(() => ({ REDIS_URL: inject("redisUrl") })),
+  Redis: Effect.map(RedisServer.acquire(), ({ url }) => ({ REDIS_URL: url })),
   "a cluster": Effect.map(RedisCluster.acquire(), ({ primaries }) => ({
     REDIS_CLUSTER_NODES: primaries.map(({ server }) => server.url).join()
   }))
@@ -25,18 +28,30 @@ const cases = files.flatMap((file) => {
   return prints === undefined ? [] : where.map((store) => ({ file, prints, store }))
 })
 
-describe("Examples", () => {
-  it("the examples state their output, except two that show durations", () => {
-    assert.deepStrictEqual(files.filter((file) => printedBy(file) === undefined), ["demo.ts", "flowmachine.ts"])
-  })
+/** A folder with the examples as they are run. */
+class Folder extends Context.Service<Folder, string>()("test/examples/Folder") {
+  static readonly layer = Layer.effect(
+    Folder,
+    Effect.tap(
+      Bundle.folder("examples"),
+      (folder) => Bundle.bundle(cases.map(({ file }) => `examples/${file}`), folder)
+    )
+  )
+}
 
-  it.live.each(cases)(
+it("the examples state their output, except two that show durations", () => {
+  assert.deepStrictEqual(files.filter((file) => printedBy(file) === undefined), ["demo.ts", "flowmachine.ts"])
+})
+
+it.layer(Folder.layer, { excludeTestServices: true })("Examples", (it) => {
+  it.effect.each(cases)(
     "$file prints its stated output in $store and ends",
     ({ file, prints, store }) =>
-      Effect.scoped(Effect.gen(function*() {
+      Effect.gen(function*() {
         const env = yield* stores[store]
-        assert.deepStrictEqual(yield* execute(bin("tsx"), [`examples/${file}`], { env }), { code: 0, output: prints })
-      })),
-    60_000
+        const program = Path.join(yield* Folder, `${Path.parse(file).name}.mjs`)
+        assert.deepStrictEqual(yield* execute(process.execPath, [program], { env }), { code: 0, output: prints })
+      }),
+    { concurrent: true, timeout: 60_000 }
   )
 })

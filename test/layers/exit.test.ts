@@ -1,20 +1,19 @@
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
 import { inject } from "vitest"
+import * as Bundle from "../support/bundle.ts"
+import { execute } from "../support/execute.ts"
 
 /** What a separate process prints, and how it exits when nothing keeps it running. */
 const run = (program: string) =>
-  Effect.callback<{ readonly code: number | null; readonly output: string }>((resume) => {
-    const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", program], {
-      stdio: ["ignore", "pipe", "inherit"]
-    })
-    let output = ""
-    child.stdout.on("data", (data) => {
-      output += String(data)
-    })
-    child.once("close", (code) => resume(Effect.succeed({ code, output: output.trim() })))
-    return Effect.sync(() => child.kill("SIGKILL"))
+  Effect.gen(function*() {
+    const folder = yield* Bundle.folder("exit")
+    const file = Path.join(folder, "program.ts")
+    Fs.writeFileSync(file, program)
+    yield* Bundle.bundle([file], folder)
+    return yield* execute(process.execPath, [Path.join(folder, "program.mjs")])
   })
 
 const program = (body: string) => `

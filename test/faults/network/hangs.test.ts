@@ -139,7 +139,8 @@ it.live.each(silentConnections)(
         })
         assert.strictEqual(yield* query.withExecution(() => work, { lease }), "done")
         assert.strictEqual((yield* query.currentState)._tag, "Completed")
-      }))
+      })),
+  { concurrent: true }
 )
 
 const outages: ReadonlyArray<Silence> = [
@@ -249,5 +250,6 @@ it.live.each(silentConnections)(
         // Earlier subscribers are asked to read.
         assert.strictEqual(yield* notifications.next, Number.POSITIVE_INFINITY)
         yield* worksAgain
-      }))
+      })),
+  { concurrent: true }
 )
