@@ -127,7 +127,9 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
     disturbed(
       { operation: "read", key },
       Effect.tap(store.read(key), (record) =>
-        Effect.sync(() => listeners.each(Keys.record("", key), (listener) => listener.onRecord(record))))
+        Effect.sync(() =>
+          listeners.each(Keys.record("", key), (listener) => listener.onRecord(record, "read"))
+        ))
     )
 
   return Context.make(
@@ -146,10 +148,10 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
             Effect.sync(() => listeners.add(Keys.record("", key), key, listener)),
             () => Effect.sync(() => listeners.remove(Keys.record("", key), listener))
           ).pipe(Effect.andThen(store.changes(key, {
-            onRecord: (record) => {
+            onRecord: (record, source) => {
               for (const chosen of chooseNotifications(record)) {
                 if (chosen === "gap") listener.onGap()
-                else listener.onRecord(chosen)
+                else listener.onRecord(chosen, source)
               }
             },
             onGap: () => listener.onGap()

@@ -125,7 +125,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
       Metrics.moved(before.state._tag, before.version, after.version, isLapse, context)
     }
     const record = moves.at(-1)?.after
-    if (record !== undefined) listeners.each(id, (listener) => listener.onRecord(record))
+    if (record !== undefined) listeners.each(id, (listener) => listener.onRecord(record, "notification"))
   })
 
   const at = <A, E>(f: (now: Now) => Result.Result<A, E>) =>
@@ -157,7 +157,7 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
           const { _tag, record } = Lifecycle.renew(records.get(key, now), renewal, now.millis)
           if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
           records.replace(record)
-          if (progress !== undefined) listeners.each(idOf(key), (listener) => listener.onRecord(record))
+          if (progress !== undefined) listeners.each(idOf(key), (listener) => listener.onRecord(record, "notification"))
           return Result.succeed(record)
         }
       )).pipe(Effect.catch(Metrics.orLeaseLost(Metrics.failed("renew the lease on", key))))

@@ -74,20 +74,29 @@ export interface CommandResult {
 }
 
 /**
+ * How a listener gets a record: by a `notification`, which can be late, or by a `read`, which tells what is true now.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Source = "notification" | "read"
+
+/**
  * Gets the records of one query during a subscription. No function blocks or throws.
  *
  * **Details**
  *
  * - `onRecord` gets the record of a transition or of reported progress, from a notification, or from a read by another fiber
- *   of this process. It may come late, twice, or not at all. Believe it if its version is newer than all that was seen
- *   before. Read if its version is older: the record was deleted or lost in a failover, or the notification is stale.
+ *   of this process. A notification may come late, twice, or not at all. Believe a record if its version is newer than all
+ *   that was seen before. Read if its version is older: the record was deleted or lost in a failover, or the notification is
+ *   stale.
  * - `onGap` means that notifications may have been lost, or that one could not be understood: the record should be read.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Listener {
-  readonly onRecord: (record: QueryRecord) => void
+  readonly onRecord: (record: QueryRecord, source: Source) => void
   readonly onGap: () => void
 }
 
