@@ -161,6 +161,7 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
           })))
         ),
       keys: store.keys,
+      databases: store.databases,
       history: (key) => disturbed({ operation: "history", key }, store.history(key)),
       currentTime: store.currentTime
     })

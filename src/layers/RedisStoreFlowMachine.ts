@@ -259,6 +259,7 @@ const layoutOf = (prefix: string, dialect: Dialect, history: History.History | u
   types: ["string", "hash", "stream", ...QueryEvent.all.map(() => "hash")],
   keyCount: 3 + QueryEvent.all.length,
   patternOf: Keys.pattern,
+  pattern: Keys.patternOfAll,
   parse: Keys.parse,
   announcesAll: false
 })

@@ -208,6 +208,7 @@ const layoutOf = (
     },
     keyCount: history === undefined ? 1 : 2,
     patternOf: (db) => Result.succeed(Keys.pattern(fullPrefix, db)),
+    pattern: Keys.patternOfAll(fullPrefix),
     parse: (redisKey) => Keys.parse(fullPrefix, redisKey),
     announcesAll: true
   }

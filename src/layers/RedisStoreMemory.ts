@@ -67,6 +67,11 @@ class Records {
     return Array.from(this.byId.values(), ({ key }) => key).filter((key) => key.db === db)
   }
 
+  databases(nowMillis: number): ReadonlyArray<DbId> {
+    this.forget(nowMillis)
+    return Array.from(new Set(Array.from(this.byId.values(), ({ key }) => key.db)))
+  }
+
   /** Stores a record that has moved. */
   move(moves: ReadonlyArray<Lifecycle.Move>, now: Now, operation?: number): void {
     const record = moves.at(-1)?.after
@@ -183,6 +188,9 @@ const make = (history: History.History | undefined): RedisStore["Service"] => {
       ).pipe(
         Stream.mapError((reason) => new RedisStoreError({ operation: "list queries", reason }))
       ),
+    databases: Stream.unwrap(
+      Effect.map(Clock.currentTimeMillis, (millis) => Stream.fromArray(records.databases(millis)))
+    ),
     history: (key) =>
       atKey(key, (now) => {
         records.get(key, now)

@@ -145,6 +145,8 @@ export interface Changes {
  * - `changes` subscribes a listener to a query. The listener gets the record of every change after `changes` has returned.
  * - `keys` finds the queries of a database that have a record, without blocking the server. A query whose record is created
  *   or deleted meanwhile may be missing, and a query may come twice.
+ * - `databases` finds every database with a record, each once, likewise. It remembers the ids that it has found, and so takes
+ *   memory for each database.
  * - `history` returns the last transitions, oldest first. Only transitions made by a layer with the `history` option are kept.
  * - `currentTime` is the time of the store, as far as it is known without a round trip. It decides when to read, and nothing
  *   else.
@@ -179,6 +181,7 @@ export class RedisStore extends Context.Service<RedisStore, {
     listener: Listener
   ) => Effect.Effect<Changes, RedisStoreError, Scope.Scope>
   readonly keys: (db: DbId) => Stream.Stream<QueryKey, RedisStoreError>
+  readonly databases: Stream.Stream<DbId, RedisStoreError>
   readonly history: (key: QueryKey) => Effect.Effect<ReadonlyArray<HistoryEntry>, RedisStoreError>
   readonly currentTime: Effect.Effect<DateTime.Utc>
 }>()("effect-query-state/services/RedisStore") {}

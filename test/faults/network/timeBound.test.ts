@@ -71,7 +71,8 @@ it.live.each(troubles)(
           renew: store.renew(key, version, "1 hour"),
           history: store.history(key),
           changes: store.changes(key, deaf),
-          keys: Stream.runDrain(store.keys(QueryKey.DbId.make("nobody")))
+          keys: Stream.runDrain(store.keys(QueryKey.DbId.make("nobody"))),
+          databases: Stream.runDrain(store.databases)
         }
         yield* begin({ proxy, server })
         const times = yield* Effect.forEach(

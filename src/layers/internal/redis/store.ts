@@ -37,6 +37,8 @@ export interface Layout {
   readonly types?: ReadonlyArray<string>
   /** The pattern that finds the first key of each query of a database. */
   readonly patternOf: (db: DbId) => Result.Result<string, RedisStoreError.Failure>
+  /** The pattern that finds the first key of each query of all databases. */
+  readonly pattern: string
   /** The query with this first key, if there is one. */
   readonly parse: (redisKey: string) => Result.Result<QueryKey, unknown>
   /** Whether all changes of a query are published. */
@@ -219,6 +221,16 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       Stream.mapError(storeError(`list the queries of ${String(db)}`))
     )
 
+  const databases = Stream.suspend(() => {
+    const found = new Set<DbId>()
+    return connection.find(layout.pattern).pipe(
+      Stream.filterMap(parse),
+      Stream.map(({ db }) => db),
+      Stream.filter((db) => found.size < found.add(db).size),
+      Stream.mapError(storeError("list the databases"))
+    )
+  })
+
   const history = Effect.fnUntraced(
     function*(key: QueryKey): Effect.fn.Return<ReadonlyArray<HistoryEntry>, RedisStoreError.Failure> {
       const keys = yield* Effect.fromResult(keysOf(key))
@@ -240,6 +252,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     renew,
     changes,
     keys,
+    databases,
     history,
     currentTime: Effect.sync(() => connection.clock().now())
   })
