@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import type { ClusterOptions as IoredisClusterOptions, Redis, RedisOptions } from "ioredis"
 import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
 import type * as RedisStoreError from "../services/RedisStoreError.ts"
+import * as Input from "./internal/input.ts"
 import * as Client from "./internal/redis/client.ts"
 import type { ReplicaOptions, StoreOptions } from "./internal/redis/options.ts"
 import * as Store from "./internal/redis/store.ts"
@@ -93,6 +94,7 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
+      yield* Store.checkOptions(Input.addressIssue(options), options)
       const timeouts = yield* Store.validateTimeouts(options)
       const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
       return yield* make(standalone(client), options)
@@ -122,6 +124,7 @@ export const layerCluster = (options: ClusterOptions): Layer.Layer<RedisStore, R
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
+      yield* Store.checkOptions(Input.clusterIssue(options), options)
       const timeouts = yield* Store.validateTimeouts(options)
       const client = yield* Effect.mapError(Client.openCluster(options, timeouts), Store.storeError("connect"))
       return yield* make(Topology.cluster(client), options)
@@ -151,17 +154,19 @@ export const layerConfig = (options: {
   readonly replicas?: Config.Config<ReplicaOptions | undefined> | undefined
   readonly history?: Config.Config<HistoryOptions | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
-  Layer.unwrap(Effect.map(
-    Config.all({
-      url: options.url,
-      prefix: options.prefix ?? Config.succeed(undefined),
-      commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
-      connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
-      replicas: options.replicas ?? Config.succeed(undefined),
-      history: options.history ?? Config.succeed(undefined)
-    }),
-    layer
-  ))
+  Layer.unwrap(Effect.gen(function*() {
+    yield* Input.check(Input.configIssue(options))
+    return layer(
+      yield* Config.all({
+        url: options.url,
+        prefix: options.prefix ?? Config.succeed(undefined),
+        commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
+        connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
+        replicas: options.replicas ?? Config.succeed(undefined),
+        history: options.history ?? Config.succeed(undefined)
+      })
+    )
+  }))
 
 /**
  * Provides a `RedisStore` that sends its commands through a client that the program already has.
@@ -180,9 +185,15 @@ export const layerConfig = (options: {
  */
 export const layerClient = (
   client: Redis,
-  options?: StoreOptions
+  options: StoreOptions = {}
 ): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
-  Layer.effect(RedisStore, make(standalone(client), options ?? {}))
+  Layer.effect(
+    RedisStore,
+    Effect.andThen(
+      Store.checkOptions(Input.clientIssue(client) ?? Input.storeIssue(options), options),
+      make(standalone(client), options)
+    )
+  )
 
 const standalone = (client: Redis) =>
   Effect.mapError(Topology.standalone(client), Store.storeError("configure the store"))

@@ -25,6 +25,7 @@ import {
 } from "../services/RedisStore.ts"
 import { type InvalidInput, RedisStoreError } from "../services/RedisStoreError.ts"
 import { validate, validateDb, validateKey, validateRenewal } from "./internal/command.ts"
+import * as Input from "./internal/input.ts"
 import { Listeners } from "./internal/listeners.ts"
 import { MemoryHistory } from "./internal/memory/history.ts"
 import * as Lifecycle from "./internal/memory/lifecycle.ts"
@@ -220,6 +221,12 @@ export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => make(
  * @since 0.1.0
  */
 export const layerWith = (options: Options): Layer.Layer<RedisStore, RedisStoreError> =>
-  Layer.effect(RedisStore, Effect.map(History.checkOption(options.history), make))
+  Layer.effect(
+    RedisStore,
+    Effect.gen(function*() {
+      yield* Input.check(Input.storeIssue(options))
+      return make(yield* History.checkOption(options.history))
+    })
+  )
 
 const idOf = (key: QueryKey): string => Keys.record("", key)

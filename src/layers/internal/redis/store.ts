@@ -12,6 +12,7 @@ import type { QueryRecord } from "../../../domain/QueryRecord.ts"
 import { type Command, type CommandResult, type Listener, RedisStore } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { validate, validateDb, validateKey, validateRenewal, type ValidCommand } from "../command.ts"
+import * as Input from "../input.ts"
 import * as Metrics from "../metrics.ts"
 import * as Codec from "../scripts/codec.ts"
 import * as History from "../scripts/history.ts"
@@ -66,6 +67,17 @@ export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
   /[{}]/.test(prefix)
     ? invalid("prefix must hold no braces: they choose the slot in a cluster")
     : Effect.succeed(prefix)
+
+/** Checks the options of a store before it connects, where no issue was found with them yet. */
+export const checkOptions = Effect.fnUntraced(function*(
+  issue: string | undefined,
+  options: Options.StoreOptions
+): Effect.fn.Return<void, RedisStoreError.RedisStoreError> {
+  yield* Input.check(issue)
+  yield* orInvalid(Effect.fromResult(Options.validate(options)))
+  yield* checkPrefix(options.prefix)
+  yield* History.checkOption(options.history)
+})
 
 /** A query, and where it is. */
 interface Located {
