@@ -22,6 +22,11 @@ local shared = call("GET", KEYS[1]) or "known"
 if not ({ known = true, queued = true, executing = true, completed = true, errored = true, cancelled = true, resetting = true, reset_failed = true })[shared] then
   return { outcome, now, shared, version, changedAt, holder, expiresAt, reason, before, progress, trace }
 end
+-- Where a path or a lapse may move the query, a hash of a wrong type fails the script before anything is written.
+local lengths = {}
+if find(ARGV[2] or "", "%a") or (expiresAt and tonumber(expiresAt) <= nowMillis) then
+  for index = 4, #KEYS do lengths[index] = call("HLEN", KEYS[index]) end
+end
 if shared ~= (state or "known")
   or ((holder or expiresAt) and call("PEXPIRETIME", KEYS[1]) ~= tonumber(version)) then
   if version and tonumber(version) >= 8640000000000000 then
@@ -82,8 +87,8 @@ if before then
       { "resetting", "known" }
     }
     for index, fields in ipairs(hashes) do
-      local hash = KEYS[index + 3]
-      if call("HLEN", hash) < #fields / 2 then call("HSET", hash, unpack(fields)) end
+      local place = index + 3
+      if lengths[place] < #fields / 2 then call("HSET", KEYS[place], unpack(fields)) end
     end
     call("SET", KEYS[1], state)
   elseif wasClaimed and not (holder or expiresAt) then
