@@ -70,6 +70,25 @@ const described = (line: string, ...more: ReadonlyArray<string>) =>
 
 /* Reading */
 
+const databases = Command.make(
+  "databases",
+  { json, ...Connection.flags },
+  Effect.fnUntraced(function*({ json }) {
+    const fleet = yield* QueryFleet.make
+    let isEmpty = true
+    yield* fleet.databases.pipe(
+      Stream.tap(() => Effect.sync(() => (isEmpty = false))),
+      Stream.runForEach((db) => Console.log(json ? View.json(JSON.stringify({ db })) : View.printable(db)))
+    )
+    if (isEmpty) {
+      yield* Console.error("No database has a record. Check --prefix and the number of the Redis database")
+    }
+  })
+).pipe(
+  Command.provide((input) => Connection.layer(input)),
+  described("List the databases that have a query, one a line.", "The order is arbitrary.")
+)
+
 const list = Command.make(
   "list",
   { db, state, json, ...Connection.flags },
@@ -85,7 +104,7 @@ const list = Command.make(
     if (isEmpty) {
       yield* Console.error(
         `The database ${View.printable(db)} has no readable record. `
-          + "Check its name, --prefix and the number of the Redis database"
+          + "Check its name, which \"databases\" lists, --prefix and the number of the Redis database"
       )
     }
   })
@@ -244,7 +263,7 @@ const diagram = Command.make("diagram", {}, () => Console.log(Transition.toMerma
 )
 
 const inspector = Command.make("effect-query-state").pipe(
-  Command.withSubcommands([list, show, history, watch, cancel, reset, diagram]),
+  Command.withSubcommands([databases, list, show, history, watch, cancel, reset, diagram]),
   described(
     "Inspect, cancel and reset the queries that processes share in Redis.",
     "Exit codes: 0 done; 1 failed, or invalid arguments; 2 a query was in no state for the operation; 130 interrupted."

@@ -35,7 +35,7 @@ export const flags = {
 const decodeUrl = Schema.decodeUnknownOption(Schema.URLFromString)
 
 /** The cluster node that a URL names, with the credentials for all nodes. */
-const clusterAt = (url: Redacted.Redacted<string>) =>
+export const clusterAt = (url: Redacted.Redacted<string>) =>
   Option.map(decodeUrl(Redacted.value(url)), ({ hostname, password, port, protocol, username }) => ({
     // A URL has an IPv6 address in brackets, and a socket has none.
     nodes: [{ host: hostname.replace(/^\[(.*)\]$/, "$1"), port: port === "" ? 6379 : Number(port) }],

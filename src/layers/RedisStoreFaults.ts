@@ -52,7 +52,8 @@ export type Fault =
  *
  * - `inject` chooses, from now on, the fault of each call; `undefined` lets a call pass.
  * - `injectNotifications` chooses, from now on, which records arrive instead of each record that is published. No record
- *   drops the notification, and two records duplicate it. `"gap"` stands for notifications that may have been lost.
+ *   drops the notification, and two records duplicate it. `"gap"` stands for notifications that may have been lost. The
+ *   record that a read passes on to listeners is no notification: it arrives as it is.
  * - `heal` removes all faults.
  * - `calls` lists the calls so far, oldest first.
  *
@@ -127,7 +128,9 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
     disturbed(
       { operation: "read", key },
       Effect.tap(store.read(key), (record) =>
-        Effect.sync(() => listeners.each(Keys.record("", key), (listener) => listener.onRecord(record))))
+        Effect.sync(() =>
+          listeners.each(Keys.record("", key), (listener) => listener.onRecord(record, "read"))
+        ))
     )
 
   return Context.make(
@@ -146,16 +149,19 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
             Effect.sync(() => listeners.add(Keys.record("", key), key, listener)),
             () => Effect.sync(() => listeners.remove(Keys.record("", key), listener))
           ).pipe(Effect.andThen(store.changes(key, {
-            onRecord: (record) => {
+            onRecord: (record, source) => {
+              // Each read is passed on above.
+              if (source === "read") return
               for (const chosen of chooseNotifications(record)) {
                 if (chosen === "gap") listener.onGap()
-                else listener.onRecord(chosen)
+                else listener.onRecord(chosen, source)
               }
             },
             onGap: () => listener.onGap()
           })))
         ),
       keys: store.keys,
+      databases: store.databases,
       history: (key) => disturbed({ operation: "history", key }, store.history(key)),
       currentTime: store.currentTime,
       hasTimeToLive: store.hasTimeToLive

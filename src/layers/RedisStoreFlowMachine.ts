@@ -17,6 +17,7 @@ import * as QueryEvent from "../domain/QueryEvent.ts"
 import type { DbId } from "../domain/QueryKey.ts"
 import { type HistoryOptions, RedisStore } from "../services/RedisStore.ts"
 import * as RedisStoreError from "../services/RedisStoreError.ts"
+import * as Input from "./internal/input.ts"
 import * as Client from "./internal/redis/client.ts"
 import { toFailure } from "./internal/redis/failures.ts"
 import * as Store from "./internal/redis/store.ts"
@@ -95,6 +96,7 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
+      yield* Store.checkOptions(Input.addressIssue(options) ?? dialectIssue(options), options)
       const timeouts = yield* Store.validateTimeouts(options)
       const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
       return yield* make(client, options)
@@ -125,18 +127,20 @@ export const layerConfig = (options: {
   readonly replicas?: Config.Config<RedisStoreLive.ReplicaOptions | undefined> | undefined
   readonly history?: Config.Config<HistoryOptions | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
-  Layer.unwrap(Effect.map(
-    Config.all({
-      url: options.url,
-      dialect: options.dialect ?? Config.succeed(undefined),
-      prefix: options.prefix ?? Config.succeed(undefined),
-      commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
-      connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
-      replicas: options.replicas ?? Config.succeed(undefined),
-      history: options.history ?? Config.succeed(undefined)
-    }),
-    layer
-  ))
+  Layer.unwrap(Effect.gen(function*() {
+    yield* Input.check(Input.configIssue(options))
+    return layer(
+      yield* Config.all({
+        url: options.url,
+        dialect: options.dialect ?? Config.succeed(undefined),
+        prefix: options.prefix ?? Config.succeed(undefined),
+        commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
+        connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
+        replicas: options.replicas ?? Config.succeed(undefined),
+        history: options.history ?? Config.succeed(undefined)
+      })
+    )
+  }))
 
 /**
  * Provides a `RedisStore` that sends its commands through a client that the program already has; see
@@ -147,8 +151,15 @@ export const layerConfig = (options: {
  */
 export const layerClient = (
   client: Redis,
-  options?: StoreOptions
-): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> => Layer.effect(RedisStore, make(client, options ?? {}))
+  options: StoreOptions = {}
+): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
+  Layer.effect(
+    RedisStore,
+    Effect.andThen(
+      Store.checkOptions(Input.clientIssue(client) ?? Input.storeIssue(options) ?? dialectIssue(options), options),
+      make(client, options)
+    )
+  )
 
 /**
  * Options of a sweep.
@@ -218,10 +229,12 @@ const sweep = (store: RedisStore["Service"], db: DbId): Effect.Effect<void> =>
  * @since 0.1.0
  */
 export const layerSweep = (
-  { db, schedule = sweepSchedule }: SweepOptions
+  options: SweepOptions
 ): Layer.Layer<never, RedisStoreError.RedisStoreError, RedisStore> =>
   Layer.effectDiscard(
     Effect.gen(function*() {
+      yield* Input.check(Input.sweepIssue(options), "configure the sweep")
+      const { db, schedule = sweepSchedule } = options
       yield* Effect.mapError(Effect.fromResult(Keys.pattern(db)), Store.storeError("configure the sweep"))
       const store = yield* RedisStore
       yield* Effect.forkScoped(Effect.repeat(sweep(store, db), schedule))
@@ -259,10 +272,16 @@ const layoutOf = (prefix: string, dialect: Dialect, history: History.History | u
   types: ["string", "hash", "stream", ...QueryEvent.all.map(() => "hash")],
   keyCount: 3 + QueryEvent.all.length,
   patternOf: Keys.pattern,
+  pattern: Keys.patternOfAll,
   parse: Keys.parse,
   hasTimeToLive: false,
   announcesAll: false
 })
+
+const dialects: ReadonlyArray<Dialect> = ["released", "reset-failed"]
+
+const dialectIssue = ({ dialect = "released" }: StoreOptions): string | undefined =>
+  dialects.includes(dialect) ? undefined : `dialect must be ${dialects.join(" or ")}`
 
 const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   const prefix = yield* Store.checkPrefix(options.prefix)

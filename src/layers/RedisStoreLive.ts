@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import type { ClusterOptions as IoredisClusterOptions, Redis, RedisOptions } from "ioredis"
 import { type HistoryOptions, type KeepOptions, RedisStore } from "../services/RedisStore.ts"
 import type * as RedisStoreError from "../services/RedisStoreError.ts"
+import * as Input from "./internal/input.ts"
 import * as Client from "./internal/redis/client.ts"
 import type { ReplicaOptions, StoreOptions as CommonOptions } from "./internal/redis/options.ts"
 import * as Store from "./internal/redis/store.ts"
@@ -109,6 +110,7 @@ export const layer = (options: Options): Layer.Layer<RedisStore, RedisStoreError
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
+      yield* Store.checkOptions(Input.addressIssue(options), options)
       const timeouts = yield* Store.validateTimeouts(options)
       const client = yield* Effect.mapError(Client.open(options, timeouts), Store.storeError("connect"))
       return yield* make(standalone(client), options)
@@ -138,6 +140,7 @@ export const layerCluster = (options: ClusterOptions): Layer.Layer<RedisStore, R
   Layer.effect(
     RedisStore,
     Effect.gen(function*() {
+      yield* Store.checkOptions(Input.clusterIssue(options), options)
       const timeouts = yield* Store.validateTimeouts(options)
       const client = yield* Effect.mapError(Client.openCluster(options, timeouts), Store.storeError("connect"))
       return yield* make(Topology.cluster(client), options)
@@ -168,18 +171,20 @@ export const layerConfig = (options: {
   readonly history?: Config.Config<HistoryOptions | undefined> | undefined
   readonly keep?: Config.Config<KeepOptions | undefined> | undefined
 }): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError | Config.ConfigError> =>
-  Layer.unwrap(Effect.map(
-    Config.all({
-      url: options.url,
-      prefix: options.prefix ?? Config.succeed(undefined),
-      commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
-      connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
-      replicas: options.replicas ?? Config.succeed(undefined),
-      history: options.history ?? Config.succeed(undefined),
-      keep: options.keep ?? Config.succeed(undefined)
-    }),
-    layer
-  ))
+  Layer.unwrap(Effect.gen(function*() {
+    yield* Input.check(Input.configIssue(options))
+    return layer(
+      yield* Config.all({
+        url: options.url,
+        prefix: options.prefix ?? Config.succeed(undefined),
+        commandTimeout: options.commandTimeout ?? Config.succeed(undefined),
+        connectTimeout: options.connectTimeout ?? Config.succeed(undefined),
+        replicas: options.replicas ?? Config.succeed(undefined),
+        history: options.history ?? Config.succeed(undefined),
+        keep: options.keep ?? Config.succeed(undefined)
+      })
+    )
+  }))
 
 /**
  * Provides a `RedisStore` that sends its commands through a client that the program already has.
@@ -198,9 +203,15 @@ export const layerConfig = (options: {
  */
 export const layerClient = (
   client: Redis,
-  options?: StoreOptions
+  options: StoreOptions = {}
 ): Layer.Layer<RedisStore, RedisStoreError.RedisStoreError> =>
-  Layer.effect(RedisStore, make(standalone(client), options ?? {}))
+  Layer.effect(
+    RedisStore,
+    Effect.andThen(
+      Store.checkOptions(Input.clientIssue(client) ?? Input.storeIssue(options), options),
+      make(standalone(client), options)
+    )
+  )
 
 const standalone = (client: Redis) =>
   Effect.mapError(Topology.standalone(client), Store.storeError("configure the store"))
@@ -227,6 +238,7 @@ const layoutOf = (
     },
     keyCount: history === undefined ? 1 : 2,
     patternOf: (db) => Result.succeed(Keys.pattern(fullPrefix, db)),
+    pattern: Keys.patternOfAll(fullPrefix),
     parse: (redisKey) => Keys.parse(fullPrefix, redisKey),
     announcesAll: true,
     hasTimeToLive: true

@@ -26,6 +26,7 @@ import {
 } from "../services/RedisStore.ts"
 import { type InvalidInput, RedisStoreError } from "../services/RedisStoreError.ts"
 import { validate, validateDb, validateKey, validateRenewal } from "./internal/command.ts"
+import * as Input from "./internal/input.ts"
 import { Listeners } from "./internal/listeners.ts"
 import { MemoryHistory } from "./internal/memory/history.ts"
 import * as Lifecycle from "./internal/memory/lifecycle.ts"
@@ -84,6 +85,11 @@ class Records {
   keys(db: DbId, nowMillis: number): ReadonlyArray<QueryKey> {
     this.sweep(nowMillis)
     return Array.from(this.byId.values(), ({ key }) => key).filter((key) => key.db === db)
+  }
+
+  databases(nowMillis: number): ReadonlyArray<DbId> {
+    this.forget(nowMillis)
+    return Array.from(new Set(Array.from(this.byId.values(), ({ key }) => key.db)))
   }
 
   /** Stores a record that has moved. */
@@ -152,7 +158,7 @@ const make = (history: History.History | undefined, keep: Keep.Keep): RedisStore
       Metrics.moved(before.state._tag, before.version, after.version, isLapse, context)
     }
     const record = moves.at(-1)?.after
-    if (record !== undefined) listeners.each(id, (listener) => listener.onRecord(record))
+    if (record !== undefined) listeners.each(id, (listener) => listener.onRecord(record, "notification"))
   })
 
   const at = <A, E>(f: (now: Now) => Result.Result<A, E>) =>
@@ -184,7 +190,9 @@ const make = (history: History.History | undefined, keep: Keep.Keep): RedisStore
           const { _tag, record } = Lifecycle.renew(records.get(key, now), renewal, now.millis)
           if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence, record }))
           records.replace(record)
-          if (renewal.progress !== undefined) listeners.each(idOf(key), (listener) => listener.onRecord(record))
+          if (renewal.progress !== undefined) {
+            listeners.each(idOf(key), (listener) => listener.onRecord(record, "notification"))
+          }
           return Result.succeed(record)
         }
       )).pipe(Effect.catch(Metrics.orLeaseLost(Metrics.failed("renew the lease on", key))))
@@ -210,6 +218,9 @@ const make = (history: History.History | undefined, keep: Keep.Keep): RedisStore
       ).pipe(
         Stream.mapError((reason) => new RedisStoreError({ operation: "list queries", reason }))
       ),
+    databases: Stream.unwrap(
+      Effect.map(Clock.currentTimeMillis, (millis) => Stream.fromArray(records.databases(millis)))
+    ),
     history: (key) =>
       atKey(key, (now) => {
         records.get(key, now)
@@ -242,7 +253,10 @@ export const layer: Layer.Layer<RedisStore> = Layer.sync(RedisStore, () => make(
 export const layerWith = (options: Options): Layer.Layer<RedisStore, RedisStoreError> =>
   Layer.effect(
     RedisStore,
-    Effect.zipWith(History.checkOption(options.history), Keep.checkOption(options.keep), make)
+    Effect.gen(function*() {
+      yield* Input.check(Input.storeIssue(options))
+      return make(yield* History.checkOption(options.history), yield* Keep.checkOption(options.keep))
+    })
   )
 
 const idOf = (key: QueryKey): string => Keys.record("", key)

@@ -66,6 +66,13 @@ export interface QueryFleet {
     options?: { readonly states?: ReadonlyArray<QueryState.Tag> | undefined }
   ) => Stream.Stream<QueryRecord.QueryRecord, RedisStoreError>
 
+  /**
+   * Lists the databases that have a record, each once and in no order, without blocking the server.
+   *
+   * It remembers the ids that it has found, and so takes memory for each database.
+   */
+  readonly databases: Stream.Stream<DbId, RedisStoreError>
+
   /** Triggers an event, or a path of events, on many queries. There is one result for each key, in their order. */
   readonly triggerMany: (
     event: Path,
@@ -154,6 +161,8 @@ export const make: Effect.Effect<QueryFleet, never, RedisStore> = Effect.gen(fun
         Stream.filter(({ state }) => states.includes(state._tag))
       )
     },
+
+    databases: store.databases,
 
     triggerMany: (event, keys, options) =>
       store.compareAndSetMany(Input.toKeys(keys).map((key) => [key, { event, ...options }])),

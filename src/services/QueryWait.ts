@@ -44,8 +44,8 @@ export const pollingSchedule: Schedule.Schedule<unknown> = Schedule.min([
  *
  * **Details**
  *
- * A lost notification delays a wait by no more than that. If many waits of one process for one query share their reads, it
- * delays them by at most twice that.
+ * A lost notification delays a wait by no more than that. Many waits of one process for one query share their reads: a read by
+ * one counts for all, and each counts its next 30 seconds from there.
  *
  * @category constants
  * @since 0.1.0

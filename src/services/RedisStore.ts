@@ -78,20 +78,29 @@ export interface CommandResult {
 }
 
 /**
+ * How a listener gets a record: by a `notification`, which can be late, or by a `read`, which tells what is true now.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Source = "notification" | "read"
+
+/**
  * Gets the records of one query during a subscription. No function blocks or throws.
  *
  * **Details**
  *
  * - `onRecord` gets the record of a transition or of reported progress, from a notification, or from a read by another fiber
- *   of this process. It may come late, twice, or not at all. Believe it if its version is newer than all that was seen
- *   before. Read if its version is older: the record was deleted or lost in a failover, or the notification is stale.
+ *   of this process. A notification may come late, twice, or not at all. Believe a record if its version is newer than all
+ *   that was seen before. Read if its version is older: the record was deleted or lost in a failover, or the notification is
+ *   stale.
  * - `onGap` means that notifications may have been lost, or that one could not be understood: the record should be read.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Listener {
-  readonly onRecord: (record: QueryRecord) => void
+  readonly onRecord: (record: QueryRecord, source: Source) => void
   readonly onGap: () => void
 }
 
@@ -177,6 +186,8 @@ export interface Changes {
  * - `changes` subscribes a listener to a query. The listener gets the record of every change after `changes` has returned.
  * - `keys` finds the queries of a database that have a record, without blocking the server. A query whose record is created
  *   or deleted meanwhile may be missing, and a query may come twice.
+ * - `databases` finds every database with a record, each once, likewise. It remembers the ids that it has found, and so takes
+ *   memory for each database.
  * - `history` returns the last transitions, oldest first. Only transitions made by a layer with the `history` option are kept.
  * - `currentTime` is the time of the store, as far as it is known without a round trip. It decides when to read, and how old a
  *   record is for a reader; nothing that is written.
@@ -212,6 +223,7 @@ export class RedisStore extends Context.Service<RedisStore, {
     listener: Listener
   ) => Effect.Effect<Changes, RedisStoreError, Scope.Scope>
   readonly keys: (db: DbId) => Stream.Stream<QueryKey, RedisStoreError>
+  readonly databases: Stream.Stream<DbId, RedisStoreError>
   readonly history: (key: QueryKey) => Effect.Effect<ReadonlyArray<HistoryEntry>, RedisStoreError>
   readonly currentTime: Effect.Effect<DateTime.Utc>
   readonly hasTimeToLive: boolean

@@ -7,10 +7,12 @@ import {
   QueryState,
   Reason,
   RedisStore,
+  RedisStoreFlowMachine,
   RedisStoreLive,
   Transition
 } from "effect-query-state"
 import { readFileSync } from "node:fs"
+import { networkInterfaces } from "node:os"
 import { inject } from "vitest"
 import { withAdmin } from "../support/flowMachine.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
@@ -50,6 +52,39 @@ const decodeEntry = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.toCode
 const linesOf = (text: string) => text.trim().split("\n")
 
 it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the inspector", (it) => {
+  it.effect.each<[layout: string, flags: ReadonlyArray<string>]>([
+    ["its own layout", []],
+    ["its own layout, under a prefix", ["--prefix", "other"]],
+    ["FlowMachine's", ["--flowmachine"]]
+  ])("lists the databases in %s, each once, also as JSON", ([layout, flags]) =>
+    Effect.gen(function*() {
+      const { url } = yield* RedisServer.acquire()
+      const REDIS_URL = url
+      const none = yield* run(["databases", ...flags], { REDIS_URL })
+      assert.deepStrictEqual(none, {
+        code: 0,
+        stdout: "",
+        stderr: "No database has a record. Check --prefix and the number of the Redis database\n"
+      })
+      const address = { url: Redacted.make(url), prefix: flags.includes("--prefix") ? "other" : undefined }
+      yield* Effect.forEach(
+        ["mart", "ware\nhouse\u202e"].flatMap((db) => [keyOf(db, "a"), keyOf(db, "b")]),
+        (key) => driveTo(key, "Queued")
+      ).pipe(
+        Effect.provide(
+          layout === "FlowMachine's" ? RedisStoreFlowMachine.layer(address) : RedisStoreLive.layer(address)
+        )
+      )
+      const { stdout, ...listed } = yield* run(["databases", ...flags], { REDIS_URL })
+      assert.deepStrictEqual(listed, { code: 0, stderr: "" })
+      assert.deepStrictEqual(linesOf(stdout).toSorted(), ["mart", String.raw`ware\nhouse\u{202e}`])
+      const json = yield* run(["databases", "--json", ...flags], { REDIS_URL })
+      assert.deepStrictEqual(linesOf(json.stdout).toSorted(), [
+        `{"db":"mart"}`,
+        String.raw`{"db":"ware\nhouse\u202e"}`
+      ])
+    }))
+
   it.effect("lists the queries of a database", () =>
     Effect.gen(function*() {
       const db = yield* oneInEachState
@@ -269,17 +304,28 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.strictEqual(list.stdout, "")
       assert.strictEqual(
         list.stderr,
-        `The database ${db} has no readable record. Check its name, --prefix and the number of the Redis database\n`
+        `The database ${db} has no readable record. Check its name, which "databases" lists, --prefix and the number `
+          + "of the Redis database\n"
       )
       assert.strictEqual(show.stderr, `Query ${db}/query has no record: it never ran, or was reset\n`)
       assert.deepStrictEqual([none.stdout, none.stderr], ["", ""])
     }))
 
-  it.effect("takes an IPv6 address of a cluster for an address, and not for a name", () =>
+  it.effect("finds all servers of a cluster from the IPv6 address of any one of them", (context) =>
     Effect.gen(function*() {
-      const { code, stderr } = yield* run(["list", "db", "--cluster"], { REDIS_URL: "redis://[::1]:1" })
-      assert.strictEqual(code, 1)
-      assert.notInclude(stderr, "ENOTFOUND")
+      const hasIPv6 = Object.values(networkInterfaces()).flat().some((one) => one?.address === "::1")
+      if (!hasIPv6) return context.skip("This machine has no IPv6")
+      const { primaries } = yield* RedisCluster.acquire(2, "::1")
+      const db = yield* freshDb
+      const queries = Array.from({ length: 10 }, (_, index) => `query ${index}`)
+      yield* Effect.forEach(queries, (query) => driveTo(keyOf(db, query), "Queued")).pipe(
+        Effect.provide(RedisStoreLive.layerCluster({ nodes: primaries.map(({ server }) => server) }))
+      )
+      for (const { server } of primaries) {
+        assert.match(server.url, /^redis:\/\/\[::1\]:\d+$/)
+        const { code, stderr, stdout } = yield* run(["list", db, "--cluster"], { REDIS_URL: server.url })
+        assert.deepStrictEqual({ code, stderr, count: linesOf(stdout).length }, { code: 0, stderr: "", count: 10 })
+      }
     }))
 
   const secret = "s3cr3t-s3cr3t"

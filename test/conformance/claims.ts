@@ -2,7 +2,7 @@
  * How the claim of work is renewed, and given up before another process can claim the query.
  */
 import { assert } from "@effect/vitest"
-import { type Duration, Effect } from "effect"
+import { Clock, type Duration, Effect } from "effect"
 import { QueryError, QueryState, Reason, RedisStoreError, RedisStoreFaults } from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
 import { withOpenSubscriptions } from "../support/openSubscriptions.ts"
@@ -30,6 +30,28 @@ const lease = "9 seconds"
 
 /** When the claim is renewed first: once its subscription is open, which starts that long after the claim. */
 const subscribeAfter = 100
+
+/** The clock of a process that can be frozen: then its monotonic time goes on, and no sleep ends. */
+const freezable = Effect.map(Clock.Clock, (clock) => {
+  let frozenNanos = 0n
+  const monotonicTimeNanosUnsafe = () => clock.monotonicTimeNanosUnsafe() + frozenNanos
+  const frozen: Clock.Clock = {
+    currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+    currentTimeMillis: clock.currentTimeMillis,
+    currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
+    currentTimeNanos: clock.currentTimeNanos,
+    monotonicTimeNanosUnsafe,
+    monotonicTimeNanos: Effect.sync(monotonicTimeNanosUnsafe),
+    sleep: (duration) => clock.sleep(duration)
+  }
+  return {
+    clock: frozen,
+    freeze: (millis: number) =>
+      Effect.sync(() => {
+        frozenNanos += BigInt(millis) * 1_000_000n
+      })
+  }
+})
 
 export const suite = (claimed: ClaimedWork): void => {
   const { claims, during, failure, from: [from = "Known"], name, start, success } = claimed
@@ -258,6 +280,37 @@ export const suite = (claimed: ClaimedWork): void => {
         const exit = zombie.pollUnsafe() ?? assert.fail("it has not ended")
         assert.strictEqual(exit._tag === "Failure" && exit.cause.reasons[0]?._tag, "Fail")
         assert.strictEqual((yield* query.record).version, version)
+      })
+  )
+
+  inMemory(
+    `${name}: work that ends after its process was frozen for 90 % of the lease sends no outcome, and gets LeaseLost`,
+    () =>
+      Effect.gen(function*() {
+        for (const [frozenMillis, isSent] of [[8_099, true], [8_100, false]] as const) {
+          const { query, timeline } = yield* queryThatIs(from)
+          const { clock, freeze } = yield* freezable
+          // No timer of the process is over yet when it goes on, and the lease still holds in the store.
+          const work = Effect.andThen(Effect.sleep("50 millis"), freeze(frozenMillis - 50))
+          const fiber = yield* timeline.at(
+            0,
+            Effect.provideService(start(query)(() => work, { lease }), Clock.Clock, clock)
+          )
+          yield* timeline.until("50 millis")
+          const exit = fiber.pollUnsafe() ?? assert.fail("it has not ended")
+          const record = yield* query.record
+          assert.deepStrictEqual(timeline.only(claims, "renew", success.event), [
+            [0, claims],
+            ...(isSent ? [[50, success.event]] as const : [])
+          ])
+          assert.strictEqual(record.state._tag, isSent ? success.to : during)
+          assert.deepStrictEqual(
+            outcomeOf(exit),
+            isSent
+              ? { succeeded: undefined }
+              : failedWith(new QueryError.LeaseLost({ fence: record.version, record }))
+          )
+        }
       })
   )
 

@@ -2,7 +2,7 @@
  * What every `RedisStore` does. The test file of each store calls `suite`.
  */
 import { assert, it } from "@effect/vitest"
-import { DateTime, Duration, Effect, type Layer, Result, Schema } from "effect"
+import { DateTime, Duration, Effect, type Layer, Result, Schema, Stream } from "effect"
 import {
   QueryError,
   QueryEvent,
@@ -14,6 +14,7 @@ import {
   Transition
 } from "effect-query-state"
 import { TestClock } from "effect/testing"
+import { randomUUID } from "node:crypto"
 import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 
 /** What drives the leases of a store: the clock of the test, or time itself. */
@@ -722,6 +723,20 @@ export const suite = (
             keys.map((key, index) => ({ key, state: QueryState.make(tagOf(index)) }))
           )
           assert.deepStrictEqual(yield* store.readMany(keys), driven.map((record) => Result.succeed(record)))
+        }))
+
+      it.effect("each database that has a record is found, and once however many it has", () =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const own = `${(yield* freshKey).query} ${randomUUID()}`
+          const dbs = ["", ":", "*", "?", "[a]", "}:{", "%3A", " é 😀", "\n"].map((end) => `${own}${end}`)
+            .filter((db) => !refusesDb(db))
+          const keysIn = (db: string) => ["a", "b", "c:d"].map((query) => QueryKey.makeUnsafe({ db, query }))
+          yield* Effect.forEach(dbs.flatMap(keysIn), (key) => driveTo(key, "Completed"))
+          yield* Effect.forEach(keysIn(`${own} only read`), store.read)
+          const found = yield* Stream.runCollect(store.databases)
+          assert.deepStrictEqual(found.filter((db) => db.startsWith(own)).toSorted(), dbs.toSorted())
+          assert.strictEqual(found.length, new Set(found).size)
         }))
     }
   )

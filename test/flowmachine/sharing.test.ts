@@ -1,7 +1,8 @@
 /** Queries that processes of both kinds move, step by step. */
 import { assert, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Redacted, Result, Schedule, Stream } from "effect"
+import { Duration, Effect, Fiber, Layer, Redacted, Result, Schedule, Stream } from "effect"
 import {
+  type QueryError,
   QueryEvent,
   type QueryKey,
   QueryRecord,
@@ -28,6 +29,29 @@ import * as Notifications from "../support/Notifications.ts"
 import { driveTo, errorFields, freshKey } from "../support/queries.ts"
 import * as RedisAdmin from "../support/RedisAdmin.ts"
 import * as RedisServer from "../support/RedisServer.ts"
+
+/** A command on a query that is in a state, perhaps under a claim, and to which something happens first. */
+interface Attempt {
+  readonly from: QueryState.Tag
+  readonly claim?: Pick<RedisStore.UnfencedCommand, "holder" | "lease">
+  readonly first?: (record: QueryRecord.QueryRecord) => Effect.Effect<unknown>
+  readonly attempt: (
+    record: QueryRecord.QueryRecord
+  ) => Effect.Effect<unknown, RedisStoreError.RedisStoreError | QueryError.LeaseLost>
+}
+
+/** All keys of a query, of both sides: name, content, and when it expires. */
+const dumped = (key: QueryKey.QueryKey) =>
+  withAdmin(async (admin) => {
+    const names = (await admin.keys(`*${stateKey(key)}*`)).toSorted()
+    return Promise.all(names.map(async (name) =>
+      [
+        name,
+        (await admin.dumpBuffer(name))?.toString("hex"),
+        await admin.pexpiretime(name)
+      ] as const
+    ))
+  })
 
 const url = Redacted.make(inject("redisUrl"))
 
@@ -312,6 +336,59 @@ it.layer(SharedLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           assert.notMatch(message, /(?<!do not )(remove|delete)/i)
           assert.strictEqual(message.includes("FlowMachine owns this key"), nameOf(key).startsWith("finist:"))
         })
+    )
+
+    it.effect.each(QueryEvent.all.map((event) => [event, members[event]] as const))(
+      "whose hash of %s is a text is moved by no command, and all its keys stay as they are",
+      ([, member]) =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const held = { holder: "A", lease: "1 hour" } as const
+          const lapsing = { holder: "A", lease: Duration.millis(1) } as const
+          // Lets the time of the server pass.
+          const pass = ({ key }: QueryRecord.QueryRecord) =>
+            withAdmin((admin) => admin.blpop(`nothing for ${key.query}`, 0.005))
+          // FlowMachine moves the query.
+          const begin = ({ key }: QueryRecord.QueryRecord) =>
+            withAdmin((admin) => admin.set(stateKey(key), "executing"))
+          const attempts: ReadonlyArray<Attempt> = [
+            { from: "Known", attempt: ({ key }) => store.compareAndSet(key, { event: "Queue", ...held }) },
+            { from: "Known", attempt: ({ key }) => store.compareAndSet(key, { event: ["Queue", "Execute"] }) },
+            { from: "Queued", attempt: ({ key }) => store.compareAndSet(key, { event: "Execute" }) },
+            {
+              from: "Executing",
+              claim: held,
+              attempt: ({ key, version }) => store.compareAndSet(key, { event: "Finish", fence: version })
+            },
+            { from: "Executing", claim: held, attempt: ({ key }) => store.compareAndSet(key, { event: "Cancel" }) },
+            { from: "Queued", first: begin, attempt: ({ key }) => store.compareAndSet(key, { event: "Finish" }) },
+            { from: "Executing", claim: lapsing, first: pass, attempt: ({ key }) => store.read(key) },
+            {
+              from: "Executing",
+              claim: lapsing,
+              first: pass,
+              attempt: ({ key, version }) => store.renew(key, version, "1 hour")
+            },
+            {
+              from: "Executing",
+              claim: lapsing,
+              first: pass,
+              attempt: ({ key }) => store.compareAndSet(key, { event: "Reset" })
+            }
+          ]
+          for (const [index, { attempt, claim, first, from }] of attempts.entries()) {
+            const key = yield* freshKey
+            const record = yield* driveTo(key, from, claim)
+            const hash = `${stateKey(key)}:QueryEvent.${member}`
+            yield* withAdmin((admin) => admin.set(hash, "no hash"))
+            yield* first?.(record) ?? Effect.void
+            const before = yield* dumped(key)
+            const error = yield* Effect.flip(attempt(record))
+            const { reason } = error._tag === "RedisStoreError" ? error : assert.fail(error.message)
+            assert.strictEqual(reason._tag === "WrongType" && reason.redisKey, hash, `attempt ${index}`)
+            assert.deepStrictEqual(yield* dumped(key), before, `attempt ${index}`)
+          }
+        }).pipe(Effect.provide(RedisStoreFlowMachine.layer({ url, history: { length: 5 } })))
     )
 
     it.effect("names the Redis key of a state that is unknown, and of a record that cannot be read", () =>

@@ -1,12 +1,13 @@
 /** Callers without types: whatever they pass, each call fails with a typed error, and never with a defect. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Redacted, Result, Schema, Stream } from "effect"
+import { Config, Effect, Inspectable, Layer, Redacted, Result, Schema, Stream } from "effect"
 import {
   QueryFleet,
   type QueryKey,
   QueryStateMachine,
   RedisStore,
   RedisStoreError,
+  RedisStoreFlowMachine,
   RedisStoreLive,
   RedisStoreMemory
 } from "effect-query-state"
@@ -237,6 +238,128 @@ describe.each(Stores)("a store in $name", ({ StoreLayer }) => {
       }))
   })
 })
+
+const notOptions = [null, 7, "redis://localhost:6379", []]
+const notStoreOptions: ReadonlyArray<Record<string, unknown>> = [
+  { prefix: 7 },
+  { prefix: null },
+  { replicas: null },
+  { replicas: 7 },
+  { replicas: {} },
+  { history: null },
+  { history: 7 },
+  { history: {} }
+]
+const notAddresses: ReadonlyArray<unknown> = [
+  ...notOptions,
+  undefined,
+  {},
+  { url: "redis://localhost:6379" },
+  { url: null },
+  { url: Redacted.make(7) },
+  { redis: null },
+  { redis: 7 },
+  { url: Redacted.make("redis://localhost:6379"), redis: {} }
+]
+const notClusters: ReadonlyArray<unknown> = [
+  ...notOptions,
+  undefined,
+  {},
+  { nodes: null },
+  { nodes: "redis://localhost:6379" },
+  { nodes: [] },
+  { nodes: [null] },
+  { nodes: ["redis://localhost:6379"] },
+  { nodes: [{ host: 7, port: 6379 }] },
+  { nodes: [{ host: "localhost", port: "6379" }] },
+  { nodes: [{ host: "localhost", port: -1 }] },
+  { nodes: [{ host: "localhost", port: 6379 }], cluster: null }
+]
+const notClients: ReadonlyArray<unknown> = [
+  null,
+  undefined,
+  7,
+  {},
+  { options: null },
+  Redacted.make("redis://localhost")
+]
+const notConfigs: ReadonlyArray<unknown> = [
+  null,
+  undefined,
+  7,
+  {},
+  { url: null },
+  { url: "redis://localhost:6379" },
+  { url: Redacted.make("redis://localhost:6379") },
+  { url: Config.succeed("redis://localhost:6379") },
+  { url: Config.Redacted("REDIS_URL"), prefix: "query-state" }
+]
+
+type AnyLayer = Layer.Layer<never, unknown, never>
+type Wrong = readonly [layer: string, values: ReadonlyArray<unknown>, layerOf: (value: never) => AnyLayer]
+
+/** The options of a layer that has an address, each of which is wrong. */
+const withAddress = (address: Record<string, unknown>, others: ReadonlyArray<Record<string, unknown>> = []) =>
+  [...notStoreOptions, ...others].map((options) => Object.assign({}, address, options))
+
+const client = { options: { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 }, on: () => {} }
+const url = Redacted.make("redis://localhost:6379")
+const wrongSweeps: ReadonlyArray<unknown> = [null, undefined, 7, {}, { db: 7 }, { db: "" }, {
+  db: "db",
+  schedule: null
+}]
+
+const wrong: ReadonlyArray<Wrong> = [
+  ["RedisStoreLive.layer", notAddresses, RedisStoreLive.layer],
+  ["RedisStoreLive.layer", withAddress({ url }), RedisStoreLive.layer],
+  ["RedisStoreLive.layerCluster", notClusters, RedisStoreLive.layerCluster],
+  [
+    "RedisStoreLive.layerCluster",
+    withAddress({ nodes: [{ host: "localhost", port: 6379 }] }),
+    RedisStoreLive.layerCluster
+  ],
+  ["RedisStoreLive.layerConfig", notConfigs, RedisStoreLive.layerConfig],
+  ["RedisStoreLive.layerClient", notClients, RedisStoreLive.layerClient],
+  [
+    "RedisStoreLive.layerClient with options",
+    [...notOptions, ...notStoreOptions],
+    (options) => RedisStoreLive.layerClient(untyped(client), options)
+  ],
+  ["RedisStoreFlowMachine.layer", notAddresses, RedisStoreFlowMachine.layer],
+  [
+    "RedisStoreFlowMachine.layer",
+    withAddress({ url }, [{ dialect: 7 }, { dialect: null }, { dialect: "python" }]),
+    RedisStoreFlowMachine.layer
+  ],
+  ["RedisStoreFlowMachine.layerConfig", notConfigs, RedisStoreFlowMachine.layerConfig],
+  ["RedisStoreFlowMachine.layerClient", notClients, RedisStoreFlowMachine.layerClient],
+  [
+    "RedisStoreFlowMachine.layerClient with options",
+    [...notOptions, ...notStoreOptions, { dialect: "python" }],
+    (options) => RedisStoreFlowMachine.layerClient(untyped(client), options)
+  ],
+  [
+    "RedisStoreFlowMachine.layerSweep",
+    wrongSweeps,
+    (options) => Layer.provide(RedisStoreFlowMachine.layerSweep(options), RedisStoreMemory.layer)
+  ],
+  [
+    "RedisStoreMemory.layerWith",
+    [null, undefined, 7, { history: null }, { history: 7 }, { history: {} }],
+    RedisStoreMemory.layerWith
+  ]
+]
+
+const shown = (value: unknown) => Inspectable.toStringUnknown(value, 0)
+
+it.effect.each(
+  wrong.flatMap(([name, values, layerOf]) => values.map((value) => [name, shown(value), value, layerOf] as const))
+)("%s refuses %s", ([, , value, layerOf]) =>
+  Effect.gen(function*() {
+    const issue = yield* issueOf(Effect.scoped(Layer.build(layerOf(untyped(value)))))
+    // The address may hold a password.
+    assert.notInclude(issue, "//localhost")
+  }))
 
 it.effect.each(["soon", "", null, [], true, Number.NaN, -1, 0])(
   "the layers refuse %s as a duration",

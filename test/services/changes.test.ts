@@ -141,7 +141,7 @@ inMemory(
           read: (key) =>
             Effect.tap(
               store.read(key),
-              (record) => Effect.sync(() => listeners.forEach((listener) => listener.onRecord(record)))
+              (record) => Effect.sync(() => listeners.forEach((listener) => listener.onRecord(record, "read")))
             ),
           changes: (_, listener) => Effect.as(Effect.sync(() => listeners.add(listener)), { announcesAll: true })
         })

@@ -289,15 +289,37 @@ for (const [how, choose, readAt] of disturbances) {
 }
 
 inMemory(
-  "a notification of a known version causes no read, and takes the place of the next backstop read",
+  "notifications of a known version cause no read, and do not postpone the next one",
   () =>
     Effect.gen(function*() {
-      const { query, record, timeline } = yield* queryThatIs("Queued")
+      const { query, record, timeline } = yield* queryThatIs("Executing")
+      const store = yield* RedisStore.RedisStore
       const faults = yield* RedisStoreFaults.RedisStoreFaults
+      // Reported progress causes a notification, of which each time only the first record arrives.
       yield* faults.injectNotifications(() => [record])
-      yield* timeline.at("1 second", query.cancel)
-      yield* timeline.run(query.waitUntilComplete())
-      assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 60_000))
+      for (const seconds of [1, 20, 29, 31, 50]) {
+        const report = store.renew(query.key, record.version, "1 hour", { done: seconds })
+        yield* timeline.at(`${seconds} seconds`, report)
+      }
+      yield* timeline.at("55 seconds", query.cancel)
+      const { atMillis } = yield* timeline.run(query.waitUntilComplete())
+      assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 30_000, 60_000))
+      assert.strictEqual(atMillis, 60_000)
+    })
+)
+
+inMemory(
+  "a read by another fiber takes the place of the next one, and a lost change costs one delay after it",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Executing")
+      const store = yield* RedisStore.RedisStore
+      yield* dropHints
+      yield* timeline.at("20 seconds", store.read(query.key))
+      yield* timeline.at("21 seconds", query.cancel)
+      const { atMillis } = yield* timeline.run(query.waitUntilComplete())
+      assert.deepStrictEqual(timeline.only("read"), reads(0, 0, 20_000, 50_000))
+      assert.strictEqual(atMillis, 50_000)
     })
 )
 

@@ -19,8 +19,9 @@ export interface RedisCluster {
 
 const slots = 16_384
 
-const startNode = Effect.gen(function*() {
+const startNode = Effect.fnUntraced(function*(host: string | undefined) {
   const server = yield* RedisServer.acquire({
+    host,
     args: ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"]
   })
   const admin = yield* RedisAdmin.connect(server.url)
@@ -35,9 +36,12 @@ const infoSays = (node: Node, text: string) =>
   until(async () => String(await node.admin.cluster("INFO")).includes(text))
 
 /** Starts a cluster that stops with the scope, and waits until it serves all slots and every replica is up to date. */
-export const acquire = (size = 3): Effect.Effect<RedisCluster, RedisServer.RedisServerError, Scope.Scope> =>
+export const acquire = (
+  size = 3,
+  host?: string
+): Effect.Effect<RedisCluster, RedisServer.RedisServerError, Scope.Scope> =>
   Effect.gen(function*() {
-    const nodes = yield* Effect.replicateEffect(startNode, 2 * size, { concurrency: "unbounded" })
+    const nodes = yield* Effect.replicateEffect(startNode(host), 2 * size, { concurrency: "unbounded" })
     const primaries = nodes.slice(0, size)
     const replicas = nodes.slice(size)
 

@@ -1,5 +1,5 @@
 /**
- * Redis servers for the tests, each on a free port of 127.0.0.1 and with a folder of its own.
+ * Redis servers for the tests, each on a free port of this machine and with a folder of its own.
  *
  * A server never outlives its scope, nor the process that started it.
  */
@@ -30,6 +30,8 @@ export interface RedisServer {
 export interface Options {
   /** Further arguments, such as `["--maxmemory", "3mb"]`. They come last and so win over the defaults. */
   readonly args?: ReadonlyArray<string> | undefined
+  /** The address to listen on. The default is 127.0.0.1. */
+  readonly host?: string | undefined
   /** The port of a stopped server, to start another in its place. The default is a free port. */
   readonly port?: number | undefined
   /** Starts a sentinel, which watches other servers, instead of a server that keeps data. */
@@ -57,12 +59,11 @@ export const start = Effect.fnUntraced(function*(options?: Options): Effect.fn.R
 export const acquire = (options?: Options): Effect.Effect<RedisServer, RedisServerError, Scope.Scope> =>
   Effect.acquireRelease(start(options), (server) => server.stop)
 
-const host = "127.0.0.1"
-
 const launch = Effect.fnUntraced(
   function*(program: string, options: Options): Effect.fn.Return<RedisServer, RedisServerError> {
-    const port = options.port ?? (yield* freePort)
-    const busPort = yield* freePort
+    const { host = "127.0.0.1" } = options
+    const port = options.port ?? (yield* freePort(host))
+    const busPort = yield* freePort(host)
     const dir = Fs.mkdtempSync(Path.join(Os.tmpdir(), "query-state-redis-"))
     const socket = Path.join(dir, "redis.sock")
     const log = Path.join(dir, "redis.log")
@@ -105,7 +106,8 @@ const launch = Effect.fnUntraced(
       Effect.raceFirst(Effect.andThen(Deferred.await(exited), failure("exited at once"))),
       Effect.onError(() => stop)
     )
-    return { url: `redis://${host}:${port}`, host, port, pid: child.pid ?? 0, dir, stop }
+    const hostInUrl = host.includes(":") ? `[${host}]` : host
+    return { url: `redis://${hostInUrl}:${port}`, host, port, pid: child.pid ?? 0, dir, stop }
   }
 )
 
@@ -122,14 +124,15 @@ const answers = (socket: string) =>
     return Effect.sync(() => connection.destroy())
   })
 
-const freePort = Effect.callback<number, RedisServerError>((resume) => {
-  const server = Net.createServer()
-  server.once("error", (cause) => resume(new RedisServerError({ message: "There is no free port", cause })))
-  server.listen(0, host, () => {
-    const { port } = server.address() as Net.AddressInfo
-    server.close(() => resume(Effect.succeed(port)))
+const freePort = (host: string) =>
+  Effect.callback<number, RedisServerError>((resume) => {
+    const server = Net.createServer()
+    server.once("error", (cause) => resume(new RedisServerError({ message: "There is no free port", cause })))
+    server.listen(0, host, () => {
+      const { port } = server.address() as Net.AddressInfo
+      server.close(() => resume(Effect.succeed(port)))
+    })
   })
-})
 
 /**
  * Cleans up after a process that could not do so itself: one that was killed, or that left without stopping its server.

@@ -26,9 +26,14 @@ class SharedTimers {
     this.clock = clock
   }
 
+  /** The monotonic time of the clock, in milliseconds. */
+  nowMillis(): number {
+    return Number(this.clock.monotonicTimeNanosUnsafe()) / 1_000_000
+  }
+
   /** Calls `sleeper` after `millis`, rounded up to a whole millisecond of the clock. Returns what `clear` takes. */
   set(sleeper: Sleeper, millis: number): number {
-    const nowMillis = Number(this.clock.monotonicTimeNanosUnsafe()) / 1_000_000
+    const nowMillis = this.nowMillis()
     const atMillis = Math.ceil(nowMillis + millis)
     if (atMillis === Number.POSITIVE_INFINITY) return atMillis
     const existing = this.byMillis.get(atMillis)

@@ -114,6 +114,7 @@ const make = (store: Store): Store => {
     renew: (key, fence, lease, report) => store.renew(key, fence, lease, report),
     changes: (key, listener) => store.changes(key, listener),
     keys: (db) => store.keys(db),
+    databases: store.databases,
     history: (key) => store.history(key),
     currentTime: store.currentTime,
     hasTimeToLive: store.hasTimeToLive

@@ -76,18 +76,19 @@ const read = <A extends QueryRecord.QueryRecord>(watch: Watch<A>): Effect.Effect
 
 const pause = <A extends QueryRecord.QueryRecord>(
   watch: Watch<A>,
-  record: QueryRecord.QueryRecord
+  record: QueryRecord.QueryRecord,
+  spentMillis = 0
 ): Effect.Effect<A, StillPending | RedisStoreError> =>
   Effect.flatMap(
-    delayAfter(watch, record),
+    delayAfter(watch, record, spentMillis),
     (delayMillis) =>
       Effect.flatMap(leaseMillisLeft(watch.store, record), (leaseMillis) =>
         Effect.flatMap(
           watch.waiter.wait(record, Math.min(delayMillis, leaseMillis)),
           (wake) => {
             const isLease = leaseMillis <= delayMillis
-            // A record was seen meanwhile, and a change of it would have been, too: no backstop read is needed.
-            if (wake === "timeAfterRecord" && !isLease) return pause(watch, record)
+            // The read of another fiber was as good as one by this one, and the next delay counts from it.
+            if (wake === "timeAfterRead" && !isLease) return pause(watch, record, watch.waiter.millisSinceRead())
             if (typeof wake === "object") {
               return Effect.andThen(
                 Metric.update(QueryMetrics.wakeUps.notification, 1),
@@ -100,13 +101,14 @@ const pause = <A extends QueryRecord.QueryRecord>(
         ))
   )
 
-/** How many milliseconds the schedule waits after a record. */
+/** How many milliseconds are left of what the schedule waits after a record. */
 const delayAfter = (
   { policy, step }: Pick<Watch<never>, "step" | "policy">,
-  record: QueryRecord.QueryRecord
+  record: QueryRecord.QueryRecord,
+  spentMillis: number
 ): Effect.Effect<number, StillPending> =>
   Effect.flatMap(Clock.currentTimeMillis, (nowMillis) => step(nowMillis, policy.inputOf(record))).pipe(
-    Effect.map(([, delay]) => Duration.toMillis(delay)),
+    Effect.map(([, delay]) => Math.max(0, Duration.toMillis(delay) - spentMillis)),
     Pull.catchDone(() => Effect.fail(new StillPending({ record })))
   )
 

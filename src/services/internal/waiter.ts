@@ -4,14 +4,11 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
-import type { Changes, Listener, RedisStore } from "../RedisStore.ts"
+import type { Changes, Listener, RedisStore, Source } from "../RedisStore.ts"
 import * as SharedTimers from "./sharedTimers.ts"
 
-/**
- * What ended a wait: a newer record, a gap in the notifications, its time, or its time although a record was seen meanwhile,
- * so that a backstop read is not due.
- */
-export type Wake = QueryRecord | "gap" | "time" | "timeAfterRecord"
+/** What ended a wait: a newer record, a gap in the notifications, its time, or its time although another fiber has read meanwhile. */
+export type Wake = QueryRecord | "gap" | "time" | "timeAfterRead"
 
 // A small whole number takes no memory of its own, and a field that is always a number none for a change of its type
 // (benchmark: 100,000 waiters of 100,000 queries).
@@ -21,13 +18,14 @@ const none = -1
 export class Waiter implements Listener, SharedTimers.Sleeper {
   private pending: QueryRecord | "gap" | undefined
   private known = none
-  private isSeen = false
+  private readAtMillis = none
   private resume: ((effect: Effect.Effect<Wake>) => void) | undefined
   private timers: SharedTimers.SharedTimers | undefined
   private timer = none
 
-  onRecord(record: QueryRecord): void {
-    this.isSeen = true
+  onRecord(record: QueryRecord, source: Source): void {
+    // A notification proves nothing: it may be an old one, after a newer one was lost.
+    if (source === "read" && this.timers !== undefined) this.readAtMillis = Math.floor(this.timers.nowMillis())
     // An older version is that of a record that was deleted or lost in a failover, or of a stale notification.
     if (record.version < this.known) this.onGap()
     else if (this.isNews(record)) this.pass(record)
@@ -43,7 +41,12 @@ export class Waiter implements Listener, SharedTimers.Sleeper {
   }
 
   onTime(): void {
-    this.wake(this.isSeen ? "timeAfterRecord" : "time")
+    this.wake(this.readAtMillis === none ? "time" : "timeAfterRead")
+  }
+
+  /** How many milliseconds ago another fiber read the record, after `timeAfterRead`. */
+  millisSinceRead(): number {
+    return this.timers === undefined ? 0 : this.timers.nowMillis() - this.readAtMillis
   }
 
   /** Waits for a newer record than `known`, for `millis` at most. */
@@ -53,7 +56,7 @@ export class Waiter implements Listener, SharedTimers.Sleeper {
         const { pending } = this
         this.pending = undefined
         this.known = known.version
-        this.isSeen = false
+        this.readAtMillis = none
         if (pending !== undefined && (pending === "gap" || this.isNews(pending))) return resume(Effect.succeed(pending))
         if (millis <= 0) return resume(Effect.succeed("time"))
         this.resume = resume

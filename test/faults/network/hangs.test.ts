@@ -168,6 +168,7 @@ const calls = Effect.fnUntraced(
       renew: store.renew(queued, 1, "1 minute"),
       changes: Effect.scoped(store.changes(idle, { ...noListener })),
       keys: Stream.runDrain(store.keys(idle.db)),
+      databases: Stream.runDrain(store.databases),
       trigger: onQueued.trigger("Cancel"),
       waitUntilComplete: onQueued.waitUntilComplete(),
       "changes of a machine": Stream.runDrain(onQueued.changes),
@@ -178,7 +179,8 @@ const calls = Effect.fnUntraced(
         result: Effect.die("there is no result")
       }),
       summary: fleet.summary([idle, queued]),
-      list: Stream.runDrain(fleet.list(idle.db))
+      list: Stream.runDrain(fleet.list(idle.db)),
+      "databases of a fleet": Stream.runDrain(fleet.databases)
     })
   }
 )

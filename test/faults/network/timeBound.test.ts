@@ -76,7 +76,8 @@ const endsInTime = ({ begin }: Trouble) =>
         renew: store.renew(key, version, "1 hour"),
         history: store.history(key),
         changes: store.changes(key, deaf),
-        keys: Stream.runDrain(store.keys(QueryKey.DbId.make("nobody")))
+        keys: Stream.runDrain(store.keys(QueryKey.DbId.make("nobody"))),
+        databases: Stream.runDrain(store.databases)
       }
       yield* begin({ proxy, server })
       const times = yield* Effect.forEach(

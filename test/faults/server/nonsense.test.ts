@@ -60,10 +60,13 @@ it.live.each<[what: string, answer: () => string]>([
   Effect.gen(function*() {
     const { address } = yield* answering("scan", answer)
     const { db } = yield* freshKey
-    const error = yield* RedisStore.RedisStore.use((store) => Effect.flip(Stream.runDrain(store.keys(db)))).pipe(
-      Effect.provide(storeAt(address))
-    )
-    assert.strictEqual(error._tag === "RedisStoreError" && error.reason._tag, "UnexpectedReply")
+    yield* Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      for (const scan of [Stream.runDrain(store.keys(db)), Stream.runDrain(store.databases)]) {
+        const error = yield* Effect.flip(scan)
+        assert.strictEqual(error.reason._tag, "UnexpectedReply")
+      }
+    }).pipe(Effect.provide(storeAt(address)))
   }).pipe(Effect.scoped))
 
 it("a scan ends in the end, though no cursor comes again", () => {

@@ -9,6 +9,7 @@ import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { isReadOnly, toFailure } from "./failures.ts"
 import type { Timeouts } from "./options.ts"
+import { hearRefusal, refusalOf } from "./refusal.ts"
 
 /** Where a Redis is: a URL, or the options of ioredis. */
 export type Address =
@@ -158,15 +159,19 @@ export const close = (client: Redis | Cluster): Effect.Effect<void> =>
     if (!isConnected) done()
   })
 
-/** The message of a server that closes a connection at once. ioredis reports only that the connection is closed. */
-const refusalIn = (text: string): Error | undefined => {
-  const [, message] = /^-((?:DENIED|ERR max number of clients)[^\r\n]*)/.exec(text) ?? []
-  return message === undefined ? undefined : Object.assign(new Error(message), { name: "ReplyError" })
-}
+/** Fails with why the nodes of a cluster close each connection at once, if they do. */
+const orRefusal =
+  (nodes: ReadonlyArray<RedisOptions>) =>
+  (failure: RedisStoreError.Failure): Effect.Effect<never, RedisStoreError.Failure> =>
+    Effect.forEach(nodes, refusalOf, { concurrency: "unbounded" }).pipe(
+      Effect.map((refusals) => refusals.find((refusal) => refusal !== undefined)),
+      Effect.flatMap((refusal) => Effect.fail(refusal === undefined ? failure : toFailure(refusal)))
+    )
 
 const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
   create: Result.Result<Client, RedisStoreError.Failure>,
-  { connectTimeout }: Timeouts
+  { connectTimeout }: Timeouts,
+  nodes: ReadonlyArray<RedisOptions> = []
 ): Effect.fn.Return<Client, RedisStoreError.Failure, Scope.Scope> {
   const after = Duration.toMillis(connectTimeout)
   const client = yield* Effect.acquireRelease(Effect.fromResult(create), close)
@@ -178,14 +183,13 @@ const connect = Effect.fnUntraced(function*<Client extends Redis | Cluster>(
     if (!(lastError instanceof Error && lastError.name === "ReplyError")) lastError = error
   })
 
-  if (client instanceof Redis) {
-    client.once("connect", () => client.stream.once("data", (data) => lastError = refusalIn(String(data)) ?? lastError))
-  }
+  if (client instanceof Redis) hearRefusal(client, (refusal) => lastError = refusal)
 
   yield* Effect.tryPromise({
     try: () => client.connect(),
     catch: (error) => toFailure(lastError ?? error)
   }).pipe(
+    Effect.catchTag("ConnectionLost", orRefusal(nodes)),
     Effect.timeoutOrElse({
       duration: connectTimeout,
       orElse: () =>
@@ -205,7 +209,13 @@ export const open = (address: Address, timeouts: Timeouts) =>
 
 /** Connects to a cluster likewise, and begins to connect to each of its primaries. */
 export const openCluster = (address: ClusterAddress, timeouts: Timeouts) =>
-  Effect.suspend(() => connect(createCluster(address, timeouts), timeouts)).pipe(
+  Effect.suspend(() =>
+    connect(
+      createCluster(address, timeouts),
+      timeouts,
+      address.nodes.map((node) => ({ ...address.cluster?.redisOptions, ...node }))
+    )
+  ).pipe(
     Effect.tap((client) =>
       Effect.sync(() => {
         for (const node of client.nodes("master")) if (node.status === "wait") node.connect().catch(() => {})

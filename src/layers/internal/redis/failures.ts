@@ -91,7 +91,9 @@ export const toFailure = (error: unknown, redisKey?: string): RedisStoreError.Fa
   if (known !== undefined) return known(cause)
   if (isForReplica(cause.message)) return new RedisStoreError.ReadOnly({ cause })
   if (isFull(cause.message)) {
-    return new RedisStoreError.Unavailable({ cause: new Error(`${cause.message}: see maxclients`) })
+    return new RedisStoreError.Unavailable({
+      cause: new Error(`${cause.message}: raise maxclients, or use fewer connections`)
+    })
   }
   if (isNoCluster(cause.message)) {
     return new RedisStoreError.InvalidInput({ issue: "the server is no part of a cluster: use RedisStoreLive.layer" })

@@ -17,6 +17,7 @@ import {
 } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { validate, validateDb, validateKey, validateRenewal, type ValidCommand } from "../command.ts"
+import * as Input from "../input.ts"
 import * as Metrics from "../metrics.ts"
 import * as Codec from "../scripts/codec.ts"
 import * as History from "../scripts/history.ts"
@@ -42,6 +43,8 @@ export interface Layout {
   readonly types?: ReadonlyArray<string>
   /** The pattern that finds the first key of each query of a database. */
   readonly patternOf: (db: DbId) => Result.Result<string, RedisStoreError.Failure>
+  /** The pattern that finds the first key of each query of all databases. */
+  readonly pattern: string
   /** The query with this first key, if there is one. */
   readonly parse: (redisKey: string) => Result.Result<QueryKey, unknown>
   /** Whether all changes of a query are published. */
@@ -75,6 +78,17 @@ export const checkPrefix = (prefix: string = Keys.defaultPrefix) =>
   /[{}]/.test(prefix)
     ? invalid("prefix must hold no braces: they choose the slot in a cluster")
     : Effect.succeed(prefix)
+
+/** Checks the options of a store before it connects, where no issue was found with them yet. */
+export const checkOptions = Effect.fnUntraced(function*(
+  issue: string | undefined,
+  options: Options.StoreOptions
+): Effect.fn.Return<void, RedisStoreError.RedisStoreError> {
+  yield* Input.check(issue)
+  yield* orInvalid(Effect.fromResult(Options.validate(options)))
+  yield* checkPrefix(options.prefix)
+  yield* History.checkOption(options.history)
+})
 
 /** A query, and where it is. */
 interface Located {
@@ -233,6 +247,16 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       Stream.mapError(storeError(`list the queries of ${String(db)}`))
     )
 
+  const databases = Stream.suspend(() => {
+    const found = new Set<DbId>()
+    return connection.find(layout.pattern).pipe(
+      Stream.filterMap(parse),
+      Stream.map(({ db }) => db),
+      Stream.filter((db) => found.size < found.add(db).size),
+      Stream.mapError(storeError("list the databases"))
+    )
+  })
+
   const history = Effect.fnUntraced(
     function*(key: QueryKey): Effect.fn.Return<ReadonlyArray<HistoryEntry>, RedisStoreError.Failure> {
       const keys = yield* Effect.fromResult(keysOf(key))
@@ -254,6 +278,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     renew,
     changes,
     keys,
+    databases,
     history,
     currentTime: Effect.sync(() => connection.clock().now()),
     hasTimeToLive

@@ -106,7 +106,10 @@ export const make = Effect.fnUntraced(function*(
     const key = listeners?.keyOf(channel)
     if (listeners === undefined || key === undefined) return subscriber?.unsubscribe([channel])
     const record = Codec.decodeMessage(key, message)
-    listeners.each(channel, (listener) => record === undefined ? listener.onGap() : listener.onRecord(record))
+    listeners.each(
+      channel,
+      (listener) => record === undefined ? listener.onGap() : listener.onRecord(record, "notification")
+    )
   }
 
   const shardsAt = (subscriber: Subscriber.Subscriber) =>
@@ -269,6 +272,6 @@ export const make = Effect.fnUntraced(function*(
           })
         )),
     pass: (channel, record) =>
-      shards.get(topology.slotOf(channel))?.listeners.each(channel, (listener) => listener.onRecord(record))
+      shards.get(topology.slotOf(channel))?.listeners.each(channel, (listener) => listener.onRecord(record, "read"))
   }
 })

@@ -60,6 +60,11 @@ if not (${states})[shared] then
   state = shared
   ${reply}
 end
+-- Where a path or a lapse may move the query, a hash of a wrong type fails the script before anything is written.
+local lengths = {}
+if find(ARGV[2] or "", "%a") or (expiresAt and tonumber(expiresAt) <= nowMillis) then
+  for index = ${firstHashKey}, #KEYS do lengths[index] = call("HLEN", KEYS[index]) end
+end
 if shared ~= (state or "${QueryState.wireNames.Known}")
   or ((holder or expiresAt) and call("PEXPIRETIME", ${stateKey}) ~= tonumber(version)) then
   ${checkVersionLeft.replaceAll("\n", "\n  ")}
@@ -72,8 +77,8 @@ local wasClaimed = holder or expiresAt
     afterWrite: `if state ~= shared then
   local hashes = ${hashesOf(dialect)}
   for index, fields in ipairs(hashes) do
-    local hash = KEYS[index + ${firstHashKey - 1}]
-    if call("HLEN", hash) < #fields / 2 then call("HSET", hash, unpack(fields)) end
+    local place = index + ${firstHashKey - 1}
+    if lengths[place] < #fields / 2 then call("HSET", KEYS[place], unpack(fields)) end
   end
   call("SET", ${stateKey}, state)
 elseif wasClaimed and not (holder or expiresAt) then

@@ -45,6 +45,9 @@ export const record = (prefix: string, stateKey: string): string => `${prefix}:$
 export const pattern = (db: DbId): Result.Result<string, InvalidInput> =>
   Result.map(checkDb(db), (db) => `${reserved}:${glob(db)}:*-state`)
 
+/** The pattern that finds the states of all databases. */
+export const patternOfAll = `${reserved}:*:*-state`
+
 const decodeKey = Schema.decodeUnknownResult(QueryKey)
 
 /** The query whose state has a key, if that key is one of a state. */

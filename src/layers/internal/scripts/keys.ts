@@ -32,6 +32,9 @@ export const history = (recordKey: string): string => `${recordKey}:history`
 /** The pattern that finds the records of a database with `SCAN`. */
 export const pattern = (prefix: string, db: DbId): string => `${glob(prefix)}:{${glob(encodeURIComponent(db))}:*}`
 
+/** The pattern that finds the records of all databases. */
+export const patternOfAll = (prefix: string): string => `${glob(prefix)}:{*:*}`
+
 // Percent-encoding leaves "*" as it is, and a prefix may hold anything.
 export const glob = (text: string): string => text.replaceAll(/[*?[\]\\^]/g, String.raw`\$&`)
 

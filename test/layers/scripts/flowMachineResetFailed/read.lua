@@ -25,6 +25,11 @@ if not ({ known = true, queued = true, executing = true, completed = true, error
   state = shared
   return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
 end
+-- Where a path or a lapse may move the query, a hash of a wrong type fails the script before anything is written.
+local lengths = {}
+if find(ARGV[2] or "", "%a") or (expiresAt and tonumber(expiresAt) <= nowMillis) then
+  for index = 4, #KEYS do lengths[index] = call("HLEN", KEYS[index]) end
+end
 if shared ~= (state or "known")
   or ((holder or expiresAt) and call("PEXPIRETIME", KEYS[1]) ~= tonumber(version)) then
   if version and tonumber(version) >= 8640000000000000 then
@@ -108,8 +113,8 @@ if before then
       { "resetting", "known" }
     }
     for index, fields in ipairs(hashes) do
-      local hash = KEYS[index + 3]
-      if call("HLEN", hash) < #fields / 2 then call("HSET", hash, unpack(fields)) end
+      local place = index + 3
+      if lengths[place] < #fields / 2 then call("HSET", KEYS[place], unpack(fields)) end
     end
     call("SET", KEYS[1], state)
   elseif wasClaimed and not (holder or expiresAt) then
