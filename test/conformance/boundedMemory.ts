@@ -20,7 +20,16 @@ const halfDone: Progress.Progress = { done: 6, total: 12, note: "joining" }
 const invalid: ReadonlyArray<readonly [what: string, progress: Progress.Progress]> = [
   ["negative", { done: -1 }],
   ["not a number", { done: Number.NaN }],
-  ["without end", { done: 1, total: Number.POSITIVE_INFINITY }]
+  ["without end", { done: Number.POSITIVE_INFINITY, total: 1 }]
+]
+
+/** A total that cannot be right fails no work. */
+const clamped: ReadonlyArray<readonly [total: number, recorded: Progress.Progress]> = [
+  [Number.NaN, { done: 2 }],
+  [Number.POSITIVE_INFINITY, { done: 2 }],
+  [Number.NEGATIVE_INFINITY, { done: 2 }],
+  [1, { done: 2, total: 2 }],
+  [-1, { done: 2, total: 2 }]
 ]
 
 /** Runs the suite against a store with a history of `length` transitions. `time` says what drives its leases. */
@@ -165,6 +174,17 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
           assert.deepStrictEqual(yield* store.read(key), before)
         }))
     }
+
+    it.effect("a total that is not finite is left out, and one below what is done becomes what is done", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const { version } = yield* driveTo(key, "Executing", { lease })
+        for (const [total, recorded] of clamped) {
+          yield* store.renew(key, version, lease, { progress: { done: 2, total } })
+          assert.deepStrictEqual((yield* store.read(key)).progress, recorded, `${total}`)
+        }
+      }))
 
     it.effect("the span of a claim stays with the query until the next claim", () =>
       Effect.gen(function*() {
