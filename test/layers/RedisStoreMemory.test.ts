@@ -2,10 +2,14 @@ import { assert, it } from "@effect/vitest"
 import { DateTime, Duration, Effect } from "effect"
 import { QueryRecord, QueryState, Reason, RedisStore, RedisStoreMemory } from "effect-query-state"
 import { TestClock } from "effect/testing"
+import * as Attempts from "../conformance/attempts.ts"
 import { suite } from "../conformance/store.ts"
+import * as TimeToLive from "../conformance/timeToLive.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
 
 suite("memory", RedisStoreMemory.layer, { time: "TestClock" })
+Attempts.suite("memory", RedisStoreMemory.layer, "TestClock")
+TimeToLive.suite("memory", RedisStoreMemory.layerWith(TimeToLive.options), "TestClock")
 
 it.effect("a lease lapses at its end, not a millisecond before", () =>
   Effect.gen(function*() {
