@@ -297,6 +297,18 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       assert.deepStrictEqual((yield* stored(key)).fields, { s: "completed", v: `${record.version}` })
     }))
 
+  it.effect("what a holder waits for is JSON, until it waits for nothing", () =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const key = yield* freshKey
+      const { version } = yield* driveTo(key, "Executing")
+      const other = QueryKey.makeUnsafe({ db: "warehouse", query: "stock" })
+      yield* store.renew(key, version, lease, { waitsFor: [{ key: other, version: 7 }] })
+      assert.strictEqual((yield* stored(key)).fields["w"], `[["warehouse","stock",7]]`)
+      yield* store.renew(key, version, lease, { waitsFor: [] })
+      assert.isUndefined((yield* stored(key)).fields["w"])
+    }))
+
   it.effect("a reason is JSON, until the next transition", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
