@@ -4,7 +4,7 @@ import {
   Progress,
   type QueryError,
   QueryEvent,
-  type QueryKey,
+  QueryKey,
   QueryRecord,
   QueryState,
   Reason,
@@ -76,13 +76,17 @@ const Command = Schema.Struct({
   timeToLive: Schema.NullOr(Schema.Literals([1, 2]))
 })
 
-const WaitsFor = Schema.NullOr(Schema.Array(QueryRecord.WaitsFor).check(Schema.isMaxLength(3)))
+/** What a holder can wait for; a renewal names the first few. */
+const waits: ReadonlyArray<QueryRecord.WaitsFor> = ["stock", "sales"].map((query, index) => ({
+  key: QueryKey.makeUnsafe({ db: "warehouse", query }),
+  version: index
+}))
 
 const Renew = Schema.TaggedStruct("Renew", {
   query: Query,
   fence: Fence,
   progress: Schema.NullOr(Progress.Progress),
-  waitsFor: WaitsFor
+  waiting: Schema.NullOr(Schema.Literals([0, 1, 2]))
 })
 
 const Step = Schema.Union([
@@ -161,7 +165,7 @@ const agrees = (
 const agreesOnRenewal = (
   before: QueryRecord.QueryRecord,
   fence: number,
-  { progress, waitsFor }: Pick<typeof Renew.Type, "progress" | "waitsFor">,
+  { progress, waitsFor }: RedisStore.Report,
   outcome: Outcome
 ) => {
   if (!QueryState.isPending(before.state) || fence !== before.version) {
@@ -171,12 +175,12 @@ const agreesOnRenewal = (
   const expiresAt = claimOf(record)?.expiresAt ?? assert.fail("a renewed claim has a lease")
   const claim = { ...before.state.claim, fence, expiresAt }
   const { waitsFor: waitedFor, ...others } = before
-  const waits = waitsFor ?? waitedFor ?? []
+  const waiting = waitsFor ?? waitedFor ?? []
   assert.deepStrictEqual(record, {
     ...others,
-    ...(waits.length === 0 ? undefined : { waitsFor: waits }),
+    ...(waiting.length === 0 ? undefined : { waitsFor: waiting }),
     state: QueryState.make(before.state._tag, { claim }),
-    ...(progress === null ? undefined : { progress: Result.getOrThrow(Progress.make(progress)) })
+    ...(progress === undefined ? undefined : { progress: Result.getOrThrow(Progress.make(progress)) })
   })
 }
 
@@ -261,12 +265,14 @@ const play = Effect.fnUntraced(
         }
         case "Renew": {
           const fence = fenceOf(step.query, step.fence) ?? 1
-          const report = { progress: step.progress ?? undefined, waitsFor: step.waitsFor ?? undefined }
+          const { progress, waiting } = step
+          const waitsFor = waiting === null ? undefined : waits.slice(0, waiting)
+          const report = { progress: progress ?? undefined, waitsFor }
           const outcome = yield* store.renew(at(step.query).key, fence, lease, report).pipe(
             Effect.map((record) => ({ record, changed: false })),
             Effect.result
           )
-          agreesOnRenewal(at(step.query).latest, fence, step, outcome)
+          agreesOnRenewal(at(step.query).latest, fence, report, outcome)
           note(step.query, outcome)
           break
         }
