@@ -283,6 +283,20 @@ it.effect.each(["soon", "", null, [], true, Number.NaN, -1, 0])(
     })
 )
 
+it.effect.each([null, 7, "10"])("the layers refuse the history %j", (history) =>
+  Effect.gen(function*() {
+    const url = Redacted.make(inject("redisUrl"))
+    const options = { history: untyped(history) }
+    for (
+      const layer of [
+        Layer.suspend(() => RedisStoreMemory.layerWith(options)),
+        RedisStoreLive.layer({ url, ...options })
+      ]
+    ) {
+      assert.match(yield* issueOf(Effect.scoped(Layer.build(layer))), /history/)
+    }
+  }))
+
 const wrongKeeps: ReadonlyArray<unknown> = [null, 7, "1 hour", { completed: null }, { failed: "soon" }, {
   cancelled: 0
 }, {
