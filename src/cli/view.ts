@@ -10,7 +10,7 @@ import { percent } from "../domain/internal/percent.ts"
 import * as Printable from "../domain/internal/printable.ts"
 import * as Progress from "../domain/Progress.ts"
 import * as QueryEvent from "../domain/QueryEvent.ts"
-import type { DbId } from "../domain/QueryKey.ts"
+import * as QueryKey from "../domain/QueryKey.ts"
 import type { QueryRecord } from "../domain/QueryRecord.ts"
 import * as QueryState from "../domain/QueryState.ts"
 import * as Reason from "../domain/Reason.ts"
@@ -105,7 +105,7 @@ export const historyLine = (entry: HistoryEntry.HistoryEntry): string =>
 
 /** Formats all that is known of a query, one fact a line. */
 export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<string> => {
-  const { changedAt, key, progress, state, traceparent, version } = record
+  const { attempts, changedAt, keptUntil, key, progress, state, traceparent, version, waitsFor = [] } = record
   const claim = QueryState.claimOf(state)
   const reason = "reason" in state ? state.reason : undefined
   const facts: ReadonlyArray<readonly [name: string, fact: string | undefined]> = [
@@ -122,7 +122,14 @@ export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<s
     ],
     ["Fence", claim && `${claim.fence}`],
     ["Progress", progress && Progress.format(progress)],
+    ...waitsFor.map(({ key }) => ["Waits for", printable(QueryKey.format(key))] as const),
     ["Reason", reason && Reason.format(reason)],
+    ["Attempts", attempts > 0 ? `${attempts}` : undefined],
+    [
+      "Expires",
+      keptUntil &&
+      `${DateTime.formatIso(keptUntil)}, in ${formatSpan(millisBetween(now, keptUntil))}: Known from then on`
+    ],
     ["Trace", traceparent && printable(traceparent, 100)],
     ["Version", version === 0 ? "0: there is no record" : `${version}`]
   ]
@@ -143,7 +150,7 @@ export interface Snapshot {
 
 /** What the live view shows: the last snapshot, and the error since then. */
 export interface Shown {
-  readonly db: DbId
+  readonly db: QueryKey.DbId
   readonly snapshot: Snapshot | undefined
   readonly trouble: string | undefined
 }

@@ -40,13 +40,14 @@ export type { Dialect }
  * - `dialect`: which FlowMachine the Redis is shared with. Default: `released`.
  * - `prefix`: the start of the keys that this library adds to those of FlowMachine. Default: `query-state`.
  *
- * The others are those of `RedisStoreLive`.
+ * The others are those of `RedisStoreLive`, except `keep`: a record of this store cannot expire.
  *
  * @category models
  * @since 0.1.0
  */
 export interface StoreOptions extends RedisStoreLive.StoreOptions {
   readonly dialect?: Dialect | undefined
+  readonly keep?: undefined
 }
 
 /**
@@ -73,7 +74,8 @@ export type Options = RedisStoreLive.Options & StoreOptions
  * with its next renewal.
  *
  * It fails with `InvalidInput` for an id of a database with a ":", for a client with a `keyPrefix`, and for a cluster, where
- * the keys of FlowMachine for one query are on several servers.
+ * the keys of FlowMachine for one query are on several servers. FlowMachine's states cannot expire, so it also fails for
+ * `keep`, and for a command with a `timeToLive`.
  *
  * **Gotchas**
  *
@@ -286,6 +288,7 @@ const dialectIssue = ({ dialect = "released" }: StoreOptions): string | undefine
 const make = Effect.fnUntraced(function*(client: Redis, options: StoreOptions) {
   const prefix = yield* Store.checkPrefix(options.prefix)
   if (prefix.startsWith(Keys.reserved)) return yield* Store.invalid(`prefix must not start with "${Keys.reserved}"`)
+  if (options.keep !== undefined) return yield* Store.invalid("records of this store cannot expire: leave out keep")
   if (client.isCluster) return yield* refusedCluster
   if ((client.options.keyPrefix ?? "") !== "") {
     return yield* Store.invalid("a client with a keyPrefix would keep the states where FlowMachine does not look")

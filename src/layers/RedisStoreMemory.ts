@@ -88,7 +88,7 @@ class Records {
   }
 
   databases(nowMillis: number): ReadonlyArray<DbId> {
-    this.forget(nowMillis)
+    this.sweep(nowMillis)
     return Array.from(new Set(Array.from(this.byId.values(), ({ key }) => key.db)))
   }
 

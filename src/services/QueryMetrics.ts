@@ -119,7 +119,7 @@ export const waitDuration: Readonly<Record<WaitOutcome, Metric.Histogram<number>
 )
 
 /**
- * What wakes a wait: a notification or a gap in the notifications, the end of a lease, or the backstop.
+ * What wakes a wait: a notification or a gap in the notifications, the end of a lease or of a time to live, or the backstop.
  *
  * @category models
  * @since 0.1.0

@@ -38,7 +38,9 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  *   command was carried out before; it is answered with `changed: true` and writes nothing. Default: a new one.
  * - `timeToLive`: for how long the record is kept after a path that ends with `Finish`, `Error` or `Cancel`, longer than zero
  *   and finite. Then it expires: the query is Known. Every later transition takes the expiry off. A store without
- *   `hasTimeToLive` refuses it with `InvalidInput`. Default: as the `keep` option of the store says, else for ever.
+ *   `hasTimeToLive` refuses it with `InvalidInput`. If it is shorter than the `commandTimeout` of a store in Redis, a command
+ *   with a lost reply can fail with `ConnectionLost` although it was carried out. Default: as the `keep` option of the store
+ *   says, else for ever.
  * - `traceparent`: the span that claims the query, as W3C Trace Context writes it. Default: none.
  *
  * @category models

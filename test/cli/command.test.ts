@@ -136,6 +136,22 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.match(stdout, new RegExp(`^Version +${version}$`, "m"))
     }))
 
+  it.effect("shows attempts, what a holder waits for, and when a record expires, also as JSON", () =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const db = yield* freshDb
+      const waiting = keyOf(db, "waiting")
+      const { version } = yield* driveTo(waiting, "Executing", { lease: "1 minute" })
+      const other = { key: keyOf(db, "other"), version: 0 }
+      const renewed = yield* store.renew(waiting, version, "1 minute", { waitsFor: [other] })
+      const shown = yield* run(["show", db, waiting.query])
+      assert.include(shown.stdout, `Waits for ${db}/other\nAttempts  1\n`)
+      assert.deepStrictEqual(decode((yield* run(["show", db, waiting.query, "--json"])).stdout), renewed)
+      const kept = yield* driveTo(keyOf(db, "kept"), "Errored", { timeToLive: "1 hour" })
+      assert.match((yield* run(["show", db, "kept"])).stdout, /^Expires +\S+, in 59m \d+s: Known from then on$/m)
+      assert.deepStrictEqual(decode((yield* run(["show", db, "kept", "--json"])).stdout), kept)
+    }))
+
   it.effect("shows one query as JSON, also one without a record", () =>
     Effect.gen(function*() {
       const key = keyOf(yield* freshDb, "never moved")

@@ -69,6 +69,31 @@ describe("one record", () => {
     ])
   })
 
+  it("is shown with its attempts, its expiry, and what its holder waits for", () => {
+    const kept = {
+      ...record("churn", QueryState.make("Cancelled", { reason: Reason.interrupted }), 1),
+      attempts: 2,
+      keptUntil: DateTime.add(now, { hours: 3, seconds: 5 })
+    }
+    assert.deepStrictEqual(View.details(kept, now).slice(4), [
+      "Reason    its fiber was interrupted",
+      "Attempts  2",
+      "Expires   2026-11-24T18:00:05.000Z, in 3h 5s: Known from then on",
+      "Version   7"
+    ])
+    const waiting = {
+      ...record("sales", QueryState.make("Executing"), 1),
+      attempts: 1,
+      waitsFor: ["stock", "a\nb"].map((query) => ({ key: QueryKey.makeUnsafe({ db, query }), version: 3 }))
+    }
+    assert.deepStrictEqual(View.details(waiting, now).slice(4), [
+      "Waits for warehouse/stock",
+      "Waits for warehouse/a\\nb",
+      "Attempts  1",
+      "Version   7"
+    ])
+  })
+
   it("is shown with its full reason", () => {
     const reason = Reason.failed({ error: "SqlError", message: "division by zero", detail: "SqlError\n  at run" })
     assert.deepStrictEqual(View.details(record("churn", QueryState.make("Errored", { reason }), 1), now).slice(4), [

@@ -3,7 +3,7 @@
  */
 import { assert, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, Latch, type Layer } from "effect"
-import { type Progress, type QueryKey, QueryRecord, QueryState, Reason, RedisStore } from "effect-query-state"
+import { type Progress, QueryKey, QueryRecord, QueryState, Reason, RedisStore } from "effect-query-state"
 import { TestClock } from "effect/testing"
 import { noListener } from "../support/Notifications.ts"
 import { driveTo, errorFields, freshKey } from "../support/queries.ts"
@@ -20,7 +20,21 @@ const halfDone: Progress.Progress = { done: 6, total: 12, note: "joining" }
 const invalid: ReadonlyArray<readonly [what: string, progress: Progress.Progress]> = [
   ["negative", { done: -1 }],
   ["not a number", { done: Number.NaN }],
-  ["without end", { done: 1, total: Number.POSITIVE_INFINITY }]
+  ["without end", { done: Number.POSITIVE_INFINITY, total: 1 }]
+]
+
+const waitsFor: ReadonlyArray<QueryRecord.WaitsFor> = [
+  { key: QueryKey.makeUnsafe({ db: "warehouse", query: "stock" }), version: 1_700_000_000_000_000 },
+  { key: QueryKey.makeUnsafe({ db: "ware\n:house", query: "\"{a}\" \u0000 é 😀" }), version: 0 }
+]
+
+/** A total that cannot be right fails no work. */
+const clamped: ReadonlyArray<readonly [total: number, recorded: Progress.Progress]> = [
+  [Number.NaN, { done: 2 }],
+  [Number.POSITIVE_INFINITY, { done: 2 }],
+  [Number.NEGATIVE_INFINITY, { done: 2 }],
+  [1, { done: 2, total: 2 }],
+  [-1, { done: 2, total: 2 }]
 ]
 
 /** Runs the suite against a store with a history of `length` transitions. `time` says what drives its leases. */
@@ -165,6 +179,71 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
           assert.deepStrictEqual(yield* store.read(key), before)
         }))
     }
+
+    it.effect("a total that is not finite is left out, and one below what is done becomes what is done", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const { version } = yield* driveTo(key, "Executing", { lease })
+        for (const [total, recorded] of clamped) {
+          yield* store.renew(key, version, lease, { progress: { done: 2, total } })
+          assert.deepStrictEqual((yield* store.read(key)).progress, recorded, `${total}`)
+        }
+      }))
+
+    it.effect("what a holder waits for stays until it reports otherwise, and ends with the next transition", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const claimed = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
+        const { version: fence } = claimed
+        const first = yield* store.renew(key, fence, lease, { waitsFor })
+        assert.deepStrictEqual(first, { ...claimed, state: first.state, waitsFor })
+        assert.deepStrictEqual(yield* store.read(key), first)
+        // Neither a renewal alone nor progress changes it, and it leaves the progress as it is.
+        for (const report of [undefined, {}, { waitsFor: undefined }, { progress: halfDone }] as const) {
+          assert.deepStrictEqual((yield* store.renew(key, fence, lease, report)).waitsFor, waitsFor)
+        }
+        const [other = assert.fail()] = waitsFor
+        const second = yield* store.renew(key, fence, lease, { waitsFor: [other] })
+        assert.deepStrictEqual([second.waitsFor, second.progress], [[other], halfDone])
+        assert.deepStrictEqual(yield* store.read(key), second)
+        const none = yield* store.renew(key, fence, lease, { waitsFor: [] })
+        assert.isFalse("waitsFor" in none)
+        assert.deepStrictEqual(yield* store.read(key), none)
+        const both = yield* store.renew(key, fence, lease, { waitsFor, progress: { done: 12, total: 12 } })
+        assert.deepStrictEqual([both.waitsFor, both.progress], [waitsFor, { done: 12, total: 12 }])
+        const { record } = yield* store.compareAndSet(key, { event: "Finish", fence })
+        assert.isFalse("waitsFor" in record)
+        assert.deepStrictEqual(yield* store.read(key), record)
+      }))
+
+    it.effect("what a holder waits for is not recorded under a lost claim, and is gone when its lease lapses", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const before = yield* driveTo(key, "Executing", { lease })
+        yield* Effect.flip(store.renew(key, before.version - 1, lease, { waitsFor }))
+        assert.deepStrictEqual(yield* store.read(key), before)
+        const lapsing = yield* freshKey
+        const { version } = yield* driveTo(lapsing, "Executing", { lease })
+        yield* store.renew(lapsing, version, shortLease, { waitsFor })
+        assert.isFalse("waitsFor" in (yield* waitUntilLapsed(lapsing)))
+      }))
+
+    it.effect("a notification of progress tells what the holder waits for, which itself is not published", () =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const { version } = yield* driveTo(key, "Executing", { holder: "worker\n1", lease })
+        const heard: Array<QueryRecord.QueryRecord> = []
+        yield* store.changes(key, { onRecord: (record) => heard.push(record), onGap: () => {} })
+        yield* store.renew(key, version, lease, { waitsFor })
+        const reported = yield* store.renew(key, version, lease, { progress: halfDone })
+        yield* Effect.repeat(Effect.yieldNow, { until: () => heard.length > 0 })
+        assert.deepStrictEqual([...heard], [reported])
+        assert.deepStrictEqual(reported.waitsFor, waitsFor)
+      }))
 
     it.effect("the span of a claim stays with the query until the next claim", () =>
       Effect.gen(function*() {

@@ -9,7 +9,10 @@ describe("Progress", () => {
     [{ done: 999, total: 1_000 }, "999 of 1000 (99 %)", 0.999],
     [{ done: 29, total: 100 }, "29 of 100 (29 %)", 0.29],
     [{ done: 0.57, total: 1 }, "0.57 of 1 (57 %)", 0.57],
-    [{ done: 13, total: 12 }, "13 of 12 (100 %)", 1],
+    [{ done: 13, total: 12 }, "13 of 13 (100 %)", 1],
+    [{ done: 1, total: -1 }, "1 of 1 (100 %)", 1],
+    [{ done: 1, total: Number.NaN }, "1", undefined],
+    [{ done: 1, total: Number.POSITIVE_INFINITY, note: "rows" }, "1: rows", undefined],
     [{ done: 1_204, note: "rows read" }, "1204: rows read", undefined],
     [{ done: 0, total: 0 }, "0 of 0", undefined]
   ])("%j is shown as %s", (input, text, fraction) => {
@@ -22,8 +25,8 @@ describe("Progress", () => {
     { done: -1 },
     { done: Number.NaN },
     { done: Number.POSITIVE_INFINITY },
-    { done: 1, total: -1 },
-    { done: 1, total: Number.NaN }
+    { done: Number.NaN, total: Number.NaN },
+    { done: -1, total: -2 }
   ])("%o is refused", (input) => {
     assert.isTrue(Result.isFailure(Progress.make(input)))
   })
@@ -36,11 +39,15 @@ describe("Progress", () => {
   })
 
   it.prop(
-    "valid progress is unchanged, except negative zeros",
+    "valid progress is unchanged, except negative zeros and totals below what is done",
     [Arbitrary.schema(Progress.Progress)],
     ([progress]) => {
       const { done, total } = progress
-      const made = { ...progress, done: done + 0, ...(total === undefined ? undefined : { total: total + 0 }) }
+      const made = {
+        ...progress,
+        done: done + 0,
+        ...(total === undefined ? undefined : { total: Math.max(total, done) + 0 })
+      }
       assert.deepStrictEqual(Progress.make(progress), Result.succeed(made))
     }
   )

@@ -36,15 +36,34 @@ const errors = [
   },
   {
     error: new QueryError.QueryErrored({ key, reason }),
-    message: "Query warehouse/daily totals failed (SqlError: deadlock). Reset it to run it again"
+    message: "Query warehouse/daily totals failed (SqlError: deadlock). " +
+      "Reset it, or let recover answer true, to run it again"
+  },
+  {
+    error: new QueryError.QueryErrored({ key, reason, attempts: 3 }),
+    message: "Query warehouse/daily totals failed (SqlError: deadlock). " +
+      "Reset it, or let recover answer true, to run it again"
+  },
+  {
+    error: new QueryError.QueryErrored({ key, reason: Reason.leaseExpired("worker 1"), attempts: 3 }),
+    message: "Query warehouse/daily totals was given up after 3 attempts without an outcome " +
+      `(${Reason.format(Reason.leaseExpired("worker 1"))}). ` +
+      "The work seems to end or block the process that runs it: mend that first, then reset the query"
   },
   {
     error: new QueryError.QueryCancelled({ key, reason: Reason.requested({ by: "ada" }) }),
-    message: "Query warehouse/daily totals was cancelled (requested by ada). Reset it to run it again"
+    message: "Query warehouse/daily totals was cancelled (requested by ada). " +
+      "Reset it, or let recover answer true, to run it again"
   },
   {
     error: new QueryError.QueryResetFailed({ key, reason: Reason.interrupted }),
     message: "Query warehouse/daily totals could not be reset (its fiber was interrupted). Reset it again"
+  },
+  {
+    error: new QueryError.QueryCycle({ path: [key, QueryKey.makeUnsafe({ db: "warehouse", query: "stock" }), key] }),
+    message: "Queries wait for each other: " +
+      "warehouse/daily totals -> warehouse/stock -> warehouse/daily totals. " +
+      "None would ever end: let one of them work without the result of the next"
   }
 ]
 
@@ -59,7 +78,8 @@ const AnyError = Schema.Union([
   QueryError.StillPending,
   QueryError.QueryErrored,
   QueryError.QueryCancelled,
-  QueryError.QueryResetFailed
+  QueryError.QueryResetFailed,
+  QueryError.QueryCycle
 ])
 const codec = Schema.fromJsonString(Schema.toCodecJson(AnyError))
 

@@ -145,3 +145,47 @@ it.prop(
     assert.strictEqual(Transition.next(state._tag, path), refused === undefined ? expected.at(-1)?._tag : undefined)
   }
 )
+
+// A number stands for an event that the state accepts, so that walks become long.
+const Walk = Schema.Array(
+  Schema.Struct({
+    nth: Schema.Literals([0, 1]),
+    reason: Schema.UndefinedOr(Schema.Literals(["interrupted", "requested"]))
+  })
+)
+
+const reasons = { interrupted: Reason.interrupted, requested: Reason.requested({ by: "ada" }) }
+
+it.prop("attempts count the executions since the last Finish that were not interrupted", [Walk], ([walk]) => {
+  let from: QueryState.Tag = "Known"
+  let attempts = 0
+  const executions: Array<QueryState.Tag> = []
+  for (const { nth, reason } of walk) {
+    const accepted = Transition.edges.filter((edge) => edge.from === from)
+    const edge: Transition.Edge = accepted[nth % accepted.length] ?? assert.fail(`no event leads out of ${from}`)
+    const { event, to } = edge
+    if (to === "Executing") executions.push(to)
+    if (to === "Completed") executions.length = 0
+    if (from === "Executing" && to === "Cancelled" && reason === "interrupted") executions.pop()
+    attempts = Transition.attemptsAfter(attempts, event, from, reason && reasons[reason])
+    assert.strictEqual(attempts, executions.length)
+    from = to
+  }
+}, { arbitrary: { runs: 300, size: 50 } })
+
+const AnyReason = Schema.UndefinedOr(Reason.Reason)
+const Count = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 5 }))
+
+it.prop(
+  "attempts never go below zero, whatever happens to a query",
+  [Count, Schema.Array(Schema.Tuple([QueryEvent.QueryEvent, Schema.Literals(QueryState.tags), AnyReason]))],
+  ([count, happened]) => {
+    let attempts = count
+    for (const [event, from, reason] of happened) {
+      const before = attempts
+      attempts = Transition.attemptsAfter(before, event, from, reason)
+      assert.isAtLeast(attempts, 0)
+      assert.isAtMost(Math.abs(attempts - before), event === "Finish" ? before : 1)
+    }
+  }
+)

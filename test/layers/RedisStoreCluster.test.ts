@@ -1,14 +1,24 @@
 import { Effect, Layer } from "effect"
 import { RedisStoreLive } from "effect-query-state"
+import * as Attempts from "../conformance/attempts.ts"
 import { suite } from "../conformance/store.ts"
+import * as TimeToLive from "../conformance/timeToLive.ts"
 import * as RedisCluster from "../support/RedisCluster.ts"
 
-const ClusterLayer = Layer.unwrap(
-  Effect.map(
-    RedisCluster.acquire(),
-    ({ primaries }) =>
-      RedisStoreLive.layerCluster({ nodes: primaries.map(({ server: { host, port } }) => ({ host, port })) })
+const layer = (options?: RedisStoreLive.StoreOptions) =>
+  Layer.unwrap(
+    Effect.map(
+      RedisCluster.acquire(),
+      ({ primaries }) =>
+        RedisStoreLive.layerCluster({
+          nodes: primaries.map(({ server: { host, port } }) => ({ host, port })),
+          ...options
+        })
+    )
   )
-)
+
+const ClusterLayer = layer()
 
 suite("a cluster of Redis servers", ClusterLayer, { time: "real" })
+Attempts.suite("a cluster of Redis servers", ClusterLayer, "real")
+TimeToLive.suite("a cluster of Redis servers", layer(TimeToLive.options), "real")

@@ -1,7 +1,9 @@
 /** What every store does, where the Redis is shared with FlowMachine. */
 import { Effect, Layer, Redacted } from "effect"
 import { RedisStoreFlowMachine } from "effect-query-state"
+import * as Attempts from "../conformance/attempts.ts"
 import { suite } from "../conformance/store.ts"
+import * as TimeToLive from "../conformance/timeToLive.ts"
 import * as RedisServer from "../support/RedisServer.ts"
 
 // A server each: the names of FlowMachine's keys are what they are, and some tests use the same ids each time.
@@ -13,5 +15,9 @@ const storeOf = (dialect?: RedisStoreFlowMachine.Dialect) =>
 const refusesDb = (id: string) => id.includes(":")
 
 suite("FlowMachine's Redis", storeOf(), { time: "real", refusesDb, without: "ResetFailed" })
+Attempts.suite("FlowMachine's Redis", storeOf(), "real")
+TimeToLive.refusals("FlowMachine's Redis", storeOf())
 
 suite("FlowMachine's Redis, with eight states", storeOf("reset-failed"), { time: "real", refusesDb })
+Attempts.suite("FlowMachine's Redis, with eight states", storeOf("reset-failed"), "real")
+TimeToLive.refusals("FlowMachine's Redis, with eight states", storeOf("reset-failed"))

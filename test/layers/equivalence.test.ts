@@ -1,10 +1,10 @@
 import { assert, it } from "@effect/vitest"
-import { Arbitrary, Context, Duration, Effect, Layer, Redacted, Result, Schema } from "effect"
+import { Arbitrary, Context, DateTime, Duration, Effect, Layer, Redacted, Result, Schema } from "effect"
 import {
   Progress,
   type QueryError,
   QueryEvent,
-  type QueryKey,
+  QueryKey,
   QueryRecord,
   QueryState,
   Reason,
@@ -26,10 +26,13 @@ class Shared extends Context.Service<Shared, Store>()("test/equivalence/Shared")
 
 const history = { length: 10 }
 
+// FlowMachine's states cannot expire.
+const keep = { completed: "3 hours", failed: "4 hours" } as const
+
 const Stores = Layer.mergeAll(
-  Layer.effect(Memory, RedisStore.RedisStore).pipe(Layer.provide(RedisStoreMemory.layerWith({ history }))),
+  Layer.effect(Memory, RedisStore.RedisStore).pipe(Layer.provide(RedisStoreMemory.layerWith({ history, keep }))),
   Layer.effect(Redis, RedisStore.RedisStore).pipe(
-    Layer.provide(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")), history }))
+    Layer.provide(RedisStoreLive.layer({ url: Redacted.make(inject("redisUrl")), history, keep }))
   ),
   Layer.effect(Shared, RedisStore.RedisStore).pipe(
     Layer.provide(
@@ -63,22 +66,57 @@ const Command = Schema.Struct({
   isExpected: Schema.NullOr(Schema.Boolean),
   isLeased: Schema.Boolean,
   holder: Schema.NullOr(Schema.Literals(["A", "B"])),
-  reason: Schema.NullOr(Reason.Reason),
+  // What an interruption takes back depends on its reason.
+  reason: Schema.Union([Schema.NullOr(Reason.Reason), Schema.Literal("interrupted")]),
   traceparent: Schema.NullOr(Schema.Literals([
     "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
-  ]))
+  ])),
+  // In hours: nothing expires within a play. Only where a record can expire, and a path ends with an outcome.
+  timeToLive: Schema.NullOr(Schema.Literals([1, 2]))
+})
+
+/** What a holder can wait for; a renewal names the first few. */
+const waits: ReadonlyArray<QueryRecord.WaitsFor> = ["stock", "sales"].map((query, index) => ({
+  key: QueryKey.makeUnsafe({ db: "warehouse", query }),
+  version: index
+}))
+
+const Renew = Schema.TaggedStruct("Renew", {
+  query: Query,
+  fence: Fence,
+  progress: Schema.NullOr(Progress.Progress),
+  waiting: Schema.NullOr(Schema.Literals([0, 1, 2]))
 })
 
 const Step = Schema.Union([
   Schema.TaggedStruct("CompareAndSet", { query: Query, command: Command }),
   Schema.TaggedStruct("CompareAndSetMany", { commands: Schema.Tuple([Command, Command, Command]) }),
-  Schema.TaggedStruct("Renew", { query: Query, fence: Fence, progress: Schema.NullOr(Progress.Progress) }),
+  Renew,
   Schema.TaggedStruct("Read", { query: Query }),
   Schema.TaggedStruct("ReadMany", {})
 ])
 
 const lease = Duration.hours(1)
+
+const keepOf: { readonly [S in QueryState.Tag]?: Duration.Input } = { Completed: keep.completed, Errored: keep.failed }
+
+const outcomeEvents: ReadonlySet<QueryEvent.QueryEvent | undefined> = new Set(["Finish", "Error", "Cancel"] as const)
+
+/** How long a record is kept, in whole hours; `undefined` for ever. */
+const hoursOf = ({ changedAt, keptUntil }: QueryRecord.QueryRecord) =>
+  changedAt && keptUntil && Duration.toHours(DateTime.distance(changedAt, keptUntil))
+
+/** The attempts after a path, one event after the other. */
+const attemptsAfter = (before: QueryRecord.QueryRecord, { event, reason }: RedisStore.Command) => {
+  let { attempts } = before
+  let from = before.state._tag
+  for (const step of Transition.eventsOf(event)) {
+    attempts = Transition.attemptsAfter(attempts, step, from, reason)
+    from = Transition.next(from, step) ?? assert.fail("an accepted path has a next state")
+  }
+  return from === "Known" ? 0 : attempts
+}
 
 type Outcome = Result.Result<RedisStore.CommandResult, QueryError.LeaseLost | RedisStoreError.RedisStoreError>
 
@@ -95,7 +133,12 @@ const decide = (before: QueryRecord.QueryRecord, { event, fence, ifVersion, reas
 }
 
 /** Compares an answer with what the table says of the record that the same store answered before. */
-const agrees = (before: QueryRecord.QueryRecord, command: RedisStore.Command, outcome: Outcome) => {
+const agrees = (
+  before: QueryRecord.QueryRecord,
+  command: RedisStore.Command,
+  outcome: Outcome,
+  hasTimeToLive: boolean
+) => {
   const decision = decide(before, command)
   if (decision === "LeaseLost") return claimIsLost(outcome, command.fence, before)
   if (decision === "Refused") return assert.deepStrictEqual(outcome, Result.succeed({ record: before, changed: false }))
@@ -103,6 +146,10 @@ const agrees = (before: QueryRecord.QueryRecord, command: RedisStore.Command, ou
   assert.isAtLeast(record.version, before.version + Transition.eventsOf(command.event).length)
   assert.deepStrictEqual({ changed, state: withoutClaim(record.state) }, { changed: true, state: decision })
   assert.strictEqual(record.progress, undefined)
+  assert.strictEqual(record.waitsFor, undefined)
+  assert.strictEqual(record.attempts, attemptsAfter(before, command))
+  const timeToLive = hasTimeToLive ? command.timeToLive ?? keepOf[decision._tag] : undefined
+  assert.strictEqual(hoursOf(record), timeToLive && Duration.toHours(timeToLive))
   const states = Result.getOrThrow(Transition.applyPath(before.state, command.event))
   assert.strictEqual(record.traceparent, states.some(QueryState.isPending) ? command.traceparent : before.traceparent)
   const claim = claimOf(record)
@@ -118,7 +165,7 @@ const agrees = (before: QueryRecord.QueryRecord, command: RedisStore.Command, ou
 const agreesOnRenewal = (
   before: QueryRecord.QueryRecord,
   fence: number,
-  progress: Progress.Progress | null,
+  { progress, waitsFor }: RedisStore.Report,
   outcome: Outcome
 ) => {
   if (!QueryState.isPending(before.state) || fence !== before.version) {
@@ -127,10 +174,13 @@ const agreesOnRenewal = (
   const { record } = Result.getOrThrow(outcome)
   const expiresAt = claimOf(record)?.expiresAt ?? assert.fail("a renewed claim has a lease")
   const claim = { ...before.state.claim, fence, expiresAt }
+  const { waitsFor: waitedFor, ...others } = before
+  const waiting = waitsFor ?? waitedFor ?? []
   assert.deepStrictEqual(record, {
-    ...before,
+    ...others,
+    ...(waiting.length === 0 ? undefined : { waitsFor: waiting }),
     state: QueryState.make(before.state._tag, { claim }),
-    ...(progress === null ? undefined : { progress: Result.getOrThrow(Progress.make(progress)) })
+    ...(progress === undefined ? undefined : { progress: Result.getOrThrow(Progress.make(progress)) })
   })
 }
 
@@ -148,7 +198,7 @@ const play = Effect.fnUntraced(
 
     const commandOf = (
       query: number,
-      { fence, holder, isExpected, isLeased, path, reason, traceparent }: typeof Command.Type
+      { fence, holder, isExpected, isLeased, path, reason, timeToLive, traceparent }: typeof Command.Type
     ): RedisStore.Command => {
       const { latest } = at(query)
       let from = latest.state._tag
@@ -164,8 +214,11 @@ const play = Effect.fnUntraced(
         ifVersion: isExpected === null ? undefined : isExpected ? latest.version : latest.version + 1,
         lease: isLeased ? lease : undefined,
         holder: holder ?? undefined,
-        reason: reason ?? undefined,
-        traceparent: traceparent ?? undefined
+        reason: reason === "interrupted" ? Reason.interrupted : reason ?? undefined,
+        traceparent: traceparent ?? undefined,
+        timeToLive: timeToLive !== null && store.hasTimeToLive && outcomeEvents.has(events.at(-1))
+          ? Duration.hours(timeToLive)
+          : undefined
       }
     }
 
@@ -184,7 +237,9 @@ const play = Effect.fnUntraced(
         state: withoutClaim(record.state),
         claim: claim && { fence: nth(claim.fence), holder: claim.holder, isLeased: claim.expiresAt !== undefined },
         isTimed: record.changedAt !== undefined,
+        attempts: record.attempts,
         progress: record.progress,
+        waitsFor: record.waitsFor,
         traceparent: record.traceparent
       })
     }
@@ -194,7 +249,7 @@ const play = Effect.fnUntraced(
         case "CompareAndSet": {
           const command = commandOf(step.query, step.command)
           const outcome = yield* Effect.result(store.compareAndSet(at(step.query).key, command))
-          agrees(at(step.query).latest, command, outcome)
+          agrees(at(step.query).latest, command, outcome, store.hasTimeToLive)
           note(step.query, outcome)
           break
         }
@@ -202,19 +257,22 @@ const play = Effect.fnUntraced(
           const commands = step.commands.map((command, query) => commandOf(query, command))
           const outcomes = yield* store.compareAndSetMany(commands.map((command, query) => [at(query).key, command]))
           for (const [query, outcome] of outcomes.entries()) {
-            agrees(at(query).latest, commands[query] ?? assert.fail("more answers than commands"), outcome)
+            const command = commands[query] ?? assert.fail("more answers than commands")
+            agrees(at(query).latest, command, outcome, store.hasTimeToLive)
             note(query, outcome)
           }
           break
         }
         case "Renew": {
           const fence = fenceOf(step.query, step.fence) ?? 1
-          const outcome = yield* store.renew(at(step.query).key, fence, lease, { progress: step.progress ?? undefined })
-            .pipe(
-              Effect.map((record) => ({ record, changed: false })),
-              Effect.result
-            )
-          agreesOnRenewal(at(step.query).latest, fence, step.progress, outcome)
+          const { progress, waiting } = step
+          const waitsFor = waiting === null ? undefined : waits.slice(0, waiting)
+          const report = { progress: progress ?? undefined, waitsFor }
+          const outcome = yield* store.renew(at(step.query).key, fence, lease, report).pipe(
+            Effect.map((record) => ({ record, changed: false })),
+            Effect.result
+          )
+          agreesOnRenewal(at(step.query).latest, fence, report, outcome)
           note(step.query, outcome)
           break
         }

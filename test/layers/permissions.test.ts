@@ -5,7 +5,7 @@ import {
   QueryFleet,
   QueryKey,
   QueryStateMachine,
-  type RedisStore,
+  RedisStore,
   RedisStoreFlowMachine,
   RedisStoreLive
 } from "effect-query-state"
@@ -196,6 +196,9 @@ const everything = ({ admins, hasHistory = false }: Servers, key: QueryKey.Query
     const { state } = yield* Fiber.join(waiter)
     yield* Effect.repeat(Effect.forEach(admins, channels), { until: (all) => all.flat().length === 0 })
     yield* query.withReset(() => Effect.void)
+    const { hasTimeToLive } = yield* RedisStore.RedisStore
+    yield* query.trigger(["Queue", "Cancel"], hasTimeToLive ? { timeToLive: "1 hour" } : {})
+    yield* query.trigger(["Reset", "FinishReset"])
     yield* query.trigger("Queue", { lease: "1 millis" })
     const lapsed = yield* Effect.repeat(query.currentState, { until: ({ _tag }) => _tag === "Cancelled" })
     for (const admin of admins) yield* Effect.promise(() => admin.script("FLUSH"))

@@ -60,7 +60,18 @@ const broken: ReadonlyArray<readonly [what: string, field: string, fields: Field
     `a change at '${t}'`,
     "t",
     { s: "queued", v, t }
-  ])
+  ]),
+  ...["", "many", "-1", "1.5", "9000000000000000"].map((a): [string, string, Fields] => [
+    `the attempts '${a}'`,
+    "a",
+    { s: "executing", v, h: "worker 1", x: `${farOff}`, a }
+  ]),
+  ...["", "soon", "-1", "1.5", "inf", "9000000000000000"].map((e): [string, string, Fields] => [
+    `an expiry at '${e}'`,
+    "e",
+    { s: "completed", v, e }
+  ]),
+  ["an expiry although it is pending", "e", { s: "executing", v, e: `${farOff}` }]
 ]
 
 /** Reasons that a newer version of this library wrote, or another program. */
@@ -235,6 +246,21 @@ it.layer(StoreLayer, { excludeTestServices: true, timeout: "30 seconds" })(
           changedAt
         })
       }))
+
+    it.effect.each(["", "oops", "null", "{}", `["stock"]`, `[["warehouse","stock"]]`, `[["warehouse","",1]]`])(
+      "with the waits '%s' is read without them, and renewed",
+      (w) =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          yield* put(key, { s: "executing", v, a: "2", w, h: "worker 1", x: `${farOff}` })
+          const claim = { fence: version, holder: "worker 1", expiresAt: DateTime.makeUnsafe(farOff) }
+          const state = QueryState.make("Executing", { claim })
+          assert.deepStrictEqual(yield* store.read(key), { key, state, version, attempts: 2, changedAt })
+          const renewed = yield* store.renew(key, version, "1 hour")
+          assert.deepStrictEqual([renewed.version, renewed.attempts, renewed.waitsFor], [version, 2, undefined])
+        })
+    )
 
     it.effect("without a state and a version counts as no record, and becomes one", () =>
       Effect.gen(function*() {

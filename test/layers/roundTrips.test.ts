@@ -243,15 +243,19 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
     }))
 
   it.effect.each(QueryState.tags.filter((tag) => tag !== "Known").map((tag) => ({ tag })))(
-    "a plain record is a state and a version, without expiry: $tag",
+    "a plain record is a state, a version and its attempts, without expiry: $tag",
     ({ tag }) =>
       Effect.gen(function*() {
         const key = yield* freshKey
-        const { version } = yield* driveTo(key, tag)
+        const { attempts, version } = yield* driveTo(key, tag)
         const { operation, ...rest } = yield* stored(key)
         assert.match(operation ?? "", operationId)
         assert.deepStrictEqual(rest, {
-          fields: { s: QueryState.wireNames[tag], v: `${version}` },
+          fields: {
+            s: QueryState.wireNames[tag],
+            v: `${version}`,
+            ...(attempts === 0 ? undefined : { a: `${attempts}` })
+          },
           encoding: "listpack",
           timeToLive: -1
         })
@@ -285,11 +289,24 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       assert.deepStrictEqual(fields, {
         s: "executing",
         v: `${version}`,
+        a: "1",
         h: "worker 1",
         x: `${(changedAt?.epochMilliseconds ?? 0) + Duration.toMillis(lease)}`
       })
       const { record } = yield* store.compareAndSet(key, { event: "Finish", fence: version })
       assert.deepStrictEqual((yield* stored(key)).fields, { s: "completed", v: `${record.version}` })
+    }))
+
+  it.effect("what a holder waits for is JSON, until it waits for nothing", () =>
+    Effect.gen(function*() {
+      const store = yield* RedisStore.RedisStore
+      const key = yield* freshKey
+      const { version } = yield* driveTo(key, "Executing")
+      const other = QueryKey.makeUnsafe({ db: "warehouse", query: "stock" })
+      yield* store.renew(key, version, lease, { waitsFor: [{ key: other, version: 7 }] })
+      assert.strictEqual((yield* stored(key)).fields["w"], `[["warehouse","stock",7]]`)
+      yield* store.renew(key, version, lease, { waitsFor: [] })
+      assert.isUndefined((yield* stored(key)).fields["w"])
     }))
 
   it.effect("a reason is JSON, until the next transition", () =>
@@ -302,10 +319,11 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       assert.deepStrictEqual((yield* stored(key)).fields, {
         s: "errored",
         v: `${errored.record.version}`,
+        a: "1",
         r: `{"_tag":"Failed","error":"SqlError","message":"deadlock"}`
       })
       const resetting = yield* store.compareAndSet(key, { event: "Reset" })
-      assert.deepStrictEqual((yield* stored(key)).fields, { s: "resetting", v: `${resetting.record.version}` })
+      assert.deepStrictEqual((yield* stored(key)).fields, { s: "resetting", v: `${resetting.record.version}`, a: "1" })
     }))
 
   it.effect("a lapse is recorded as a transition without a holder", () =>
@@ -337,6 +355,7 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("Represen
       assert.deepStrictEqual((yield* stored(key)).fields, {
         s: "executing",
         v: `${version + 1}`,
+        a: "1",
         t: `${record.changedAt?.epochMilliseconds}`
       })
       assert.deepStrictEqual(yield* store.read(key), record)

@@ -1,6 +1,6 @@
 /** Callers without types: whatever they pass, each call fails with a typed error, and never with a defect. */
 import { assert, describe, it } from "@effect/vitest"
-import { Config, Effect, Inspectable, Layer, Redacted, Result, Schema, Stream } from "effect"
+import { Config, Effect, Inspectable, Layer, Redacted, Result, Schema, type Scope, Stream } from "effect"
 import {
   QueryFleet,
   type QueryKey,
@@ -11,8 +11,10 @@ import {
   RedisStoreLive,
   RedisStoreMemory
 } from "effect-query-state"
+import { Redis } from "ioredis"
 import { inject } from "vitest"
 import { freshKey } from "../support/queries.ts"
+import * as RedisCluster from "../support/RedisCluster.ts"
 
 /** Passes a value where the types would refuse it. */
 const untyped = (value: unknown): never => value as never
@@ -80,6 +82,10 @@ const commands: ReadonlyArray<readonly [event: unknown, options: unknown]> = [
   ["Queue", { holder: "" }],
   ["Queue", { holder: "\ud800" }],
   ["Queue", { traceparent: 7 }],
+  ["Finish", { timeToLive: null }],
+  ["Finish", { timeToLive: "soon" }],
+  ["Finish", { timeToLive: [] }],
+  ["Finish", { timeToLive: Number.NaN }],
   ["Cancel", { reason: "because" }],
   ["Cancel", { reason: {} }],
   ["Cancel", { reason: null }]
@@ -209,6 +215,26 @@ describe.each(Stores)("a store in $name", ({ StoreLayer }) => {
         yield* issueOf(Effect.suspend(() => query.withExecution(work, untyped(null))))
         yield* issueOf(Effect.suspend(() => query.withReset(work, untyped(null))))
         assert.isTrue(yield* query.isQueued)
+      }))
+
+    it.effect.each([
+      null,
+      7,
+      { waitsFor: null },
+      { waitsFor: 7 },
+      { waitsFor: [null] },
+      { waitsFor: [{ key: "warehouse/stock", version: 1 }] },
+      { waitsFor: [{ key: { db: "", query: "stock" }, version: 1 }] },
+      { waitsFor: [{ key: { db: "warehouse", query: "stock" }, version: Number.NaN }] },
+      { progress: null },
+      { progress: 7 }
+    ])("refuses a renewal with the report %j, and leaves the claim as it is", (report) =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const { record } = yield* store.compareAndSet(key, { event: ["Queue", "Execute"], lease: "1 hour" })
+        yield* issueOf(Effect.suspend(() => store.renew(key, record.version, "2 hours", untyped(report))))
+        assert.deepStrictEqual(yield* store.read(key), record)
       }))
 
     it.effect("refuses keys that are no list, one result for all", () =>
@@ -371,10 +397,75 @@ it.effect.each(["soon", "", null, [], true, Number.NaN, -1, 0])(
           { commandTimeout: untyped(value) },
           { connectTimeout: untyped(value) },
           { replicas: { count: 1, timeout: untyped(value) } },
-          { history: { length: 1, retention: untyped(value) } }
+          { history: { length: 1, retention: untyped(value) } },
+          ...["completed", "failed", "cancelled"].map((option) => ({ keep: { [option]: untyped(value) } }))
         ]
       ) {
         yield* issueOf(Effect.scoped(Layer.build(RedisStoreLive.layer({ url, ...options }))))
       }
     })
 )
+
+it.effect.each([null, 7, "10"])("the layers refuse the history %j", (history) =>
+  Effect.gen(function*() {
+    const url = Redacted.make(inject("redisUrl"))
+    const options = { history: untyped(history) }
+    for (
+      const layer of [
+        Layer.suspend(() => RedisStoreMemory.layerWith(options)),
+        RedisStoreLive.layer({ url, ...options })
+      ]
+    ) {
+      assert.match(yield* issueOf(Effect.scoped(Layer.build(layer))), /history/)
+    }
+  }))
+
+const wrongKeeps: ReadonlyArray<unknown> = [null, 7, "1 hour", { completed: null }, { failed: "soon" }, {
+  cancelled: 0
+}, {
+  completed: Infinity
+}]
+
+type LayerWith = (keep: RedisStore.KeepOptions) => Layer.Layer<RedisStore.RedisStore, unknown>
+
+const serverUrl = Effect.sync(() => Redacted.make(inject("redisUrl")))
+
+const layersWith: ReadonlyArray<readonly [name: string, layer: Effect.Effect<LayerWith, unknown, Scope.Scope>]> = [
+  ["RedisStoreMemory.layerWith", Effect.succeed((keep) => RedisStoreMemory.layerWith({ keep }))],
+  ["RedisStoreLive.layer", Effect.map(serverUrl, (url) => (keep) => RedisStoreLive.layer({ url, keep }))],
+  [
+    "RedisStoreLive.layerConfig",
+    Effect.map(
+      serverUrl,
+      (url) => (keep) => RedisStoreLive.layerConfig({ url: Config.succeed(url), keep: Config.succeed(keep) })
+    )
+  ],
+  [
+    "RedisStoreLive.layerClient",
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() =>
+          new Redis(inject("redisUrl"), { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 })
+        ),
+        (client) => Effect.sync(() => client.disconnect())
+      ),
+      (client) => (keep) => RedisStoreLive.layerClient(client, { keep })
+    )
+  ],
+  [
+    "RedisStoreLive.layerCluster",
+    Effect.map(RedisCluster.acquire(1), ({ primaries }) => {
+      const nodes = primaries.map(({ server: { host, port } }) => ({ host, port }))
+      return (keep) => RedisStoreLive.layerCluster({ nodes, keep })
+    })
+  ]
+]
+
+it.live.each(layersWith)("%s refuses what is no keep", ([, makeLayer]) =>
+  Effect.scoped(Effect.gen(function*() {
+    const layerWith = yield* makeLayer
+    for (const keep of wrongKeeps) {
+      assert.match(yield* issueOf(Effect.scoped(Layer.build(layerWith(untyped(keep))))), /^keep/)
+    }
+    yield* Effect.scoped(Layer.build(layerWith({ completed: undefined, failed: "1 minute", cancelled: 1 })))
+  })))

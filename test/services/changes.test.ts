@@ -91,6 +91,30 @@ inMemory("versions only go up with late, doubled or shuffled notifications", () 
     rise(records)
   }))
 
+inMemory(
+  "a record that expires is shown as Known, with version 0, when its time to live is over",
+  () =>
+    Effect.gen(function*() {
+      const { key, query, records, states, timeline } = yield* observed()
+      yield* timeline.at("1 second", query.execute)
+      yield* timeline.at("2 seconds", query.trigger("Finish", { timeToLive: "5 seconds" }))
+      yield* timeline.at("10 seconds", query.enqueue)
+      yield* timeline.at("11 seconds", query.trigger("Cancel", { timeToLive: "1 hour" }))
+      yield* timeline.until("2 hours")
+      assert.deepStrictEqual(states(), [
+        [0, "Queued"],
+        [1_000, "Executing"],
+        [2_000, "Completed"],
+        [7_000, "Known"],
+        [10_000, "Queued"],
+        [11_000, "Cancelled"],
+        [3_611_000, "Known"]
+      ])
+      const known = records.filter(({ state }) => state._tag === "Known")
+      assert.deepStrictEqual(known, [QueryRecord.absent(key), QueryRecord.absent(key)])
+    })
+)
+
 inMemory("a record older than the last one is not shown when the store goes back", () =>
   Effect.gen(function*() {
     const { key, query: { execute, finish }, record: queued, timeline } = yield* queryThatIs("Queued")

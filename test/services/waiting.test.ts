@@ -298,7 +298,7 @@ inMemory(
       // Reported progress causes a notification, of which each time only the first record arrives.
       yield* faults.injectNotifications(() => [record])
       for (const seconds of [1, 20, 29, 31, 50]) {
-        const report = store.renew(query.key, record.version, "1 hour", { done: seconds })
+        const report = store.renew(query.key, record.version, "1 hour", { progress: { done: seconds } })
         yield* timeline.at(`${seconds} seconds`, report)
       }
       yield* timeline.at("55 seconds", query.cancel)

@@ -136,12 +136,12 @@ const validateProgress = (progress: Progress.Input | undefined): Result.Result<R
 export const validateRenewal = (
   fence: number,
   lease: Duration.Input,
-  { progress, waitsFor }: Report = {}
+  report: Report = {}
 ): Result.Result<Renewal, InvalidInput> =>
-  Result.flatMap(
-    orInvalid({ fence, leaseMillis: toMillis(lease) }),
-    (valid) =>
-      isWaitsFor(waitsFor)
-        ? Result.map(validateProgress(progress), (progress) => ({ ...valid, progress, waitsFor }))
-        : invalid("waitsFor must be an array of keys and versions")
-  )
+  Result.flatMap(orInvalid({ fence, leaseMillis: toMillis(lease) }), (valid) => {
+    if (typeof report !== "object" || report === null) return invalid("a report must be an object")
+    const { progress, waitsFor } = report
+    return isWaitsFor(waitsFor)
+      ? Result.map(validateProgress(progress), (progress) => ({ ...valid, progress, waitsFor }))
+      : invalid("waitsFor must be an array of keys and versions")
+  })

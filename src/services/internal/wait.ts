@@ -1,4 +1,4 @@
-/** Waiting for a query: a notification carries the record; else reads after a gap, when a lease may be over, and by schedule. */
+/** Waiting for a query: a notification carries the record; else reads after a gap, when its time may be over, and by schedule. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -25,17 +25,17 @@ import { subscribe, Waiter, type Wake } from "./waiter.ts"
 
 type Store = RedisStore["Service"]
 
-// A lease that seems to be over by the clock of this process is looked at again after this time, and not at once.
+// A record whose time seems to be over by the clock of this process is looked at again after this time, and not at once.
 const leastMillis = 10
 
-/** In how many milliseconds the claim of a record ends if nobody renews it. */
-const leaseMillisLeft = (store: Store, { state }: QueryRecord.QueryRecord): Effect.Effect<number> => {
-  const expiresAt = QueryState.claimOf(state)?.expiresAt
-  return expiresAt === undefined
+/** In how many milliseconds time alone changes a record: its claim ends if nobody renews it, or the record expires. */
+const millisLeft = (store: Store, { keptUntil, state }: QueryRecord.QueryRecord): Effect.Effect<number> => {
+  const until = QueryState.claimOf(state)?.expiresAt ?? keptUntil
+  return until === undefined
     ? Effect.succeed(Number.POSITIVE_INFINITY)
     : Effect.map(
       store.currentTime,
-      (now) => Math.max(DateTime.toEpochMillis(expiresAt) - DateTime.toEpochMillis(now), leastMillis)
+      (now) => Math.max(DateTime.toEpochMillis(until) - DateTime.toEpochMillis(now), leastMillis)
     )
 }
 
@@ -82,20 +82,20 @@ const pause = <A extends QueryRecord.QueryRecord>(
   Effect.flatMap(
     delayAfter(watch, record, spentMillis),
     (delayMillis) =>
-      Effect.flatMap(leaseMillisLeft(watch.store, record), (leaseMillis) =>
+      Effect.flatMap(millisLeft(watch.store, record), (leftMillis) =>
         Effect.flatMap(
-          watch.waiter.wait(record, Math.min(delayMillis, leaseMillis)),
+          watch.waiter.wait(record, Math.min(delayMillis, leftMillis)),
           (wake) => {
-            const isLease = leaseMillis <= delayMillis
+            const isOver = leftMillis <= delayMillis
             // The read of another fiber was as good as one by this one, and the next delay counts from it.
-            if (wake === "timeAfterRead" && !isLease) return pause(watch, record, watch.waiter.millisSinceRead())
+            if (wake === "timeAfterRead" && !isOver) return pause(watch, record, watch.waiter.millisSinceRead())
             if (typeof wake === "object") {
               return Effect.andThen(
                 Metric.update(QueryMetrics.wakeUps.notification, 1),
                 watch.isWanted(wake) ? Effect.succeed(wake) : pause(watch, wake)
               )
             }
-            const source = wake === "gap" ? "notification" : isLease ? "lease" : "backstop"
+            const source = wake === "gap" ? "notification" : isOver ? "lease" : "backstop"
             return Effect.andThen(Metric.update(QueryMetrics.wakeUps[source], 1), read(watch))
           }
         ))

@@ -1,11 +1,11 @@
 /** The connection breaks when a script has run and before its answer is there, so that it is sent again. */
 import { assert, it } from "@effect/vitest"
 import { Array as Arr, Context, Duration, Effect, Fiber, Layer, Redacted, Result } from "effect"
-import { QueryKey, QueryState, Reason, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
+import { QueryKey, QueryRecord, QueryState, Reason, RedisStore, RedisStoreLive, Transition } from "effect-query-state"
 import type { Redis } from "ioredis"
 import * as Proxy from "../../support/Proxy.ts"
 import * as PublishedNotifications from "../../support/PublishedNotifications.ts"
-import { driveTo, errorFields, freshKey } from "../../support/queries.ts"
+import { driveTo, errorFields, freshKey, redisKeyOf } from "../../support/queries.ts"
 import * as RawRecord from "../../support/RawRecord.ts"
 import * as RedisAdmin from "../../support/RedisAdmin.ts"
 import * as RedisServer from "../../support/RedisServer.ts"
@@ -77,6 +77,46 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
         assert.deepStrictEqual(result, Result.succeed({ record, changed: true }))
       })
   )
+
+  it.effect("gives a record the expiry that it was given first", () =>
+    Effect.gen(function*() {
+      const { admin } = yield* World
+      const store = yield* RedisStore.RedisStore
+      const key = yield* freshKey
+      const { version: fence } = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
+      const finish = { event: "Finish", fence, timeToLive: "1 hour" } as const
+      const { notified, result, scripts } = yield* unanswered(key, (store) => store.compareAndSet(key, finish))
+      const record = yield* store.read(key)
+      assert.deepStrictEqual(
+        yield* Effect.promise(() => admin.pexpiretime(redisKeyOf(key))),
+        record.keptUntil?.epochMilliseconds
+      )
+      assert.deepStrictEqual({ result, scripts, notified }, {
+        result: Result.succeed({ record, changed: true }),
+        scripts: 2,
+        notified: [{ version: record.version, state: "completed" }]
+      })
+    }))
+
+  it.effect("is reported as unknown when the record has expired meanwhile, and not as a lost claim", () =>
+    Effect.gen(function*() {
+      const { admin, cutOff, proxy } = yield* World
+      const store = yield* RedisStore.RedisStore
+      const key = yield* freshKey
+      const { version: fence } = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
+      yield* proxy.refuse
+      yield* proxy.cutBeforeReply
+      const finish = { event: "Finish", fence, timeToLive: "10 millis" } as const
+      const finishing = yield* Effect.forkChild(Effect.flip(cutOff.compareAndSet(key, finish)))
+      yield* Effect.repeat(Effect.promise(() => admin.exists(redisKeyOf(key))), { until: (count) => count === 0 })
+      yield* proxy.pass
+      assert.deepStrictEqual(errorFields(yield* Fiber.join(finishing)), {
+        _tag: "ConnectionLost",
+        operation: "Finish",
+        key
+      })
+      assert.deepStrictEqual(yield* store.read(key), QueryRecord.absent(key))
+    }))
 
   it.effect.each(pendingTags)(
     "gives the first refusal or LeaseLost again: $tag",

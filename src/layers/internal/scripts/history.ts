@@ -24,7 +24,11 @@ export interface History {
 
 const maxLength = 10_000
 
-const check = ({ length, retention = Duration.days(7) }: HistoryOptions): Result.Result<History, InvalidInput> => {
+const check = (options: HistoryOptions): Result.Result<History, InvalidInput> => {
+  if (typeof options !== "object" || options === null) {
+    return Result.fail(new InvalidInput({ issue: "a history must be an object" }))
+  }
+  const { length, retention = Duration.days(7) } = options
   const retentionMillis = toMillis(retention)
   if (!(Number.isInteger(length) && length >= 1 && length <= maxLength)) {
     return Result.fail(

@@ -237,6 +237,11 @@ if (state or version) and not (state and version
   and (not keptUntil or not (${anyOf("state", pendingTags)}) and ${isWhole("keptUntil")})) then
   ${reply}
 end
+-- Redis deletes it in the next millisecond, and not at all where another program took its expiry off.
+if keptUntil and tonumber(keptUntil) <= nowMillis then
+  state, version, changedAt, holder, expiresAt, reason = false, false, false, false, false, false
+  progress, trace, operation, attempts, keptUntil, waitsFor = false, false, false, false, false, false
+end
 ${layout.afterRead}
 if expiresAt and tonumber(expiresAt) <= nowMillis then
   local event, to
@@ -311,9 +316,11 @@ if operation == id then
 elseif deadline and deadline ~= "" and now > tonumber(deadline) then
   -- Whoever sent it has given it up, or a clock was set. The query may have come full circle since it was sent.
   outcome = since and since ~= "" and ${outcomes.unknown} or ${outcomes.late}
-elseif fence ~= version and since and since ~= "" and (tonumber(version) or 0) > tonumber(since) then
+elseif fence ~= version and since and since ~= ""
+  and (tonumber(version) or fence and fence ~= "" and 1 / 0 or 0) > tonumber(since) then
   -- Sent again, and the query has moved since it was first sent, perhaps by this very command, and then by others. They
-  -- may have moved it back to where the command would be accepted once more.
+  -- may have moved it back to where the command would be accepted once more. A claimed record that is gone may have
+  -- been given its outcome by this very command, and have expired.
   outcome = ${outcomes.unknown}
 elseif fence and fence ~= "" and fence ~= version then
   outcome = ${outcomes.leaseLost}

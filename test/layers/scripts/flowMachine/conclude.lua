@@ -19,6 +19,11 @@ if (state or version) and not (state and version
   and (not keptUntil or not (state == "queued" or state == "executing" or state == "resetting") and (not find(keptUntil, "%D") and (tonumber(keptUntil) or 1 / 0) <= 8640000000000000))) then
   return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
 end
+-- Redis deletes it in the next millisecond, and not at all where another program took its expiry off.
+if keptUntil and tonumber(keptUntil) <= nowMillis then
+  state, version, changedAt, holder, expiresAt, reason = false, false, false, false, false, false
+  progress, trace, operation, attempts, keptUntil, waitsFor = false, false, false, false, false, false
+end
 
 local shared = call("GET", KEYS[1]) or "known"
 if not ({ known = true, queued = true, executing = true, completed = true, errored = true, cancelled = true, resetting = true, reset_failed = true })[shared] then
@@ -80,9 +85,11 @@ if operation == id then
 elseif deadline and deadline ~= "" and now > tonumber(deadline) then
   -- Whoever sent it has given it up, or a clock was set. The query may have come full circle since it was sent.
   outcome = since and since ~= "" and -2 or -4
-elseif fence ~= version and since and since ~= "" and (tonumber(version) or 0) > tonumber(since) then
+elseif fence ~= version and since and since ~= ""
+  and (tonumber(version) or fence and fence ~= "" and 1 / 0 or 0) > tonumber(since) then
   -- Sent again, and the query has moved since it was first sent, perhaps by this very command, and then by others. They
-  -- may have moved it back to where the command would be accepted once more.
+  -- may have moved it back to where the command would be accepted once more. A claimed record that is gone may have
+  -- been given its outcome by this very command, and have expired.
   outcome = -2
 elseif fence and fence ~= "" and fence ~= version then
   outcome = -1

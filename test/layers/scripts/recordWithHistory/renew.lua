@@ -19,6 +19,11 @@ if (state or version) and not (state and version
   and (not keptUntil or not (state == "queued" or state == "executing" or state == "resetting") and (not find(keptUntil, "%D") and (tonumber(keptUntil) or 1 / 0) <= 8640000000000000))) then
   return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
 end
+-- Redis deletes it in the next millisecond, and not at all where another program took its expiry off.
+if keptUntil and tonumber(keptUntil) <= nowMillis then
+  state, version, changedAt, holder, expiresAt, reason = false, false, false, false, false, false
+  progress, trace, operation, attempts, keptUntil, waitsFor = false, false, false, false, false, false
+end
 
 if expiresAt and tonumber(expiresAt) <= nowMillis then
   local event, to
