@@ -257,10 +257,10 @@ const layoutOf = (prefix: string, dialect: Dialect, history: History.History | u
       return { names, state, history: historyKey, channel: record }
     }),
   types: ["string", "hash", "stream", ...QueryEvent.all.map(() => "hash")],
-  keyCount: 3 + QueryEvent.all.length,
   patternOf: Keys.pattern,
   parse: Keys.parse,
   hasTimeToLive: false,
+  hasResults: false,
   announcesAll: false
 })
 

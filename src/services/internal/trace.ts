@@ -116,7 +116,9 @@ const make = (store: Store): Store => {
     keys: (db) => store.keys(db),
     history: (key) => store.history(key),
     currentTime: store.currentTime,
-    hasTimeToLive: store.hasTimeToLive
+    results: (key) => store.results(key),
+    hasTimeToLive: store.hasTimeToLive,
+    hasResults: store.hasResults
   }
 }
 
