@@ -13,7 +13,8 @@ import {
   type CommandResult,
   type Listener,
   RedisStore,
-  type Report
+  type Report,
+  type Results
 } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { validate, validateDb, validateKey, validateRenewal, type ValidCommand } from "../command.ts"

@@ -383,7 +383,7 @@ if resultKey then
     -- Whatever else is there is no result.
     results = redis.pcall("HMGET", resultKey, "sv", "s", "fv", "f")
     if results.err then results = false end
-  elseif action == "drop" and outcome == ${outcomes.changed} then
+  elseif action == "drop" and (outcome == ${outcomes.changed} or not state or state == "${known}") then
     call("DEL", resultKey)
   end
 end`
