@@ -41,7 +41,8 @@ export const QueryRecord = Schema.Struct({
   progress: Schema.optionalKey(Progress.Progress),
   traceparent: Schema.optionalKey(Schema.String),
   keptUntil: Schema.optionalKey(Schema.DateTimeUtc),
-  waitsFor: Schema.optionalKey(Schema.Array(WaitsFor))
+  waitsFor: Schema.optionalKey(Schema.Array(WaitsFor)),
+  label: Schema.optionalKey(Schema.String)
 })
 
 /**
@@ -60,6 +61,7 @@ export const QueryRecord = Schema.Struct({
  * - `traceparent` is the span of the last claim, in the format of W3C Trace Context. Absent if that was not traced.
  * - `keptUntil` is when the record expires: the query is Known then. Absent if the record has no time to live.
  * - `waitsFor` lists the queries that the holder waits for within its work. Absent if there are none.
+ * - `label` says for people what the query is, where its id does not. Absent if no claim gave one.
  *
  * @category models
  * @since 0.1.0

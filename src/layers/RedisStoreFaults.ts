@@ -24,7 +24,7 @@ import * as Keys from "./internal/scripts/keys.ts"
  */
 export type Call =
   | { readonly operation: "compareAndSet"; readonly key: QueryKey.QueryKey; readonly command: Command }
-  | { readonly operation: "read" | "renew" | "changes" | "history"; readonly key: QueryKey.QueryKey }
+  | { readonly operation: "read" | "renew" | "changes" | "history" | "results"; readonly key: QueryKey.QueryKey }
 
 /**
  * Fault of a call.
@@ -164,7 +164,9 @@ const wrap = (store: RedisStore["Service"]): Context.Context<RedisStore | RedisS
       databases: store.databases,
       history: (key) => disturbed({ operation: "history", key }, store.history(key)),
       currentTime: store.currentTime,
-      hasTimeToLive: store.hasTimeToLive
+      results: (key) => disturbed({ operation: "results", key }, store.results(key)),
+      hasTimeToLive: store.hasTimeToLive,
+      hasResults: store.hasResults
     })
   ).pipe(Context.add(
     RedisStoreFaults,

@@ -272,11 +272,11 @@ const layoutOf = (prefix: string, dialect: Dialect, history: History.History | u
       return { names, state, history: historyKey, channel: record }
     }),
   types: ["string", "hash", "stream", ...QueryEvent.all.map(() => "hash")],
-  keyCount: 3 + QueryEvent.all.length,
   patternOf: Keys.pattern,
   pattern: Keys.patternOfAll,
   parse: Keys.parse,
   hasTimeToLive: false,
+  hasResults: false,
   announcesAll: false
 })
 

@@ -233,15 +233,16 @@ const layoutOf = (
         names: history === undefined ? [record] : [record, historyKey],
         state: redisKey,
         history: historyKey,
+        results: Keys.results(record),
         channel: redisKey
       })
     },
-    keyCount: history === undefined ? 1 : 2,
     patternOf: (db) => Result.succeed(Keys.pattern(fullPrefix, db)),
     pattern: Keys.patternOfAll(fullPrefix),
     parse: (redisKey) => Keys.parse(fullPrefix, redisKey),
     announcesAll: true,
-    hasTimeToLive: true
+    hasTimeToLive: true,
+    hasResults: true
   }
 }
 

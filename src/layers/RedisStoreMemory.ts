@@ -30,6 +30,7 @@ import * as Input from "./internal/input.ts"
 import { Listeners } from "./internal/listeners.ts"
 import { MemoryHistory } from "./internal/memory/history.ts"
 import * as Lifecycle from "./internal/memory/lifecycle.ts"
+import { MemoryResults } from "./internal/memory/results.ts"
 import * as Metrics from "./internal/metrics.ts"
 import * as History from "./internal/scripts/history.ts"
 import * as Keep from "./internal/scripts/keep.ts"
@@ -150,6 +151,7 @@ export interface Options {
 
 const make = (history: History.History | undefined, keep: Keep.Keep): RedisStore["Service"] => {
   const listeners = new Listeners()
+  const results = new MemoryResults()
   const entries = history === undefined ? undefined : new MemoryHistory(history)
   const records = new Records(keep, (id, moves, { context, millis }) => {
     for (const move of moves) {
@@ -177,9 +179,17 @@ const make = (history: History.History | undefined, keep: Keep.Keep): RedisStore
           : Lifecycle.decide(before, valid, now.millis, keep)
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: valid.fence ?? record.version, record }))
         const changed = _tag === "Changed"
+        const { result } = valid
+        if (result !== undefined && (moves.length > 0 || (result._tag === "Drop" && record.state._tag === "Known"))) {
+          results.act(idOf(key), result, record, now.millis)
+        }
         records.move(moves, now, valid.operation)
         Metrics.answered(valid.events, changed, now.context)
-        return Result.succeed({ record, changed })
+        return Result.succeed(
+          !changed && result?._tag === "Get"
+            ? { record, changed, results: results.get(idOf(key), now.millis) }
+            : { record, changed }
+        )
       })).pipe(Effect.catch(Metrics.refused(command.event, key)))
 
   const renew = (key: QueryKey, fence: number, lease: Duration.Input, report?: Report) =>
@@ -227,7 +237,13 @@ const make = (history: History.History | undefined, keep: Keep.Keep): RedisStore
         return Result.succeed(entries?.get(idOf(key), now.millis) ?? [])
       }).pipe(Effect.catch(Metrics.failed("read the history of", key))),
     currentTime: DateTime.now,
-    hasTimeToLive: true
+    results: (key) =>
+      Effect.catch(
+        atKey(key, ({ millis }) => Result.succeed(results.get(idOf(key), millis))),
+        Metrics.failed("read the results of", key)
+      ),
+    hasTimeToLive: true,
+    hasResults: true
   })
 }
 

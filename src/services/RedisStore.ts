@@ -41,6 +41,9 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  *   `hasTimeToLive` refuses it with `InvalidInput`. If it is shorter than the `commandTimeout` of a store in Redis, a command
  *   with a lost reply can fail with `ConnectionLost` although it was carried out. Default: as the `keep` option of the store
  *   says, else for ever.
+ * - `label`: what the query is called, for people, at most 1,024 characters. The record keeps it. Default: as it was.
+ * - `result`: what to do with the results of the query. A store without `hasResults` refuses it with `InvalidInput`. Default:
+ *   nothing.
  * - `traceparent`: the span that claims the query, as W3C Trace Context writes it. Default: none.
  *
  * @category models
@@ -56,6 +59,37 @@ export interface Command {
   readonly operation?: number | undefined
   readonly traceparent?: string | undefined
   readonly timeToLive?: Duration.Input | undefined
+  readonly label?: string | undefined
+  readonly result?: ResultAction | undefined
+}
+
+/**
+ * What a command does with the results of the query.
+ *
+ * **Details**
+ *
+ * - `Leave` records what a run left behind, as text: of a success with `Finish`, of a failure with `Error`. A success replaces
+ *   what earlier runs left; a failure replaces an earlier failure. Results survive a reset.
+ * - `Drop` deletes them.
+ * - `Get` answers with them where the command is refused.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ResultAction =
+  | { readonly _tag: "Leave"; readonly text: string }
+  | { readonly _tag: "Drop" }
+  | { readonly _tag: "Get" }
+
+/**
+ * What the last success and the last failure left behind, each with the version at which it was recorded.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Results {
+  readonly success?: { readonly version: number; readonly text: string } | undefined
+  readonly failure?: { readonly version: number; readonly text: string } | undefined
 }
 
 /**
@@ -69,7 +103,8 @@ export interface UnfencedCommand extends Command {
 }
 
 /**
- * Result of a command: the record afterwards, and whether this command changed it.
+ * Result of a command: the record afterwards, and whether this command changed it. `results` are there if the command was
+ * refused and asked for them.
  *
  * @category models
  * @since 0.1.0
@@ -77,6 +112,7 @@ export interface UnfencedCommand extends Command {
 export interface CommandResult {
   readonly record: QueryRecord
   readonly changed: boolean
+  readonly results?: Results | undefined
 }
 
 /**
@@ -193,7 +229,8 @@ export interface Changes {
  * - `history` returns the last transitions, oldest first. Only transitions made by a layer with the `history` option are kept.
  * - `currentTime` is the time of the store, as far as it is known without a round trip. It decides when to read, and how old a
  *   record is for a reader; nothing that is written.
- * - `hasTimeToLive` says whether records can expire.
+ * - `results` reads what runs left behind.
+ * - `hasTimeToLive` says whether records can expire, and `hasResults` whether the store keeps results.
  *
  * Every operation first settles a lapsed lease: Queued becomes Cancelled, Executing becomes Errored, and Resetting
  * becomes ResetFailed, each with the reason `LeaseExpired`. Time is the time of the store. Every operation ends in bounded
@@ -228,7 +265,9 @@ export class RedisStore extends Context.Service<RedisStore, {
   readonly databases: Stream.Stream<DbId, RedisStoreError>
   readonly history: (key: QueryKey) => Effect.Effect<ReadonlyArray<HistoryEntry>, RedisStoreError>
   readonly currentTime: Effect.Effect<DateTime.Utc>
+  readonly results: (key: QueryKey) => Effect.Effect<Results, RedisStoreError>
   readonly hasTimeToLive: boolean
+  readonly hasResults: boolean
 }>()("effect-query-state/services/RedisStore") {}
 
 /**

@@ -11,7 +11,7 @@ import type { DbId, QueryKey } from "../../domain/QueryKey.ts"
 import { WaitsFor } from "../../domain/QueryRecord.ts"
 import { Reason } from "../../domain/Reason.ts"
 import * as Transition from "../../domain/Transition.ts"
-import type { Command, Report } from "../../services/RedisStore.ts"
+import type { Command, Report, ResultAction } from "../../services/RedisStore.ts"
 import { InvalidInput } from "../../services/RedisStoreError.ts"
 
 export interface ValidCommand {
@@ -24,11 +24,14 @@ export interface ValidCommand {
   readonly operation: number | undefined
   readonly traceparent: string | undefined
   readonly timeToLiveMillis: number | undefined
+  readonly label: string | undefined
+  readonly result: ResultAction | undefined
 }
 
 // 2^50 ms are 35,000 years: far enough from 2^53 for every sum with a time to stay an exact integer.
 export const maxMillis = 2 ** 50
 const maxHolderLength = 256
+const maxLabelLength = 1024
 
 export const toMillis = (lease: Duration.Input): number =>
   Option.match(Duration.fromInput(lease), {
@@ -51,20 +54,37 @@ const isEvent = (event: QueryEvent.QueryEvent): boolean => QueryEvent.all.includ
 export const isPath = (events: ReadonlyArray<QueryEvent.QueryEvent>): boolean =>
   Array.isArray(events) && events.length >= 1 && events.length <= maxPathLength && events.every(isEvent)
 
+const isResultAction = (result: ResultAction, events: ReadonlyArray<QueryEvent.QueryEvent> = []): boolean => {
+  switch (result?._tag) {
+    case "Get":
+    case "Drop":
+      return true
+    case "Leave":
+      return typeof result.text === "string" && ["Finish", "Error"].includes(events.at(-1) ?? "")
+    default:
+      return false
+  }
+}
+
 const outcomeEvents: ReadonlyArray<QueryEvent.QueryEvent> = ["Finish", "Error", "Cancel"]
 
 const endsWithOutcome = (events: ReadonlyArray<QueryEvent.QueryEvent> = []): boolean =>
   outcomeEvents.some((event) => event === events.at(-1))
 
 const issueOf = (
-  { events, fence, holder, ifVersion, leaseMillis, operation, reason, timeToLiveMillis, traceparent }: Partial<
-    ValidCommand
-  >
+  { events, fence, holder, ifVersion, leaseMillis, operation, reason, timeToLiveMillis, traceparent, label, result }:
+    Partial<ValidCommand>
 ): string | undefined => {
   if (leaseMillis !== undefined && !isMillis(leaseMillis)) return "a lease must be longer than zero and finite"
   if (timeToLiveMillis !== undefined) {
     if (!isMillis(timeToLiveMillis)) return "a timeToLive must be longer than zero and finite"
     if (!endsWithOutcome(events)) return `only a path that ends with ${outcomeEvents.join(", ")} takes a timeToLive`
+  }
+  if (label !== undefined && !(typeof label === "string" && label.length <= maxLabelLength && label.isWellFormed())) {
+    return `a label must be well-formed Unicode of at most ${maxLabelLength} characters`
+  }
+  if (result !== undefined && !isResultAction(result, events)) {
+    return "a result must be Get, Drop, or, with Finish or Error, Leave with a text"
   }
   if (ifVersion !== undefined && !Number.isSafeInteger(ifVersion)) return "an expected version must be a whole number"
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"
@@ -102,7 +122,7 @@ export const validateDb = (db: DbId): Result.Result<DbId, InvalidInput> => {
 }
 
 export const validate = (
-  { event, fence, holder, ifVersion, lease, operation, reason, timeToLive, traceparent }: Command
+  { event, fence, holder, ifVersion, lease, label, operation, reason, result, timeToLive, traceparent }: Command
 ): Result.Result<ValidCommand, InvalidInput> => {
   const events = Transition.eventsOf(event)
   if (!isPath(events)) return invalid(`a path must be 1 to ${maxPathLength} events of ${QueryEvent.all.join(", ")}`)
@@ -114,6 +134,8 @@ export const validate = (
     reason,
     operation,
     traceparent,
+    label,
+    result,
     leaseMillis: lease === undefined ? undefined : toMillis(lease),
     timeToLiveMillis: timeToLive === undefined ? undefined : toMillis(timeToLive)
   })

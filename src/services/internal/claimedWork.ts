@@ -53,8 +53,16 @@ export const reset: Kind = {
 /** A reset that ends with the claim of the execution after it. */
 const purgeBeforeExecution: Kind = { ...reset, success: ["FinishReset", "Queue", "Execute"] }
 
-/** What goes with a success: the claim that it makes, if it makes one, and for how long the record is kept. */
-type OnSuccess = Pick<Command, "holder" | "lease" | "timeToLive"> | undefined
+/**
+ * What goes with the outcome of work: the claim that a success makes, if it makes one, for how long the record is kept, and what
+ * is left behind.
+ */
+type With = (
+  exit: Exit.Exit<unknown, unknown>
+) => Pick<Command, "holder" | "lease" | "timeToLive" | "result"> | undefined
+
+/** What goes with a success alone. */
+export const withSuccess = (success: ReturnType<With>): With => (exit) => Exit.isSuccess(exit) ? success : undefined
 
 export const withDefaults = ({ holder = defaultHolder, lease = QueryClaim.defaultLease }: QueryClaim.Options) => ({
   holder,
@@ -65,11 +73,13 @@ export const withDefaults = ({ holder = defaultHolder, lease = QueryClaim.defaul
 const outcomeOf = (
   { failure, interruption, success }: Kind,
   exit: Exit.Exit<unknown, unknown>,
-  onSuccess: OnSuccess
+  withOutcome: With
 ): Command => {
-  if (Exit.isSuccess(exit)) return { event: success, ...onSuccess }
+  if (Exit.isSuccess(exit)) return { event: success, ...withOutcome(exit) }
   const reason = Reason.fromCause(exit.cause)
-  return { event: reason._tag === "Interrupted" ? interruption : failure, reason }
+  return reason._tag === "Interrupted"
+    ? { event: interruption, reason }
+    : { event: failure, reason, ...withOutcome(exit) }
 }
 
 const countHeld = Effect.acquireRelease(
@@ -86,8 +96,9 @@ interface Held {
 
 const claim = Effect.fnUntraced(function*(claiming: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>) {
   const claimedAtMillis = yield* monotonicMillis
-  const { changed, record } = yield* Effect.mapError(claiming, orCancelled)
-  return changed ? Result.succeed<Held>({ record, claimedAtMillis }) : Result.fail(record)
+  const result = yield* Effect.mapError(claiming, orCancelled)
+  const { changed, record } = result
+  return changed ? Result.succeed<Held>({ record, claimedAtMillis }) : Result.fail(result)
 })
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -106,7 +117,7 @@ const hold = <A, E, R>(store: Store, { claimedAtMillis, record }: Held, restore:
   readonly kind: Kind
   readonly lease: Duration.Input
   readonly work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>
-  readonly onSuccess?: OnSuccess | undefined
+  readonly withOutcome: With
 }): Effect.Effect<Result.Result<Settled<A>, Lost>, E | Lost | RedisStoreError, R> =>
   Effect.scoped(Effect.gen(function*() {
     yield* countHeld
@@ -134,7 +145,7 @@ const hold = <A, E, R>(store: Store, { claimedAtMillis, record }: Held, restore:
     // A process that was frozen past its lease may get here before its heartbeat gives the claim up.
     const settling = settledAtMillis - renewed.atMillis >= usableMillis(lease)
       ? Effect.fail(new LeaseLost({ fence: record.version, record }))
-      : settle(store, record, outcomeOf(options.kind, exit, options.onSuccess), lease, beating)
+      : settle(store, record, outcomeOf(options.kind, exit, options.withOutcome), lease, beating)
     const ended = yield* orBoth(exit, settling)
     return Result.map(
       ended,
@@ -153,10 +164,10 @@ export const claimed = <A, E, R, B, E2, C, E3>(store: Store, options: {
   readonly kind: Kind
   readonly claim: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>
   readonly lease: Duration.Input
-  readonly refused: (record: QueryRecord) => Effect.Effect<B, E2>
+  readonly refused: (refused: CommandResult) => Effect.Effect<B, E2>
   readonly lost: (lost: Lost) => Effect.Effect<C, E3>
   readonly work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>
-  readonly onSuccess?: OnSuccess | undefined
+  readonly withOutcome: With
 }): Effect.Effect<A | B | C, E | E2 | E3 | Lost | RedisStoreError, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
@@ -174,15 +185,15 @@ export const claimed = <A, E, R, B, E2, C, E3>(store: Store, options: {
 export const purgedAndExecuted = <A, E, R, B, E2, C, E4, E3, R3>(store: Store, options: {
   readonly claim: Effect.Effect<CommandResult, RedisStoreError | LeaseLost>
   readonly claiming: ReturnType<typeof withDefaults>
-  readonly refused: (record: QueryRecord) => Effect.Effect<B, E2>
+  readonly refused: (refused: CommandResult) => Effect.Effect<B, E2>
   readonly lost: (lost: Lost) => Effect.Effect<C, E4>
   readonly purge: (claim: QueryClaim.QueryClaim) => Effect.Effect<unknown, E3, R3>
   readonly work: (claim: QueryClaim.QueryClaim) => Effect.Effect<A, E, R>
-  readonly onSuccess?: OnSuccess | undefined
+  readonly withOutcome: With
 }): Effect.Effect<A | B | C, E | E2 | E3 | E4 | Lost | RedisStoreError, R | R3> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function*() {
-      const { claiming, lost, onSuccess, purge, refused, work } = options
+      const { claiming, lost, purge, refused, withOutcome, work } = options
       const { lease } = claiming
       const held = yield* claim(options.claim)
       if (Result.isFailure(held)) return yield* refused(held.failure)
@@ -190,10 +201,10 @@ export const purgedAndExecuted = <A, E, R, B, E2, C, E4, E3, R3>(store: Store, o
         kind: purgeBeforeExecution,
         lease,
         work: purge,
-        onSuccess: claiming
+        withOutcome: withSuccess(claiming)
       })
       if (Result.isFailure(purged)) return yield* lost(purged.failure)
-      const settled = yield* hold(store, purged.success.held, restore, { kind: execution, lease, work, onSuccess })
+      const settled = yield* hold(store, purged.success.held, restore, { kind: execution, lease, work, withOutcome })
       return Result.isSuccess(settled) ? settled.success.value : yield* lost(settled.failure)
     })
   )
@@ -211,7 +222,7 @@ export const claimedWork = <A, E, R>(
     kind,
     claim: store.compareAndSet(key, { event: kind.claim, fence, ifVersion, ...claiming }),
     lease: claiming.lease,
-    refused: (record) =>
+    refused: ({ record }) =>
       Effect.fail(
         ifVersion === undefined || ifVersion === record.version
           ? Transition.refusal(record, kind.claim)
@@ -219,7 +230,7 @@ export const claimedWork = <A, E, R>(
       ),
     lost: Effect.fail,
     work,
-    onSuccess: { timeToLive }
+    withOutcome: withSuccess({ timeToLive })
   }).pipe(Trace.spanned(kind.span, () => Trace.attributesOf(key)))
 }
 

@@ -2,6 +2,8 @@
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -10,8 +12,10 @@ import * as QueryError from "../../domain/QueryError.ts"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import * as QueryRecord from "../../domain/QueryRecord.ts"
 import type * as QueryState from "../../domain/QueryState.ts"
+import type { QueryClaim } from "../QueryClaim.ts"
 import * as QueryRun from "../QueryRun.ts"
-import type { Command, CommandResult, RedisStore } from "../RedisStore.ts"
+import type * as QueryWait from "../QueryWait.ts"
+import type { Command, CommandResult, RedisStore, Results } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import * as ClaimedWork from "./claimedWork.ts"
 import { coalesced } from "./coalescedClaims.ts"
@@ -27,10 +31,10 @@ const afterLostRace = Schedule.min([Schedule.exponential("10 millis"), Schedule.
 )
 
 /** Whether a run ended without anybody having decided that it should. */
-const isHandedOver = ({ reason }: QueryState.Failed): boolean =>
+export const isHandedOver = ({ reason }: QueryState.Failed): boolean =>
   reason._tag === "LeaseExpired" || reason._tag === "Interrupted"
 
-const failure = (key: QueryKey, state: QueryState.Failed, attempts: number) => {
+export const failure = (key: QueryKey, state: QueryState.Failed, attempts: number) => {
   const { reason } = state
   switch (state._tag) {
     case "Errored":
@@ -44,15 +48,21 @@ const failure = (key: QueryKey, state: QueryState.Failed, attempts: number) => {
   }
 }
 
-/** Result of a race for a query: the result of the work, or the record where somebody else was faster. */
-type Race<A> = Result.Result<A, QueryRecord.QueryRecord>
+/** What a caller sees of a query: its record and, where that is known already, what runs left behind. */
+export interface Seen<R extends QueryRecord.QueryRecord = QueryRecord.QueryRecord> {
+  readonly record: R
+  readonly results?: Results | undefined
+}
+
+/** Result of a race for a query: the result of the work, or what was seen where somebody else was faster. */
+type Race<A> = Result.Result<A, Seen>
 
 const won = <A>(value: A): Race<A> => Result.succeed(value)
-const lostRace = <A>(record: QueryRecord.QueryRecord): Effect.Effect<Race<A>> => Effect.succeed(Result.fail(record))
+const lostRace = <A>(seen: Seen): Effect.Effect<Race<A>> => Effect.succeed(Result.fail(seen))
 
 /** A claim that was lost, by a process that was frozen or cut off, is a race that was lost. A cancel is an error. */
 const lostClaim = <A>(lost: Lost): Effect.Effect<Race<A>, Lost> =>
-  lost._tag === "LeaseLost" ? lostRace(lost.record) : Effect.fail(lost)
+  lost._tag === "LeaseLost" ? lostRace({ record: lost.record }) : Effect.fail(lost)
 
 /** Claims a query. Where Redis has no memory for a claim, the record is read: a run that is under way can be joined. */
 const claimOrRead = (store: Store, key: QueryKey, command: Command): Effect.Effect<
@@ -70,7 +80,7 @@ const claimOrRead = (store: Store, key: QueryKey, command: Command): Effect.Effe
   )
 
 /** Whether a record is older than `maxAge`, by the clock of the store. */
-const isTooOld = (
+export const isTooOld = (
   store: Store,
   { changedAt }: QueryRecord.QueryRecord,
   maxAge: Duration.Input | undefined
@@ -82,27 +92,48 @@ const isTooOld = (
       (now) => Duration.isGreaterThan(DateTime.distance(changedAt, now), Duration.fromInputUnsafe(maxAge))
     )
 
-export const run = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
+/** How a query is run, and what is done about what a caller finds. */
+export interface Plan<A, E1, R1, E2, R2, E3, R3, E4, R4> {
+  /** Goes with every claim. */
+  readonly claiming: ReturnType<typeof ClaimedWork.withDefaults> & Pick<Command, "label" | "result">
+  readonly execute: (claim: QueryClaim) => Effect.Effect<A, E1, R1>
+  readonly withOutcome: Parameters<typeof ClaimedWork.claimed>[1]["withOutcome"]
+  /** Where claimed work runs: in the fiber of its caller, or elsewhere. */
+  readonly place: <B, E, R>(claimed: Effect.Effect<B, E, R>) => Effect.Effect<B, E, R>
+  /** What a run left behind that is Completed or Errored; none if there is nothing. */
+  readonly left: (seen: Seen<QueryRecord.Determinate>) => Effect.Effect<Option.Option<Exit.Exit<A, E2>>, E2, R2>
+  /** An answer to what a caller finds, before anything else is done about it. It can have the query run again. */
+  readonly answer: (
+    found: Seen,
+    takeOver: Effect.Effect<unknown, unknown, R1 | R3>
+  ) => Effect.Effect<Option.Option<A>, E2, R1 | R2 | R3>
+  readonly purge?: ((claim: QueryClaim) => Effect.Effect<unknown, E3, R3>) | undefined
+  readonly recover?: QueryRun.Options<A, E1, R1, E2, R2, E3, R3, E4, R4>["recover"]
+  readonly maxAttempts: number
+  readonly maxAge?: Duration.Input | undefined
+  readonly wait: QueryWait.Options
+}
+
+export const runBy = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
   store: Store,
   key: QueryKey,
-  options: QueryRun.Options<A, E1, R1, E2, R2, E3, R3, E4, R4>
+  plan: Plan<A, E1, R1, E2, R2, E3, R3, E4, R4>
 ): Effect.Effect<A, E1 | E2 | E3 | E4 | QueryRun.Error, R1 | R2 | R3 | R4> => {
-  const { execute, maxAge, maxAttempts = QueryRun.defaultMaxAttempts, purge, recover, result, timeToLive } = options
-  const claiming = ClaimedWork.withDefaults(options)
+  const { claiming, maxAge, maxAttempts, purge, recover } = plan
   const working = {
     refused: lostRace<A>,
     lost: lostClaim<A>,
-    work: (claim: Parameters<typeof execute>[0]) => Effect.map(execute(claim), won),
-    onSuccess: { timeToLive }
+    work: (claim: QueryClaim) => Effect.map(plan.execute(claim), won),
+    withOutcome: plan.withOutcome
   }
 
   const executeAfter = (command: Command) =>
-    ClaimedWork.claimed(store, {
+    plan.place(ClaimedWork.claimed(store, {
       ...working,
       kind: ClaimedWork.execution,
       claim: coalesced(store, key, claimOrRead(store, key, { ...command, ...claiming })),
       lease: claiming.lease
-    })
+    }))
 
   const begin = executeAfter({ event: ["Queue", "Execute"] })
 
@@ -110,12 +141,12 @@ export const run = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
   const takeOver = (ifVersion: number) =>
     purge === undefined
       ? executeAfter({ event: ["Reset", "FinishReset", "Queue", "Execute"], ifVersion })
-      : ClaimedWork.purgedAndExecuted(store, {
+      : plan.place(ClaimedWork.purgedAndExecuted(store, {
         ...working,
         claim: coalesced(store, key, store.compareAndSet(key, { event: "Reset", ifVersion, ...claiming })),
         claiming,
         purge
-      })
+      }))
 
   const isRecovered = (found: QueryRun.Found): Effect.Effect<boolean, E4, R4> => {
     const answer = recover?.(found) ?? false
@@ -123,38 +154,62 @@ export const run = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
   }
 
   /** Goes on from a query that is not pending. `isFound` where this caller did not wait for what it has become. */
-  const goOn = Effect.fnUntraced(
-    function*(record: QueryRecord.Determinate, isFound: boolean) {
-      const { attempts, state, version } = record
-      switch (state._tag) {
-        case "Known":
-          return yield* begin
-        case "Completed": {
-          if (isFound && (yield* isTooOld(store, record, maxAge))) return yield* takeOver(version)
-          const left = yield* result
-          return Option.isSome(left) ? won(left.value) : yield* takeOver(version)
-        }
-        default:
-          return (isHandedOver(state) && attempts < maxAttempts) ||
-              (isFound && (yield* isRecovered({ state, attempts })))
-            ? yield* takeOver(version)
-            : yield* failure(key, state, attempts)
+  const goOn = Effect.fnUntraced(function*(seen: Seen<QueryRecord.Determinate>, isFound: boolean) {
+    const { attempts, state, version } = seen.record
+    switch (state._tag) {
+      case "Known":
+        return yield* begin
+      case "Completed": {
+        if (isFound && (yield* isTooOld(store, seen.record, maxAge))) return yield* takeOver(version)
+        const left = yield* plan.left(seen)
+        return Option.isSome(left) ? won(yield* left.value) : yield* takeOver(version)
+      }
+      default: {
+        if (isHandedOver(state) && attempts < maxAttempts) return yield* takeOver(version)
+        if (isFound && (yield* isRecovered({ state, attempts }))) return yield* takeOver(version)
+        const left = state._tag === "Errored" ? yield* plan.left(seen) : Option.none()
+        return Option.isSome(left) ? won(yield* left.value) : yield* failure(key, state, attempts)
       }
     }
-  )
+  })
 
   return Effect.gen(function*() {
     const first = yield* begin
     if (Result.isSuccess(first)) return first.success
     let latest = first.failure
-    let isFound = QueryRecord.isDeterminate(latest)
+    const answered = yield* plan.answer(latest, Effect.suspend(() => takeOver(latest.record.version)))
+    if (Option.isSome(answered)) return answered.value
+    let isFound = QueryRecord.isDeterminate(latest.record)
     const race = Effect.gen(function*() {
-      const record = yield* Cycles.waitFrom(store, latest, options)
-      const next = yield* goOn(record, isFound)
+      const { record, results } = latest
+      const end = yield* Cycles.waitFrom(store, record, plan.wait)
+      const next = yield* goOn({ record: end, results: isFound ? results : undefined }, isFound)
       isFound = false
-      return Result.mapError(next, (record) => latest = record)
+      return Result.mapError(next, (seen) => latest = seen)
     })
     // The winner holds the query by now, or has its result. The schedule never ends, so only a result ends this.
     return Result.getOrThrow(yield* Effect.repeat(race, { schedule: afterLostRace, until: Result.isSuccess }))
   }).pipe(Trace.spanned("QueryStateMachine.run", () => Trace.attributesOf(key)))
+}
+
+export const run = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
+  store: Store,
+  key: QueryKey,
+  options: QueryRun.Options<A, E1, R1, E2, R2, E3, R3, E4, R4>
+): Effect.Effect<A, E1 | E2 | E3 | E4 | QueryRun.Error, R1 | R2 | R3 | R4> => {
+  const { execute, maxAge, maxAttempts = QueryRun.defaultMaxAttempts, purge, recover, result, timeToLive } = options
+  return runBy(store, key, {
+    claiming: ClaimedWork.withDefaults(options),
+    execute,
+    withOutcome: ClaimedWork.withSuccess({ timeToLive }),
+    place: identity,
+    left: ({ record }) =>
+      record.state._tag === "Completed" ? Effect.map(result, Option.map(Exit.succeed)) : Effect.succeedNone,
+    answer: () => Effect.succeedNone,
+    purge,
+    recover,
+    maxAttempts,
+    maxAge,
+    wait: options
+  })
 }

@@ -117,7 +117,9 @@ const make = (store: Store): Store => {
     databases: store.databases,
     history: (key) => store.history(key),
     currentTime: store.currentTime,
-    hasTimeToLive: store.hasTimeToLive
+    results: (key) => store.results(key),
+    hasTimeToLive: store.hasTimeToLive,
+    hasResults: store.hasResults
   }
 }
 

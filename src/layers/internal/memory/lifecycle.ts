@@ -32,6 +32,7 @@ const move = (record: QueryRecord, event: QueryEvent, to: QueryState.Tag, nowMil
   readonly holder?: string | undefined
   readonly reason?: Reason.Reason | undefined
   readonly traceparent?: string | undefined
+  readonly label?: string | undefined
 }): QueryRecord => {
   const version = nextVersion(record, nowMillis)
   return {
@@ -49,9 +50,12 @@ const move = (record: QueryRecord, event: QueryEvent, to: QueryState.Tag, nowMil
     version,
     attempts: Transition.attemptsAfter(record.attempts, event, record.state._tag, data.reason),
     changedAt: DateTime.makeUnsafe(nowMillis),
-    ...traceparentOf(QueryState.isPending(QueryState.make(to)) ? data : record)
+    ...traceparentOf(QueryState.isPending(QueryState.make(to)) ? data : record),
+    ...labelOf(data.label === undefined ? record : data)
   }
 }
+
+const labelOf = ({ label }: { readonly label?: string | undefined }) => label === undefined ? undefined : { label }
 
 const traceparentOf = ({ traceparent }: { readonly traceparent?: string | undefined }) =>
   traceparent === undefined ? undefined : { traceparent }

@@ -18,11 +18,10 @@ import { ServerClock } from "./serverClock.ts"
 import { callbackWithTimeout } from "./timeout.ts"
 import { addressOf, notConnected, type Topology } from "./topology.ts"
 
-/** A script that the server has been given, the hash it goes by there, and how many keys it takes. */
+/** A script that the server has been given, and the hash it goes by there. */
 export interface Script {
   readonly lua: string
   readonly sha: string
-  readonly keyCount: number
 }
 
 export type Arguments = ReadonlyArray<string | number>
@@ -48,12 +47,17 @@ export interface Connection {
   ) => Effect.Effect<unknown, RedisStoreError.Failure>
   /** Reads a stream, oldest entry first. */
   readonly range: (redisKey: string) => Effect.Effect<unknown, RedisStoreError.Failure>
+  /** Reads fields of a hash. */
+  readonly fields: (
+    redisKey: string,
+    names: ReadonlyArray<string>
+  ) => Effect.Effect<unknown, RedisStoreError.Failure>
   /** Asks for the types of the values of keys that are on one server; "none" where a key is missing. */
   readonly typesOf: (redisKeys: RedisKeys) => Effect.Effect<ReadonlyArray<string>, RedisStoreError.Failure>
   /** Finds the keys that match a pattern, some at a time. */
   readonly find: (pattern: string) => Stream.Stream<string, RedisStoreError.Failure>
   /** Puts a script into the server's cache, and so finds out whether it answers at all. */
-  readonly load: (lua: string, keyCount: number) => Effect.Effect<Script, RedisStoreError.Failure>
+  readonly load: (lua: string) => Effect.Effect<Script, RedisStoreError.Failure>
   /** Finds out whether the servers are what they are expected to be, and what time they have. */
   readonly prepare: Effect.Effect<void, RedisStoreError.Failure>
   /** The clock of the server that has a key. */
@@ -79,16 +83,16 @@ const asking = (server: Redis): void => {
 /** Sends a script by its hash, and hands the reply that is to come to `follow` at once. */
 const evaluate = <A>(
   server: Redis,
-  { args, redisKeys, script: { keyCount, lua, sha } }: Sent,
+  { args, redisKeys, script: { lua, sha } }: Sent,
   isAsking: boolean,
   follow: (reply: Promise<unknown>) => Promise<A>
 ): Promise<A> => {
   if (isAsking) asking(server)
-  return follow(server.evalsha(sha, keyCount, ...redisKeys, ...args)).catch((error) => {
+  return follow(server.evalsha(sha, redisKeys.length, ...redisKeys, ...args)).catch((error) => {
     if (!isNoScript(error)) throw error
     // A server that lost its scripts, or a new one, is given the text, and keeps that.
     if (isAsking) asking(server)
-    return follow(server.eval(lua, keyCount, ...redisKeys, ...args))
+    return follow(server.eval(lua, redisKeys.length, ...redisKeys, ...args))
   })
 }
 
@@ -277,6 +281,17 @@ export const make = (
     })
   }
 
+  const readAt = (redisKey: string, send: (server: Redis) => Promise<unknown>) =>
+    persistOn(
+      () => topology.primaryOf(topology.slotOf(redisKey)),
+      (server) =>
+        followed(server, (server, isAsking) => {
+          if (isAsking) asking(server)
+          return send(server)
+        }),
+      { redisKey }
+    )
+
   // A primary of a cluster that is out of reach is no reason to wait for long, nor to do without the others.
   const preparing = topology.isCluster ? Math.min(after, 1000) : after
   const onEach = (f: (server: Redis) => Effect.Effect<void, RedisStoreError.Failure>) =>
@@ -301,16 +316,8 @@ export const make = (
   return {
     run: (script, redisKeys, args) => persist((millis) => send(unfollowed, millis, { script, redisKeys, args })),
     move,
-    range: (redisKey) =>
-      persistOn(
-        () => topology.primaryOf(topology.slotOf(redisKey)),
-        (server) =>
-          followed(server, (server, isAsking) => {
-            if (isAsking) asking(server)
-            return server.xrange(redisKey, "-", "+")
-          }),
-        { redisKey }
-      ),
+    range: (redisKey) => readAt(redisKey, (server) => server.xrange(redisKey, "-", "+")),
+    fields: (redisKey, names) => readAt(redisKey, (server) => server.hmget(redisKey, ...names)),
     typesOf: (redisKeys) =>
       persistOn(
         () => topology.primaryOf(topology.slotOf(redisKeys[0])),
@@ -321,7 +328,7 @@ export const make = (
         Stream.suspend(() => Stream.fromIterable(topology.primaries())),
         (primary) => scan(() => primary, pattern)
       ),
-    load: (lua, keyCount) =>
+    load: (lua) =>
       persistOn(
         () => {
           const primaries = topology.primaries()
@@ -330,7 +337,7 @@ export const make = (
         (server) => server.script("LOAD", lua)
       ).pipe(
         Effect.flatMap((reply) => Effect.fromResult(Replies.sha(reply))),
-        Effect.map((sha): Script => ({ lua, sha, keyCount }))
+        Effect.map((sha): Script => ({ lua, sha }))
       ),
     prepare: onEach((server) => {
       const send = <A>(send: () => Promise<A>) => persistOn(() => server, send, { forMillis: preparing })

@@ -13,7 +13,8 @@ import {
   type CommandResult,
   type Listener,
   RedisStore,
-  type Report
+  type Report,
+  type Results
 } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import { validate, validateDb, validateKey, validateRenewal, type ValidCommand } from "../command.ts"
@@ -37,8 +38,6 @@ export interface Layout {
   readonly scripts: Scripts.Scripts
   /** The keys of a query, which every script is given, or why it can have none. In a cluster, the first one has the slot. */
   readonly keysOf: (key: QueryKey) => Result.Result<Keys.QueryKeys, RedisStoreError.Failure>
-  /** How many keys that is. */
-  readonly keyCount: number
   /** The type of value of each key, where a script works on several that can be of a wrong one. */
   readonly types?: ReadonlyArray<string>
   /** The pattern that finds the first key of each query of a database. */
@@ -51,10 +50,16 @@ export interface Layout {
   readonly announcesAll: boolean
   /** Whether records can expire. */
   readonly hasTimeToLive: boolean
+  /** Whether there is a place for what runs leave behind. */
+  readonly hasResults: boolean
 }
 
 const noTimeToLive = new RedisStoreError.InvalidInput({
   issue: "records of this store cannot expire: leave out timeToLive"
+})
+
+const noResults = new RedisStoreError.InvalidInput({
+  issue: "this store keeps no results: keep them in a KeyValueStore"
 })
 
 // How many commands are under way at once for a call with many: enough that the round trips do not count, few enough
@@ -90,6 +95,10 @@ export const checkOptions = Effect.fnUntraced(function*(
   yield* History.checkOption(options.history)
 })
 
+/** The keys that a command is given: those of every script, and the one of the results where it has to do with them. */
+const namesFor = ({ result }: ValidCommand, { names, results }: Keys.QueryKeys): Connection.RedisKeys =>
+  result === undefined || results === undefined ? names : [...names, results]
+
 /** A query, and where it is. */
 interface Located {
   readonly key: QueryKey
@@ -106,7 +115,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   const connection = Connection.make(topology, commandTimeout, replicas)
   const subscriptions = yield* Subscriptions.make(topology, commandTimeout)
   const nextOperation = OperationIds.make()
-  const { announcesAll, hasTimeToLive, keyCount, parse, types } = layout
+  const { announcesAll, hasResults, hasTimeToLive, parse, types } = layout
   // A key is used for several commands: without this, transitions a second (256 at a time) fell to 0.8 to 0.9 of those of the
   // release before.
   const known = new WeakMap<QueryKey, Result.Result<Keys.QueryKeys, RedisStoreError.Failure>>()
@@ -119,10 +128,10 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
   }
   const patternOf = (db: DbId) => Result.flatMap(validateDb(db), layout.patternOf)
   const loadAll = Effect.all({
-    claim: connection.load(layout.scripts.claim, keyCount),
-    conclude: connection.load(layout.scripts.conclude, keyCount),
-    read: connection.load(layout.scripts.read, keyCount),
-    renew: connection.load(layout.scripts.renew, keyCount)
+    claim: connection.load(layout.scripts.claim),
+    conclude: connection.load(layout.scripts.conclude),
+    read: connection.load(layout.scripts.read),
+    renew: connection.load(layout.scripts.renew)
   }, { concurrency: "unbounded" })
   const scripts = yield* Effect.andThen(connection.prepare, loadAll).pipe(
     Effect.mapError(storeError("prepare the store"))
@@ -160,7 +169,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
 
   const toAnswer = (
     { events, fence }: ValidCommand,
-    { outcome, record }: Codec.Decoded,
+    { outcome, record, results }: Codec.Decoded,
     context: Context.Context<never>
   ): Effect.Effect<CommandResult, RedisStoreError.Failure | LeaseLost> => {
     switch (outcome) {
@@ -171,7 +180,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       default: {
         const changed = outcome === Scripts.outcomes.changed
         Metrics.answered(events, changed, context)
-        return Effect.succeed({ record, changed })
+        return Effect.succeed(results === undefined ? { record, changed } : { record, changed, results })
       }
     }
   }
@@ -181,6 +190,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       const valid = validate(command)
       if (Result.isFailure(valid)) return Effect.fail(valid.failure)
       if (valid.success.timeToLiveMillis !== undefined && !hasTimeToLive) return Effect.fail(noTimeToLive)
+      if (valid.success.result !== undefined && !hasResults) return Effect.fail(noResults)
       const keys = keysOf(key)
       if (Result.isFailure(keys)) return Effect.fail(keys.failure)
       // The ids of this store have 19 digits, which no safe integer has.
@@ -188,7 +198,7 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
       const script = Codec.endsPending(valid.success) ? scripts.claim : scripts.conclude
       const move = connection.move(
         script,
-        keys.success.names,
+        namesFor(valid.success, keys.success),
         (sending) => Codec.encode(operation, valid.success, sending)
       )
       return Effect.flatMap(orWrongKey(move, keys.success), (reply) => {
@@ -257,6 +267,17 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     )
   })
 
+  const results = (key: QueryKey) =>
+    Effect.gen(function*(): Effect.fn.Return<Results, RedisStoreError.Failure> {
+      const keys = yield* Effect.fromResult(keysOf(key))
+      if (keys.results === undefined) return yield* noResults
+      return Codec.decodeResults(yield* connection.fields(keys.results, Codec.resultFields))
+    }).pipe(
+      // Whatever else is there is no result.
+      Effect.catchTag("WrongType", () => Effect.succeed<Results>({})),
+      Effect.catch(Metrics.failed("read the results of", key))
+    )
+
   const history = Effect.fnUntraced(
     function*(key: QueryKey): Effect.fn.Return<ReadonlyArray<HistoryEntry>, RedisStoreError.Failure> {
       const keys = yield* Effect.fromResult(keysOf(key))
@@ -281,6 +302,8 @@ export const make = Effect.fnUntraced(function*(topology: Topology, layout: Layo
     databases,
     history,
     currentTime: Effect.sync(() => connection.clock().now()),
-    hasTimeToLive
+    results,
+    hasTimeToLive,
+    hasResults
   })
 })

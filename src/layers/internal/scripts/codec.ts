@@ -13,6 +13,7 @@ import * as QueryRecord from "../../../domain/QueryRecord.ts"
 import * as QueryState from "../../../domain/QueryState.ts"
 import { type Reason, unrecorded } from "../../../domain/Reason.ts"
 import * as Transition from "../../../domain/Transition.ts"
+import type { Results } from "../../../services/RedisStore.ts"
 import * as RedisStoreError from "../../../services/RedisStoreError.ts"
 import type { Renewal, ValidCommand } from "../command.ts"
 import * as Metrics from "../metrics.ts"
@@ -41,6 +42,9 @@ export interface Sending {
   readonly isAgain: boolean
 }
 
+/** What the scripts call that which a command does with the results. */
+const actions = { Leave: "leave", Drop: "drop", Get: "get" } as const
+
 // One that is bound to a version can be carried out once only, however late it comes.
 const needsDeadline = ({ fence, ifVersion }: ValidCommand): boolean => fence === undefined && ifVersion === undefined
 
@@ -50,7 +54,8 @@ export const encode = (
   command: ValidCommand,
   { deadlineMicros, isAgain, sinceMicros }: Sending
 ): Array<string | number> => {
-  const { events, fence, holder, ifVersion, leaseMillis, reason, timeToLiveMillis, traceparent } = command
+  const { events, fence, holder, ifVersion, label, leaseMillis, reason, result, timeToLiveMillis, traceparent } =
+    command
   const isClaim = events.some((event) => claiming.has(event))
   const args = [
     operation,
@@ -65,10 +70,13 @@ export const encode = (
     reason !== undefined && events.some((event) => failing.has(event)) ? ReasonJson.encode(reason) : "",
     isClaim ? traceparent ?? "" : "",
     ifVersion ?? "",
-    timeToLiveMillis ?? ""
+    timeToLiveMillis ?? "",
+    label ?? "",
+    result === undefined ? "" : actions[result._tag]
   ]
   // Most commands end after the deadline.
   while (args.at(-1) === "") args.pop()
+  if (result?._tag === "Leave") args.push(result.text)
   return args
 }
 
@@ -114,6 +122,7 @@ interface Fields {
   readonly a: unknown
   readonly e: unknown
   readonly w: unknown
+  readonly l: unknown
 }
 
 /** Why a record cannot be read, once it is known in which keys it is. */
@@ -126,7 +135,7 @@ type Problem = (keys: QueryKeys) => RedisStoreError.Failure
  */
 const toRecord = (
   key: QueryKey,
-  { a, c, e, h, p, r, s, t, v, w, x }: Fields
+  { a, c, e, h, l, p, r, s, t, v, w, x }: Fields
 ): Result.Result<QueryRecord.QueryRecord, Problem> => {
   if (s === null && v === null) return Result.succeed(QueryRecord.absent(key))
   const tag = typeof s === "string" ? QueryState.fromWireName(s) : undefined
@@ -161,12 +170,13 @@ const toRecord = (
     changedAt: DateTime.makeUnsafe(changedMillis)
   }
   return Result.succeed(
-    p === null && c === null && keptMillis === undefined && w === null ? record : {
+    p === null && c === null && keptMillis === undefined && w === null && l === null ? record : {
       ...record,
       ...progressOf(p),
       ...traceparentOf(c),
       ...(keptMillis === undefined ? undefined : { keptUntil: DateTime.makeUnsafe(keptMillis) }),
-      ...waitsForOf(w)
+      ...waitsForOf(w),
+      ...(l === null ? undefined : { label: String(l) })
     }
   )
 }
@@ -177,6 +187,22 @@ export interface Decoded {
   readonly record: QueryRecord.QueryRecord
   /** Where the record stood before, if it has moved: see the scripts. */
   readonly before: string | undefined
+  /** What runs left behind, where the command asked for it and was refused. */
+  readonly results: Results | undefined
+}
+
+/** The fields of the results. */
+export const resultFields = ["sv", "s", "fv", "f"] as const
+
+const resultOf = (version: unknown, text: unknown) => {
+  const number = wholeNumber(version)
+  return typeof text === "string" && !Number.isNaN(number) ? { version: number, text } : undefined
+}
+
+/** Reads the fields of the results. Whatever else is there is no result. */
+export const decodeResults = (reply: unknown): Results => {
+  const [sv, s, fv, f] = Array.isArray(reply) ? reply : []
+  return { success: resultOf(sv, s), failure: resultOf(fv, f) }
 }
 
 const knownOutcomes: ReadonlySet<number> = new Set(Object.values(outcomes))
@@ -194,7 +220,7 @@ const unexpected = (reply: unknown) =>
   Result.fail(new RedisStoreError.UnexpectedReply({ reply: `${cut(String(reply), 100)} to a script` }))
 
 // The last fields are left out where all of them are absent.
-const lengths: ReadonlySet<number> = new Set([8, 10, 14])
+const lengths: ReadonlySet<number> = new Set([8, 10, 15, 16])
 
 /** Reads the reply of any script. */
 export const decode = (
@@ -203,22 +229,23 @@ export const decode = (
   reply: unknown
 ): Result.Result<Decoded, RedisStoreError.Failure> => {
   if (!Array.isArray(reply) || !lengths.has(reply.length)) return unexpected(reply)
-  const [, , s, v, t, h, x, r, a = null, before = null, p = null, c = null, e = null, w = null] = reply
+  const [, , s, v, t, h, x, r, a = null, before = null, p = null, c = null, e = null, w = null, l = null] = reply
   const outcome = integer(reply[0])
   const nowMicros = integer(reply[1])
   if (!knownOutcomes.has(outcome) || !isTime(nowMicros)) return unexpected(reply)
-  for (let index = 2; index < reply.length; index++) {
+  for (let index = 2; index < Math.min(reply.length, 15); index++) {
     if (reply[index] !== null && typeof reply[index] !== "string") return unexpected(reply)
   }
   if (outcome === outcomes.lastVersion) {
     return Result.fail(invalidField("v", "a version after which there are others", v)(keys))
   }
-  const record = toRecord(key, { s, v, t, h, x, r, a, p, c, e, w })
+  const record = toRecord(key, { s, v, t, h, x, r, a, p, c, e, w, l })
   return Result.isFailure(record) ? Result.fail(record.failure(keys)) : Result.succeed({
     outcome,
     nowMicros,
     record: record.success,
-    before: before ?? undefined
+    before: before ?? undefined,
+    results: reply[15] === undefined ? undefined : decodeResults(reply[15])
   })
 }
 
@@ -230,9 +257,9 @@ const absent = (line: string | undefined): string | null => line === undefined |
 /** Reads a notification; `undefined` where it is none that this version publishes. */
 export const decodeMessage = (key: QueryKey, message: string): QueryRecord.QueryRecord | undefined => {
   if (message.length > longestMessage) return undefined
-  const [first = "", t, x, r, p, c, a, e, w, ...h] = message.split("\n")
+  const [first = "", t, x, r, p, c, a, e, w, l, ...h] = message.split("\n")
   const [v = "", s = "", ...rest] = first.split(" ")
-  if (rest.length > 0 || (t !== undefined && w === undefined)) return undefined
+  if (rest.length > 0 || (t !== undefined && l === undefined)) return undefined
   const fields = {
     s,
     v,
@@ -244,6 +271,7 @@ export const decodeMessage = (key: QueryKey, message: string): QueryRecord.Query
     a: absent(a),
     e: absent(e),
     w: absent(w),
+    l: absent(l),
     h: absent(h.join("\n"))
   }
   return Result.getOrUndefined(toRecord(key, fields))

@@ -47,6 +47,7 @@ const adopt = (history: Layout["history"]): string =>
 export const layout = (dialect: Dialect, keep: History | undefined): Layout => {
   const history = keep === undefined ? undefined : { ...keep, key: historyKey }
   return {
+    keyCount: firstHashKey - 1 + QueryEvent.all.length,
     recordKey: 2,
     history,
     edges: edgesOf(dialect),

@@ -13,6 +13,8 @@ export interface QueryKeys {
   readonly state: string
   /** The key of the history. */
   readonly history: string
+  /** The key of what runs left behind, where the layout has one. */
+  readonly results?: string | undefined
   /** The channel on which changes are published: the full name of the record's key. */
   readonly channel: string
 }
@@ -28,6 +30,9 @@ export const record = (prefix: string, key: QueryKey): string =>
 
 /** The key of a query's history, beside that of its record and in the same slot. */
 export const history = (recordKey: string): string => `${recordKey}:history`
+
+/** The key of what the runs of a query left behind, likewise. */
+export const results = (recordKey: string): string => `${recordKey}:result`
 
 /** The pattern that finds the records of a database with `SCAN`. */
 export const pattern = (prefix: string, db: DbId): string => `${glob(prefix)}:{${glob(encodeURIComponent(db))}:*}`

@@ -10,14 +10,18 @@
  *     p  progress, as JSON              c  traceparent of the last claim
  *     a  attempts, if there are any     e  when the record expires, in ms
  *     w  queries that the holder waits for, as JSON
+ *     l  label, which no transition takes off
  *
- * Every script replies `{ outcome, now in µs, s, v, t, h, x, r, a, before, p, c, e, w }`: the record afterwards, with `false`
+ * Every script replies `{ outcome, now in µs, s, v, t, h, x, r, a, before, p, c, e, w, l }`: the record afterwards, with `false`
  * for what is absent, and without the last ones where all of them are. `before` tells where the record stood if it has moved:
  * `<state> <version> <1 if a lease lapsed, else 0>`. However many transitions a script makes, it writes and publishes once.
  *
  * A notification is the record. It is published on the channel with the name of the record's key, when the record has moved
- * and when progress is reported: `<version> <state>`, and where there is more, a line each for t, x, r, p, c, a, e, w and h. An
+ * and when progress is reported: `<version> <state>`, and where there is more, a line each for t, x, r, p, c, a, e, w, l and h. An
  * absent field is an empty line. The holder comes last, since it may hold line breaks.
+ *
+ * What runs left behind is in a hash of its own, the last of KEYS where a command has to do with it: s is what the last success
+ * left, at version sv, and f what the last failure left, at version fv.
  *
  * The scripts hold no Lua functions: defining the six that there once were took a quarter of the time of a script
  * (benchmark row `scriptTime`). What two scripts share is written once here, and appears in the text of both.
@@ -47,6 +51,8 @@ export const isLate = hasOutcome(outcomes.late)
 
 /** Where a query is kept, as far as the scripts depend on it. */
 export interface Layout {
+  /** How many keys every script is given. */
+  readonly keyCount: number
   /** Place of the record among KEYS. */
   readonly recordKey: number
   /** Place of the history among KEYS, where one is kept. */
@@ -65,6 +71,7 @@ export interface Layout {
 
 /** Layout of a record that is all there is of a query. */
 export const recordLayout = (history: History | undefined, keep: Keep): Layout => ({
+  keyCount: history === undefined ? 1 : 2,
   recordKey: 1,
   history: history === undefined ? undefined : { ...history, key: 2 },
   edges: Transition.edges,
@@ -95,7 +102,7 @@ const failedTags = QueryState.tags.filter((tag) => "reason" in QueryState.make(t
 
 /** Lua that replies with the record. */
 export const reply =
-  `return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }`
+  `return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor, label }`
 
 const entry = ({ key, length, retentionMillis }: NonNullable<Layout["history"]>): string =>
   `-- People read a history: it must not fail what is written.
@@ -159,6 +166,7 @@ if holder then fields[#fields + 1], fields[#fields + 2] = "h", holder end
 if expiresAt then fields[#fields + 1], fields[#fields + 2] = "x", expiresAt end
 if reason then fields[#fields + 1], fields[#fields + 2] = "r", reason end
 if trace then fields[#fields + 1], fields[#fields + 2] = "c", trace end
+if newLabel then fields[#fields + 1], fields[#fields + 2] = "l", newLabel end
 if attempts then fields[#fields + 1], fields[#fields + 2] = "a", attempts end
 if keptUntil then fields[#fields + 1], fields[#fields + 2] = "e", keptUntil end
 call("HSET", key, unpack(fields))
@@ -170,10 +178,11 @@ if state == "${known}" then call("PEXPIRE", key, ${Duration.toMillis(knownTimeTo
 /** Lua that publishes the record, as the locals have it. */
 const publishRecord = (publish: Publish): string =>
   `local message = version .. " " .. state
-if changedAt or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor or holder then
+if changedAt or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor or label
+  or holder then
   message = message .. "\\n" .. table.concat({
     changedAt or "", expiresAt or "", reason or "", progress or "", trace or "",
-    attempts or "", keptUntil or "", waitsFor or "", holder or ""
+    attempts or "", keptUntil or "", waitsFor or "", label or "", holder or ""
   }, "\\n")
 end
 -- A notification must not fail what is written.
@@ -222,11 +231,11 @@ local time = call("TIME")
 local now = time[1] * 1000000 + time[2]
 local nowMillis = floor(now / 1000)
 
-local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation, attempts, keptUntil, waitsFor =
-  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o", "a", "e", "w"))
+local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation, attempts, keptUntil, waitsFor,
+  label = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o", "a", "e", "w", "l"))
 local storedState, isStoredKept = state, keptUntil
 local hasOptional = changedAt or holder or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor
-local outcome, before, isReported, keepMillis = ${outcomes.refused}, false, false, false
+local outcome, before, isReported, keepMillis, newLabel, results = ${outcomes.refused}, false, false, false, false, false
 
 -- A record that cannot be right is left alone, and replied as it is.
 if (state or version) and not (state and version
@@ -277,16 +286,20 @@ ${
 }
 
 /** Ends every script. */
-const end = (publish: Publish, layout: Layout): string =>
+const end = (publish: Publish, layout: Layout, afterWrite = ""): string =>
   `if before then
   ${indent(rest(layout), 2)}
-  ${indent(write(layout), 2)}
+  ${indent(write(layout), 2)}${afterWrite === "" ? "" : `\n  ${indent(afterWrite, 2)}`}
 end
 if before or isReported then
   ${indent(publishRecord(publish), 2)}
 end
+if results then
+  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil,
+    waitsFor, label, results }
+end
 -- Most records have less, and every field costs the client a step of its parser.
-if not (progress or trace or keptUntil or waitsFor) then
+if not (progress or trace or keptUntil or waitsFor or label) then
   if before or attempts then
     return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before }
   end
@@ -306,8 +319,9 @@ elseif event == "${QueryEvent.wireNames.Cancel}" and state == "${wire.Executing}
 end`
 
 const compareAndSet = (layout: Layout): string =>
-  `local id, path, deadline, since, fence, lease, newHolder, newReason, traceparent, ifVersion, timeToLive =
-  unpack(ARGV)
+  `local id, path, deadline, since, fence, lease, newHolder, newReason, traceparent, ifVersion, timeToLive,
+  givenLabel, action = unpack(ARGV)
+local resultKey = action and KEYS[${layout.keyCount + 1}]
 if operation == id then
   -- Sent again because the reply was lost: this version is its own work. It is written again, so that a WAIT on this
   -- connection waits for a write of this connection.
@@ -345,6 +359,8 @@ elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames
     newReason = newReason ~= "" and newReason or false
     traceparent = traceparent ~= "" and traceparent or false
     keepMillis = timeToLive ~= "" and timeToLive or false
+    newLabel = givenLabel ~= "" and givenLabel or false
+    label = newLabel or label
     for index = 1, #moves, 2 do
       local event, to = moves[index], moves[index + 1]
       local isPending = ${anyOf("to", pendingTags)}
@@ -367,6 +383,29 @@ elseif (not expiresAt or fence == version or find(path, "^${QueryEvent.wireNames
     )
   }
     end
+  end
+end
+if resultKey then
+  if action == "get" and outcome == ${outcomes.refused} then
+    -- Whatever else is there is no result.
+    results = redis.pcall("HMGET", resultKey, "sv", "s", "fv", "f")
+    if results.err then results = false end
+  elseif action == "drop" and (outcome == ${outcomes.changed} or not state or state == "${known}") then
+    call("DEL", resultKey)
+  end
+end`
+
+/** Lua that records what a run left behind, once the record was written. */
+const leave = (layout: Layout): string =>
+  `local resultKey = ARGV[13] == "leave" and KEYS[${layout.keyCount + 1}]
+if resultKey and outcome == ${outcomes.changed} then
+  if call("TYPE", resultKey).ok ~= "hash" then call("DEL", resultKey) end
+  if state == "${wire.Completed}" then
+    call("HDEL", resultKey, "f", "fv")
+    call("HSET", resultKey, "s", ARGV[14], "sv", version)
+    if keptUntil then call("PEXPIREAT", resultKey, keptUntil) else call("PERSIST", resultKey) end
+  else
+    call("HSET", resultKey, "f", ARGV[14], "fv", version)
   end
 end`
 
@@ -398,7 +437,8 @@ export interface Scripts {
    *
    * ARGV: operation; path, as the names of its events; time of the server in µs after which it is not carried out; where the
    * command is sent again, a time in µs that the server had reached when it was first sent; fence, lease in ms, holder,
-   * reason, traceparent, expected version, time to live in ms. Each is empty where there is none, or left out at the end.
+   * reason, traceparent, expected version, time to live in ms, label; what to do with the results, and what is left. Each is empty where
+   * there is none, or left out at the end.
    */
   readonly claim: string
   /** Moves a query along a path that ends where nobody waits, likewise. */
@@ -416,11 +456,11 @@ export interface Scripts {
 
 /** Writes the scripts, with the command by which they publish. */
 export const make = (publish: Publish, layout: Layout): Scripts => {
-  const script = (header: string, ...body: ReadonlyArray<string>) =>
-    [header, begin(layout), ...body, end(publish, layout)].join("\n").replaceAll(/\n{2,}/g, "\n\n")
+  const script = (header: string, body = "", afterWrite = "") =>
+    [header, begin(layout), body, end(publish, layout, afterWrite)].join("\n").replaceAll(/\n{2,}/g, "\n\n")
   return {
     claim: script(header.claims, compareAndSet(layout)),
-    conclude: script(header.frees, compareAndSet(layout)),
+    conclude: script(header.frees, compareAndSet(layout), leave(layout)),
     read: script(header.frees),
     renew: script(header.frees, renew(layout))
   }

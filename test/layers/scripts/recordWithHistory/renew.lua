@@ -4,11 +4,11 @@ local time = call("TIME")
 local now = time[1] * 1000000 + time[2]
 local nowMillis = floor(now / 1000)
 
-local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation, attempts, keptUntil, waitsFor =
-  unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o", "a", "e", "w"))
+local state, version, changedAt, holder, expiresAt, reason, progress, trace, operation, attempts, keptUntil, waitsFor,
+  label = unpack(call("HMGET", key, "s", "v", "t", "h", "x", "r", "p", "c", "o", "a", "e", "w", "l"))
 local storedState, isStoredKept = state, keptUntil
 local hasOptional = changedAt or holder or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor
-local outcome, before, isReported, keepMillis = 0, false, false, false
+local outcome, before, isReported, keepMillis, newLabel, results = 0, false, false, false, false, false
 
 -- A record that cannot be right is left alone, and replied as it is.
 if (state or version) and not (state and version
@@ -17,7 +17,7 @@ if (state or version) and not (state and version
   and (not expiresAt or (state == "queued" or state == "executing" or state == "resetting") and (not find(expiresAt, "%D") and (tonumber(expiresAt) or 1 / 0) <= 8640000000000000))
   and (not attempts or (not find(attempts, "%D") and (tonumber(attempts) or 1 / 0) <= 8640000000000000))
   and (not keptUntil or not (state == "queued" or state == "executing" or state == "resetting") and (not find(keptUntil, "%D") and (tonumber(keptUntil) or 1 / 0) <= 8640000000000000))) then
-  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
+  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor, label }
 end
 -- Redis deletes it in the next millisecond, and not at all where another program took its expiry off.
 if keptUntil and tonumber(keptUntil) <= nowMillis then
@@ -37,7 +37,7 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
   if event then
     if version and tonumber(version) >= 8640000000000000 then
       outcome = -3
-      return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
+      return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor, label }
     end
     local event, from, by = event, state or "known", false or holder
     before = (state or "known") .. " " .. (version or 0) .. " 1"
@@ -87,6 +87,7 @@ if before then
   if expiresAt then fields[#fields + 1], fields[#fields + 2] = "x", expiresAt end
   if reason then fields[#fields + 1], fields[#fields + 2] = "r", reason end
   if trace then fields[#fields + 1], fields[#fields + 2] = "c", trace end
+  if newLabel then fields[#fields + 1], fields[#fields + 2] = "l", newLabel end
   if attempts then fields[#fields + 1], fields[#fields + 2] = "a", attempts end
   if keptUntil then fields[#fields + 1], fields[#fields + 2] = "e", keptUntil end
   call("HSET", key, unpack(fields))
@@ -95,20 +96,25 @@ if before then
 end
 if before or isReported then
   local message = version .. " " .. state
-  if changedAt or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor or holder then
+  if changedAt or expiresAt or reason or progress or trace or attempts or keptUntil or waitsFor or label
+    or holder then
     message = message .. "\n" .. table.concat({
       changedAt or "", expiresAt or "", reason or "", progress or "", trace or "",
-      attempts or "", keptUntil or "", waitsFor or "", holder or ""
+      attempts or "", keptUntil or "", waitsFor or "", label or "", holder or ""
     }, "\n")
   end
   -- A notification must not fail what is written.
   redis.pcall("PUBLISH", key, message)
 end
+if results then
+  return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil,
+    waitsFor, label, results }
+end
 -- Most records have less, and every field costs the client a step of its parser.
-if not (progress or trace or keptUntil or waitsFor) then
+if not (progress or trace or keptUntil or waitsFor or label) then
   if before or attempts then
     return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before }
   end
   return { outcome, now, state, version, changedAt, holder, expiresAt, reason }
 end
-return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor }
+return { outcome, now, state, version, changedAt, holder, expiresAt, reason, attempts, before, progress, trace, keptUntil, waitsFor, label }
