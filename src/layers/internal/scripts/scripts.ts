@@ -249,7 +249,7 @@ end
 -- Redis deletes it in the next millisecond, and not at all where another program took its expiry off.
 if keptUntil and tonumber(keptUntil) <= nowMillis then
   state, version, changedAt, holder, expiresAt, reason = false, false, false, false, false, false
-  progress, trace, operation, attempts, keptUntil, waitsFor = false, false, false, false, false, false
+  progress, trace, operation, attempts, keptUntil, waitsFor, label = false, false, false, false, false, false, false
 end
 ${layout.afterRead}
 if expiresAt and tonumber(expiresAt) <= nowMillis then
