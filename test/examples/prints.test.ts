@@ -22,10 +22,21 @@ const stores = {
   }))
 }
 
+/** Where an example can run: processes of their own share no memory. */
+const storesOf = (file: string): ReadonlyArray<keyof typeof stores> => {
+  switch (file) {
+    case "cluster.ts":
+      return ["a cluster"]
+    case "shutdown.ts":
+      return ["Redis"]
+    default:
+      return ["memory", "Redis"]
+  }
+}
+
 const cases = files.flatMap((file) => {
   const prints = printedBy(file)
-  const where = file === "cluster.ts" ? ["a cluster"] as const : ["memory", "Redis"] as const
-  return prints === undefined ? [] : where.map((store) => ({ file, prints, store }))
+  return prints === undefined ? [] : storesOf(file).map((store) => ({ file, prints, store }))
 })
 
 /** A folder with the examples as they are run. */
