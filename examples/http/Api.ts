@@ -46,6 +46,12 @@ export class Queries extends HttpApiGroup.make("queries")
       success: [Schema.Array(Schema.String), Pending],
       error: [Missing, NoResult, Failed, Unavailable]
     }),
+    // Runs the query, or joins its run, and answers with the result when it is there.
+    HttpApiEndpoint.get("rows", "/rows/:id", {
+      params,
+      success: Schema.Array(Schema.String),
+      error: [Failed, Unavailable]
+    }),
     HttpApiEndpoint.post("cancel", "/cancel/:id", {
       params,
       success: Standing,

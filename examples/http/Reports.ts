@@ -1,13 +1,16 @@
 /**
  * The work behind the queries: it computes and stores a result, and reads it.
  */
-import { Context, type Effect, Schema } from "effect"
+import { Context, type Effect, type Option, Schema } from "effect"
 import type { QueryClaim } from "effect-query-state"
-import type { Report } from "./Api.ts"
 
 export class ReportError extends Schema.TaggedError<ReportError>()("ReportError", { message: Schema.String }) {}
 
+export type Rows = ReadonlyArray<string>
+
 export class Reports extends Context.Service<Reports, {
-  readonly compute: (report: Report, claim: QueryClaim.QueryClaim) => Effect.Effect<void, ReportError>
-  readonly rows: (id: string) => Effect.Effect<ReadonlyArray<string>>
+  /** Computes the rows of a report, and stores them. */
+  readonly compute: (id: string, claim: QueryClaim.QueryClaim) => Effect.Effect<Rows, ReportError>
+  /** The stored rows of a report, if there are any. */
+  readonly rows: (id: string) => Effect.Effect<Option.Option<Rows>>
 }>()("examples/http/Reports") {}

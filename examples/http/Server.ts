@@ -1,17 +1,10 @@
 /**
- * Serves FlowMachine's API for queries, and runs them in the background: once, however many servers there are.
+ * Serves FlowMachine's API for queries, which are run once, however many servers there are. A client that hangs up interrupts
+ * its request, and so does a server that stops: a run is handed over then, to a server that waits for it or is asked next.
  */
 import { NodeHttpServer } from "@effect/platform-node"
-import { Effect, Fiber, FiberSet, Layer, Stream } from "effect"
-import {
-  type QueryClaim,
-  QueryKey,
-  type QueryRecord,
-  QueryState,
-  QueryStateMachine,
-  Reason,
-  RedisStore
-} from "effect-query-state"
+import { Effect, Fiber, FiberSet, Layer, Option, Stream } from "effect"
+import { QueryKey, type QueryRecord, QueryState, QueryStateMachine, Reason, RedisStore } from "effect-query-state"
 import { HttpRouter } from "effect/http"
 import { HttpApiBuilder, HttpApiError, HttpApiSchema } from "effect/http-api"
 import { createServer } from "node:http"
@@ -24,6 +17,10 @@ const standingOf = ({ progress, state }: QueryRecord.QueryRecord) => ({
   msg: QueryState.format(state),
   ...(progress === undefined ? undefined : { progress })
 })
+
+/** Whether a run ended without a result, and nobody decided that it should. */
+const isHandedOver = ({ state }: QueryRecord.QueryRecord): boolean =>
+  "reason" in state && (state.reason._tag === "Interrupted" || state.reason._tag === "LeaseExpired")
 
 const goOnAt = (location: string) => HttpApiSchema.withHeaders({ body: undefined, headers: { location } })
 
@@ -53,41 +50,60 @@ const HandlersLayer = HttpApiBuilder.group(
   Effect.fnUntraced(function*(handlers) {
     const reports = yield* Reports
     const store = yield* RedisStore.RedisStore
-    // When the server stops, it interrupts these runs, and their queries become Cancelled.
+    // Runs that no request waits for. When the server stops, it interrupts them.
     const runs = yield* FiberSet.make()
 
     // The API accepts only valid ids.
     const queryOf = (query: string) =>
       Effect.provideService(QueryStateMachine.make(QueryKey.makeUnsafe({ db, query })), RedisStore.RedisStore, store)
 
+    const run = (query: QueryStateMachine.QueryStateMachine, isRequested: boolean) =>
+      query.run({
+        execute: (claim) => reports.compute(query.key.query, claim),
+        result: reports.rows(query.key.query),
+        // A new request for a failed or cancelled query runs it again.
+        recover: () => isRequested
+      })
+
+    /** Runs a query in the background, and ends when it is Queued at least. */
+    const begin = Effect.fnUntraced(function*(query: QueryStateMachine.QueryStateMachine, isRequested: boolean) {
+      const fiber = yield* FiberSet.run(runs, run(query, isRequested))
+      const isBegun = query.changes.pipe(
+        Stream.filter(({ state }) => ["Queued", "Executing", "Completed"].includes(state._tag)),
+        Stream.runHead
+      )
+      yield* Effect.raceFirst(isBegun, Fiber.await(fiber))
+    })
+
+    /** The record of a query. A query that was handed over goes on here. */
+    const look = Effect.fnUntraced(function*(query: QueryStateMachine.QueryStateMachine) {
+      const record = yield* query.record
+      if (!isHandedOver(record)) return record
+      yield* begin(query, false)
+      return yield* query.record
+    })
+
     return handlers.handleAll({
       run: Effect.fnUntraced(function*({ payload: { report } }) {
-        const query = yield* queryOf(report)
-        // A new request for a failed or cancelled query runs it again.
-        const { state } = yield* query.record
-        if ("reason" in state) yield* Effect.ignore(query.withReset(() => Effect.void))
-
-        const execute = (claim: QueryClaim.QueryClaim) => reports.compute(report, claim)
-        const fiber = yield* FiberSet.run(runs, query.run({ execute, result: Effect.succeedSome(undefined) }))
-        // A client that polls at once then finds the query Queued at least.
-        const isBegun = query.changes.pipe(
-          Stream.filter(({ state }) => ["Queued", "Executing", "Completed"].includes(state._tag)),
-          Stream.runHead
-        )
-        yield* Effect.raceFirst(isBegun, Fiber.await(fiber))
+        yield* begin(yield* queryOf(report), true)
         return goOnAt(`/api/0/poll/${report}`)
       }, Effect.catchTag("RedisStoreError", unavailable)),
 
       poll: Effect.fnUntraced(function*({ params: { id } }) {
-        const query = yield* queryOf(id)
-        return yield* answer(yield* query.record, Effect.succeed(goOnAt(`/api/0/get/${encodeURIComponent(id)}`)))
+        const record = yield* look(yield* queryOf(id))
+        return yield* answer(record, Effect.succeed(goOnAt(`/api/0/get/${encodeURIComponent(id)}`)))
       }, Effect.catchTag("RedisStoreError", unavailable)),
 
       get: Effect.fnUntraced(function*({ params: { id } }) {
-        const query = yield* queryOf(id)
-        const record = yield* query.record
+        const record = yield* look(yield* queryOf(id))
         if (record.state._tag === "Errored") return yield* new NoResult(standingOf(record))
-        return yield* answer(record, reports.rows(id))
+        return yield* answer(record, Effect.map(reports.rows(id), Option.getOrElse(() => [])))
+      }, Effect.catchTag("RedisStoreError", unavailable)),
+
+      rows: Effect.fnUntraced(function*({ params: { id } }) {
+        const query = yield* queryOf(id)
+        const failed = Effect.flatMap(query.record, (record) => new Failed(standingOf(record)))
+        return yield* Effect.catchIf(run(query, true), (error) => error._tag !== "RedisStoreError", () => failed)
       }, Effect.catchTag("RedisStoreError", unavailable)),
 
       cancel: Effect.fnUntraced(function*({ params: { id } }) {

@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Layer, Ref, Schedule, Scope } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Option, Ref, Schedule, Scope } from "effect"
 import {
   QueryKey,
   QueryStateMachine,
@@ -50,13 +50,14 @@ const setUp = Effect.gen(function*() {
   const computed = yield* Ref.make(0)
   const interrupted = yield* Ref.make(0)
   const reports = Reports.of({
-    compute: (_report, claim) =>
+    compute: (id, claim) =>
       Effect.gen(function*() {
         yield* Ref.update(computed, (n) => n + 1)
         yield* Effect.orDie(claim.report({ done: 1, total: 4 }))
         yield* Deferred.await(gate)
+        return [`rows of ${id}`]
       }).pipe(Effect.onInterrupt(() => Ref.update(interrupted, (n) => n + 1))),
-    rows: (id) => Effect.succeed([`rows of ${id}`])
+    rows: (id) => Effect.map(Deferred.isDone(gate), (isDone) => isDone ? Option.some([`rows of ${id}`]) : Option.none())
   })
   const store = yield* RedisStore.RedisStore
   const context = Context.make(Reports, reports).pipe(Context.add(RedisStore.RedisStore, store))
@@ -169,13 +170,46 @@ test("a cancelled query is run again when it is requested again", ({ computed, g
     assert.deepStrictEqual(yield* ask("POST", "/cancel/daily-totals"), refused)
   }))
 
-test("a server that stops leaves no pending query", ({ serve }) =>
+const rows = { status: 200, body: ["rows of daily-totals"] }
+
+test("a client that hangs up hands its query to the next that waits, at another server", ({ computed, gate, interrupted, serve }) =>
   Effect.gen(function*() {
-    const { ask, stop } = yield* serve
-    yield* ask("POST", "/run", run)
-    yield* stop
+    const [one, two] = yield* Effect.all([serve, serve])
+    const impatient = yield* Effect.forkChild(one.ask("GET", "/rows/daily-totals"))
+    yield* until(two.ask("GET", "/poll/daily-totals"), ({ status }) => status === 202)
+    const patient = yield* Effect.replicateEffect(Effect.forkChild(two.ask("GET", "/rows/daily-totals")), 5)
+
+    yield* Fiber.interrupt(impatient)
+    yield* Effect.repeat(Ref.get(computed), { schedule: Schedule.spaced("10 millis"), until: (n) => n === 2 })
+    yield* Deferred.succeed(gate, undefined)
+    assert.deepStrictEqual(yield* Fiber.joinAll(patient), patient.map(() => rows))
+    assert.deepStrictEqual(yield* one.ask("GET", "/rows/daily-totals"), rows)
+    assert.deepStrictEqual([yield* Ref.get(computed), yield* Ref.get(interrupted)], [2, 1])
+  }))
+
+test("a server that stops hands its query to the server that is asked next", ({ computed, gate, serve }) =>
+  Effect.gen(function*() {
+    const [one, two] = yield* Effect.all([serve, serve])
+    yield* one.ask("POST", "/run", run)
+    yield* one.stop
     const query = yield* QueryStateMachine.make(QueryKey.makeUnsafe({ db, query: "daily-totals" }))
     assert.isTrue(yield* query.isCancelled)
+
+    assert.strictEqual((yield* two.ask("GET", "/poll/daily-totals")).status, 202)
+    yield* Deferred.succeed(gate, undefined)
+    assert.strictEqual((yield* settled(two.ask, "daily-totals")).status, 303)
+    assert.strictEqual(yield* Ref.get(computed), 2)
+  }))
+
+test("a query that fails says why to a client that waits for its rows", ({ gate, serve }) =>
+  Effect.gen(function*() {
+    const { ask } = yield* serve
+    yield* Deferred.fail(gate, new ReportError({ message: "division by zero" }))
+    const errored = { status: "errored", msg: "finished with an error (ReportError: division by zero)" }
+    assert.deepStrictEqual(yield* ask("GET", "/rows/daily-totals"), {
+      status: 500,
+      body: { _tag: "Failed", ...errored }
+    })
   }))
 
 test("while the store is away, the service is unavailable", ({ serve }) =>
