@@ -25,18 +25,22 @@ import type { RedisStoreError } from "./RedisStoreError.ts"
  *
  * **Details**
  *
- * - `execute` runs the query. It gets the claim. The fence of the claim distinguishes its writes from those of other runs.
- * - `result` gets what a run left behind, if the query is Completed. `None` means that it is gone: the query is run again.
+ * - `execute` runs the query, and stores the result for the others. It gets the claim, whose fence distinguishes its writes
+ *   from those of other runs.
+ * - `result` gets the stored result of a Completed query. `None` means that it is gone: the query is run again.
  * - `purge` removes what an earlier run left behind, before the query is run again. Default: nothing.
  * - `recover` says whether to run a query again that this caller finds failed or cancelled. It is not asked about a run that
- *   this caller waited for: whoever waited shares the failure. It may be an effect. Default: no.
- * - `maxAttempts`: how often a query is executed whose lease lapses each time, a whole number of at least 1. While there are
- *   fewer attempts behind it, `run` takes over a query whose lease lapsed or whose run was interrupted. Default:
+ *   this caller waited for: all who waited share the failure. It may be an effect. Default: no.
+ * - `maxAttempts`: after how many executions without an outcome the query is given up, a whole number of at least 1. While
+ *   there are fewer attempts behind a query, `run` takes it over if its lease lapsed or its run was interrupted. Default:
  *   `defaultMaxAttempts`.
- * - `maxAge`: a Completed query that this caller finds is run again if it completed longer ago than that. Default: it never
- *   gets too old.
- * - `timeToLive`: for how long the record is kept once the query is Completed; see `RedisStore.Command`. Default: as the
- *   store says.
+ * - `maxAge`: a Completed query that this caller finds is run again if it was completed longer ago than that. Default: no
+ *   limit.
+ * - `timeToLive`: for how long the record is kept once this run has completed the query. Then it expires, and the query is
+ *   Known. Longer than zero and finite. Default: as the `keep` option of the store says, else for ever.
+ *
+ * Work that fails is not run again by those who wait. Use `Effect.retry` in `execute` to try again under the same claim, and
+ * `recover` to let a later caller try.
  *
  * @category models
  * @since 0.1.0
@@ -67,7 +71,8 @@ export interface Found {
 }
 
 /**
- * How often a query is executed whose lease lapses each time: 3. Work that kills or blocks its process harms no more of them.
+ * After how many executions without an outcome a query is given up: 3. So work that kills or blocks its process harms three
+ * processes at most.
  *
  * @category constants
  * @since 0.1.0

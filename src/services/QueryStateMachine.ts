@@ -129,8 +129,8 @@ export interface QueryStateMachine {
   /**
    * Runs a Queued query: marks it as Executing, does `work` while a heartbeat renews the lease, and records the outcome.
    *
-   * Success is recorded as Completed, a failure or defect as Errored with its cause, and an interruption as Cancelled. Then
-   * this effect ends as `work` did. The finalizers of `work` run before the outcome is recorded. If the store fails then, the
+   * Success is recorded as Completed, a failure or defect as Errored with its cause, and an interruption as Cancelled, which
+   * the next `run` takes over. Then this effect ends as `work` did. The finalizers of `work` run before the outcome is recorded. If the store fails then, the
    * outcome is sent again until 90 % of the lease is over.
    *
    * Fails with `QueryCancelled` when the query is cancelled meanwhile, and with `LeaseLost` when the claim is lost otherwise;
@@ -157,12 +157,14 @@ export interface QueryStateMachine {
    * Runs the query once, or joins the run that is under way: every caller gets the result of the same run.
    *
    * A Known query is queued and executed here. If the query is pending, this waits for it. If it is Completed, `result` gets
-   * what the run left behind; if that is gone, the query is executed again. If its lease lapsed, or its run was interrupted,
-   * the first caller takes it over, until `maxAttempts` executions have ended so. If it failed or was cancelled, this fails
-   * with `QueryErrored`, `QueryCancelled` or `QueryResetFailed`, unless `recover` says to run a query again that is found so.
+   * the stored result; if that is gone, or older than `maxAge`, the query is executed again. If its lease lapsed, or its run
+   * was interrupted, the first caller takes it over, until there are `maxAttempts` attempts behind it. If it failed or was
+   * cancelled, this fails with `QueryErrored`, `QueryCancelled` or `QueryResetFailed`, unless this caller finds it so and
+   * `recover` says to run it again.
    *
-   * If this caller is interrupted, the next one takes the query over. If its claim is lost, it joins what others do. Within
-   * the work of another query, a run that would wait for itself fails with `QueryCycle`.
+   * If this caller is interrupted, the others go on: the next one takes the query over. If its claim is lost, it joins what
+   * others do. Within the work of another query, a run that would wait for itself fails with `QueryCycle`. When the schedule
+   * or the time-out of its wait ends, it fails with `StillPending`.
    */
   readonly run: <A, E1 = never, R1 = never, E2 = never, R2 = never, E3 = never, R3 = never, E4 = never, R4 = never>(
     options: QueryRun.Options<A, E1, R1, E2, R2, E3, R3, E4, R4>
