@@ -15,7 +15,10 @@ const main = Effect.gen(function*() {
 
   const compute = Effect.fnUntraced(function*(key: QueryKey.QueryKey) {
     const query = yield* QueryStateMachine.make(key)
-    return yield* query.run({ execute: () => Ref.update(runs, (n) => n + 1), result: Effect.succeedSome(undefined) })
+    return yield* query.run({
+      execute: () => Effect.as(Ref.update(runs, (n) => n + 1), `rows of ${key.query}`),
+      result: Effect.succeedSome(`rows of ${key.query}`)
+    })
   })
   // Three fibers want each query: one computes it, and two wait, on the server that has the query.
   yield* Effect.forEach([...keys, ...keys, ...keys], compute, { concurrency: "unbounded", discard: true })

@@ -38,8 +38,12 @@ const processes = Effect.gen(function*() {
     const query = yield* makeQuery
     yield* query.run({
       execute: (claim) =>
-        claim.report({ done: 1, total: 2 }).pipe(Effect.andThen(isWaitedFor.await), Effect.withSpan("compute")),
-      result: Effect.succeedSome(undefined)
+        claim.report({ done: 1, total: 2 }).pipe(
+          Effect.andThen(isWaitedFor.await),
+          Effect.as("1,204 rows"),
+          Effect.withSpan("compute")
+        ),
+      result: Effect.succeedSome("1,204 rows")
     })
   })
 
@@ -50,7 +54,7 @@ const processes = Effect.gen(function*() {
     yield* Effect.flip(query.waitUntilComplete({ timeout: "20 millis" }))
     yield* query.run({
       execute: () => Effect.die("the worker runs it"),
-      result: Effect.succeedSome(undefined),
+      result: Effect.succeedSome("1,204 rows"),
       // The wait has begun when it asks its schedule for the next read.
       schedule: Schedule.tap(Schedule.spaced("1 second"), () => isWaitedFor.open)
     })
