@@ -160,6 +160,24 @@ inMemory("a caller whose claim was lost joins what another did meanwhile", () =>
   }))
 
 inMemory(
+  "a caller whose claim was lost takes over from another that was interrupted meanwhile",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Known")
+      const frozen = yield* timeline.at(0, runOf(query, timeline)())
+      // It hears of nothing yet. Another process runs the query again, as if the lease had lapsed meanwhile, and is stopped.
+      yield* timeline.until("50 millis")
+      yield* query.trigger("Cancel", { reason: Reason.leaseExpired() })
+      yield* query.trigger(["Reset", "FinishReset", "Queue", "Execute"], { lease: "1 minute" })
+      const { version } = yield* query.record
+      yield* query.trigger("Cancel", { fence: version, reason: Reason.interrupted })
+      yield* timeline.until("1 minute")
+      assert.deepStrictEqual(outcome(frozen), { succeeded: "executed" })
+      assert.strictEqual(timeline.only("execute").length, 2)
+    })
+)
+
+inMemory(
   "a result that is gone leads to one run, however many callers find it gone at once",
   () =>
     Effect.gen(function*() {

@@ -16,7 +16,7 @@ import type { RedisStoreError } from "../RedisStoreError.ts"
 import * as ClaimedWork from "./claimedWork.ts"
 import { coalesced } from "./coalescedClaims.ts"
 import * as Cycles from "./cycles.ts"
-import type { Lost } from "./heartbeat.ts"
+import { isHandedOver, type Lost } from "./heartbeat.ts"
 import * as Trace from "./trace.ts"
 
 type Store = RedisStore["Service"]
@@ -26,17 +26,13 @@ const afterLostRace = Schedule.min([Schedule.exponential("10 millis"), Schedule.
   Schedule.jittered
 )
 
-/** Whether a run ended without anybody having decided that it should. */
-const isHandedOver = ({ reason }: QueryState.Failed): boolean =>
-  reason._tag === "LeaseExpired" || reason._tag === "Interrupted"
-
 const failure = (key: QueryKey, state: QueryState.Failed, attempts: number) => {
   const { reason } = state
   switch (state._tag) {
     case "Errored":
       return new QueryError.QueryErrored({ key, reason, attempts })
     case "Cancelled":
-      return isHandedOver(state)
+      return isHandedOver(reason)
         ? new QueryError.QueryErrored({ key, reason, attempts })
         : new QueryError.QueryCancelled({ key, reason })
     case "ResetFailed":
@@ -135,7 +131,7 @@ export const run = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
           return Option.isSome(left) ? won(left.value) : yield* takeOver(version)
         }
         default:
-          return (isHandedOver(state) && attempts < maxAttempts) ||
+          return (isHandedOver(state.reason) && attempts < maxAttempts) ||
               (isFound && (yield* isRecovered({ state, attempts })))
             ? yield* takeOver(version)
             : yield* failure(key, state, attempts)
