@@ -50,7 +50,10 @@ const lostRace = <A>(record: QueryRecord.QueryRecord): Effect.Effect<Race<A>> =>
 const lostClaim = <A>(lost: Lost): Effect.Effect<Race<A>, Lost> =>
   lost._tag === "LeaseLost" ? lostRace(lost.record) : Effect.fail(lost)
 
-/** Claims a query. Where Redis has no memory for a claim, the record is read: a run that is under way can be joined. */
+/**
+ * Claims a query. Where Redis has no memory for a claim, the record is read: a run that is under way can be joined. A record
+ * that was to be taken over, and is as it was, gives nothing to go on from.
+ */
 const claimOrRead = (store: Store, key: QueryKey, command: Command): Effect.Effect<
   CommandResult,
   RedisStoreError | LeaseLost
@@ -61,7 +64,10 @@ const claimOrRead = (store: Store, key: QueryKey, command: Command): Effect.Effe
     (error) =>
       Effect.flatMap(
         store.read(key),
-        (record) => record.state._tag === "Known" ? Effect.fail(error) : Effect.succeed({ record, changed: false })
+        (record) =>
+          record.state._tag === "Known" || record.version === command.ifVersion
+            ? Effect.fail(error)
+            : Effect.succeed({ record, changed: false })
       )
   )
 
