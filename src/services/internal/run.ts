@@ -119,6 +119,10 @@ export const run = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
         purge
       })
 
+  // Whoever was interrupted was allowed to run the query, and passes that on to those who waited.
+  const mayGoOn = ({ reason }: QueryState.Failed, attempts: number, isFound: boolean): boolean =>
+    isHandedOver(reason) && (attempts < maxAttempts || (!isFound && reason._tag === "Interrupted"))
+
   const isRecovered = (found: QueryRun.Found): Effect.Effect<boolean, E4, R4> => {
     const answer = recover?.(found) ?? false
     return Effect.isEffect(answer) ? answer : Effect.succeed(answer)
@@ -137,8 +141,7 @@ export const run = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
           return Option.isSome(left) ? won(left.value) : yield* takeOver(version)
         }
         default:
-          return (isHandedOver(state.reason) && attempts < maxAttempts) ||
-              (isFound && (yield* isRecovered({ state, attempts })))
+          return mayGoOn(state, attempts, isFound) || (isFound && (yield* isRecovered({ state, attempts })))
             ? yield* takeOver(version)
             : yield* failure(key, state, attempts)
       }
