@@ -156,8 +156,11 @@ export const run = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
     const race = Effect.gen(function*() {
       const record = yield* Cycles.waitFrom(store, latest, options)
       const next = yield* goOn(record, isFound)
-      isFound = false
-      return Result.mapError(next, (record) => latest = record)
+      return Result.mapError(next, (answer) => {
+        // Another claim of this process can answer ours, and leave what was found as it was.
+        if (answer.version !== record.version) isFound = false
+        return latest = answer
+      })
     })
     // The winner holds the query by now, or has its result. The schedule never ends, so only a result ends this.
     return Result.getOrThrow(yield* Effect.repeat(race, { schedule: afterLostRace, until: Result.isSuccess }))
