@@ -24,6 +24,7 @@ import * as QueryRecord from "../domain/QueryRecord.ts"
 import * as Reason from "../domain/Reason.ts"
 import { canonical, label } from "./internal/canonical.ts"
 import * as ClaimedWork from "./internal/claimedWork.ts"
+import { isHandedOver } from "./internal/heartbeat.ts"
 import { invalid } from "./internal/input.ts"
 import * as Run from "./internal/run.ts"
 import * as Trace from "./internal/trace.ts"
@@ -473,7 +474,7 @@ const build = (tag: string, declared: Declared) => {
     )
 
   const isDecided = (record: QueryRecord.QueryRecord): record is QueryRecord.Determinate =>
-    record.state._tag === "Completed" || ("reason" in record.state && !Run.isHandedOver(record.state))
+    record.state._tag === "Completed" || ("reason" in record.state && !isHandedOver(record.state.reason))
 
   return {
     _tag: tag,

@@ -1,10 +1,13 @@
 /** Queries whose work runs other queries: a cycle fails at once, and nothing else does. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Redacted, Schema } from "effect"
+import { Deferred, Effect, Equal, Exit, Fiber, Layer, Redacted, Schema } from "effect"
 import {
   QueryError,
   QueryKey,
+  type QueryRecord,
+  QueryState,
   QueryStateMachine,
+  Reason,
   RedisStore,
   RedisStoreLive,
   RedisStoreMemory
@@ -152,6 +155,118 @@ describe.each(stores)("Queries that need each other, %s", (_, store) => {
           })
         )
         assert.strictEqual(yield* Fiber.join(done), "done")
+      }))
+
+    it.effect("a note that has become stale hides no cycle", () =>
+      Effect.gen(function*() {
+        const { db } = world({})
+        const store = yield* RedisStore.RedisStore
+        const executing = Effect.fnUntraced(function*(name: string) {
+          const key = keyIn(db, name)
+          const { record } = yield* store.compareAndSet(key, { event: ["Queue", "Execute"], lease: "1 minute" })
+          return { key, version: record.version }
+        })
+        const [b, c, d] = yield* Effect.all([executing("b"), executing("c"), executing("d")])
+        const note = ({ key, version }: QueryRecord.WaitsFor, waitsFor: ReadonlyArray<QueryRecord.WaitsFor>) =>
+          store.renew(key, version, "1 minute", { waitsFor })
+        const a = yield* QueryStateMachine.make(keyIn(db, "a"))
+        const bMachine = yield* QueryStateMachine.make(b.key)
+        const work = (claim: QueryState.Claim) =>
+          Effect.gen(function*() {
+            yield* note(c, [{ key: a.key, version: claim.fence }])
+            yield* note(d, [c])
+            // b has waited for c before, which was at another version then.
+            yield* note(b, [{ ...c, version: c.version - 1 }, d])
+            return yield* bMachine.run({
+              execute: () => Effect.void,
+              result: Effect.succeedSome(undefined),
+              timeout: "5 seconds"
+            })
+          })
+        const exit = yield* Effect.exit(a.run({ execute: work, result: Effect.succeedSome(undefined) }))
+        assert.strictEqual(pathOf(exit), "a -> b -> d -> c -> a")
+      }))
+
+    it.effect("work that has run many others, which waited, still finds a cycle", () =>
+      Effect.gen(function*() {
+        const { db } = world({})
+        const a = yield* QueryStateMachine.make(keyIn(db, "a"))
+        const result = Effect.succeedSome(undefined)
+        const join = (key: QueryKey.QueryKey) =>
+          Effect.flatMap(
+            QueryStateMachine.make(key),
+            (query) => query.run({ execute: () => Effect.void, result, timeout: "5 seconds" })
+          )
+        // Each part waits for a query that is under way until then.
+        const part = Effect.fnUntraced(function*(index: number) {
+          const [query, other] = yield* Effect.all([
+            QueryStateMachine.make(keyIn(db, `part-${index}`)),
+            QueryStateMachine.make(keyIn(db, `other-${index}`))
+          ])
+          yield* other.trigger(["Queue", "Execute"])
+          const execute = () =>
+            Effect.gen(function*() {
+              const joining = yield* Effect.forkChild(join(other.key))
+              yield* Effect.repeat(query.record, { until: ({ waitsFor }) => waitsFor !== undefined })
+              yield* other.finish
+              return yield* Fiber.join(joining)
+            })
+          return yield* query.run({ execute, result })
+        })
+        const bWorks = yield* Deferred.make<void>()
+        const mayWait = yield* Deferred.make<void>()
+        const runsB = yield* Effect.forkChild(elsewhere(Effect.flatMap(QueryStateMachine.make(keyIn(db, "b")), (b) =>
+          b.run({
+            execute: () =>
+              Deferred.succeed(bWorks, undefined).pipe(
+                Effect.andThen(Deferred.await(mayWait)),
+                Effect.andThen(join(a.key))
+              ),
+            result
+          }))))
+        yield* Deferred.await(bWorks)
+        const runsA = yield* Effect.exit(a.run({
+          execute: () =>
+            Effect.gen(function*() {
+              yield* Effect.forEach(
+                Array.from({ length: 40 }, (_, index) =>
+                  index),
+                part
+              )
+              const noted = Effect.map(a.record, ({ state }) => QueryState.claimOf(state)?.expiresAt)
+              const before = yield* noted
+              const joining = yield* Effect.forkChild(Effect.delay(join(keyIn(db, "b")), "5 millis"))
+              // What it waits for is noted with a renewal. Only then the other begins to wait, and has to find it.
+              yield* Effect.repeat(noted, { until: (now) => !Equal.equals(now, before) })
+              yield* Deferred.succeed(mayWait, undefined)
+              return yield* Fiber.join(joining)
+            }),
+          result
+        }))
+        const paths = [pathOf(runsA), pathOf(yield* Fiber.await(runsB))]
+        assert.isTrue(paths.includes("a -> b -> a") || paths.includes("b -> a -> b"), String(paths))
+      }))
+
+    it.effect("within work, a result that is there is answered though there is no time to wait", () =>
+      Effect.gen(function*() {
+        const { db } = world({})
+        const [a, b] = yield* Effect.all([
+          QueryStateMachine.make(keyIn(db, "a")),
+          QueryStateMachine.make(keyIn(db, "b"))
+        ])
+        const options = { execute: () => Effect.succeed("executed"), result: Effect.succeedSome("fetched") }
+        yield* b.run(options)
+        assert.strictEqual(yield* a.run({ ...options, execute: () => b.run({ ...options, timeout: 0 }) }), "fetched")
+      }))
+
+    it.effect("a purge that runs its own query fails at once", () =>
+      Effect.gen(function*() {
+        const { db } = world({})
+        const a = yield* QueryStateMachine.make(keyIn(db, "a"))
+        yield* a.trigger(["Queue", "Execute", "Error"], { reason: Reason.leaseExpired() })
+        const options = { execute: () => Effect.void, result: Effect.succeedSome(undefined) }
+        const exit = yield* Effect.exit(a.run({ ...options, purge: () => a.run(options) }))
+        assert.strictEqual(pathOf(exit), "a -> a")
       }))
   })
 })

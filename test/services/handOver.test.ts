@@ -1,7 +1,14 @@
 /** What becomes of a run that ends without a result, and who runs the query again, in virtual time. */
 import { assert } from "@effect/vitest"
-import { Effect, Fiber, Option, Schema } from "effect"
-import { QueryError, type QueryRun, QueryState, type QueryStateMachine, Reason } from "effect-query-state"
+import { Cause, Effect, Fiber, Option, Schema } from "effect"
+import {
+  QueryError,
+  type QueryRun,
+  QueryState,
+  type QueryStateMachine,
+  Reason,
+  RedisStoreError
+} from "effect-query-state"
 import { inMemory } from "../support/inMemory.ts"
 import { failedWith, type Outcome, outcomeOf } from "../support/outcome.ts"
 import { queryThatIs } from "../support/timedQuery.ts"
@@ -160,6 +167,24 @@ inMemory("a caller whose claim was lost joins what another did meanwhile", () =>
   }))
 
 inMemory(
+  "a caller whose claim was lost takes over from another that was interrupted meanwhile",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Known")
+      const frozen = yield* timeline.at(0, runOf(query, timeline)())
+      // It hears of nothing yet. Another process runs the query again, as if the lease had lapsed meanwhile, and is stopped.
+      yield* timeline.until("50 millis")
+      yield* query.trigger("Cancel", { reason: Reason.leaseExpired() })
+      yield* query.trigger(["Reset", "FinishReset", "Queue", "Execute"], { lease: "1 minute" })
+      const { version } = yield* query.record
+      yield* query.trigger("Cancel", { fence: version, reason: Reason.interrupted })
+      yield* timeline.until("1 minute")
+      assert.deepStrictEqual(outcome(frozen), { succeeded: "executed" })
+      assert.strictEqual(timeline.only("execute").length, 2)
+    })
+)
+
+inMemory(
   "a result that is gone leads to one run, however many callers find it gone at once",
   () =>
     Effect.gen(function*() {
@@ -213,5 +238,95 @@ inMemory(
       assert.isTrue(yield* query.isKnown)
       const { exit } = yield* timeline.run(run)
       assert.deepStrictEqual(outcomeOf(exit), { succeeded: "executed" })
+    })
+)
+
+for (const where of ["its work", "its purge"] as const) {
+  inMemory(
+    `who waits for a run takes it over when it is interrupted in ${where}, however many attempts it had`,
+    () =>
+      Effect.gen(function*() {
+        const { query, timeline } = yield* queryThatIs("Errored", {
+          lastStep: { reason: Reason.fromCause(Cause.fail(new Broken())) }
+        })
+        const purge = where === "its purge" ? () => Effect.sleep("5 seconds") : undefined
+        const run = runOf(query, timeline)
+        const recovering = yield* timeline.at(0, run({ maxAttempts: 1, recover: () => true, purge }))
+        const joiners = yield* Effect.replicateEffect(timeline.at("1 second", run({ maxAttempts: 1 })), 2)
+        yield* timeline.until("2 seconds")
+        yield* Fiber.interrupt(recovering)
+        yield* timeline.until("1 minute")
+        assert.deepStrictEqual(
+          joiners.map((fiber) => JSON.stringify(outcome(fiber))).toSorted(),
+          [`{"succeeded":"executed"}`, `{"succeeded":"fetched"}`]
+        )
+      })
+  )
+}
+
+inMemory(
+  "who recovers what it found is not put off by the claims of others that are refused",
+  () =>
+    Effect.gen(function*() {
+      // Each claim is under way for 100 milliseconds, so that those of the others are sent between those of the first.
+      const { query, timeline } = yield* queryThatIs("Errored", {
+        choose: ({ operation }) => operation === "compareAndSet" ? { _tag: "Delay", duration: "100 millis" } : undefined
+      })
+      const run = runOf(query, timeline)
+      const first = yield* timeline.at(0, run({ recover: () => Effect.as(Effect.sleep("10 millis"), true) }))
+      for (const atMillis of [50, 105, 150, 205]) yield* timeline.at(atMillis, Effect.exit(run()))
+      yield* timeline.until("1 minute")
+      assert.deepStrictEqual(outcome(first), { succeeded: "executed" })
+    })
+)
+
+inMemory("a take-over for which Redis has no memory fails, and does not try for ever", () =>
+  Effect.gen(function*() {
+    const reason = new RedisStoreError.OutOfMemory({})
+    const { query, timeline } = yield* queryThatIs("Errored", {
+      lastStep: { reason: Reason.leaseExpired("worker 1") },
+      choose: ({ operation }) => operation === "compareAndSet" ? { _tag: "Fail", reason } : undefined
+    })
+    const { exit } = yield* timeline.run(runOf(query, timeline)())
+    const operation = "compareAndSet"
+    assert.deepStrictEqual(
+      outcomeOf(exit),
+      failedWith(new RedisStoreError.RedisStoreError({ operation, key: query.key, reason }))
+    )
+  }))
+
+inMemory("a recover that fails, fails the run that asked it, and nothing is claimed", () =>
+  Effect.gen(function*() {
+    const { query, record, timeline } = yield* queryThatIs("Errored")
+    const { exit } = yield* timeline.run(
+      query.run({ execute: () => Effect.void, result: Effect.succeedNone, recover: () => Effect.fail(new Broken()) })
+    )
+    assert.deepStrictEqual(outcomeOf(exit), failedWith(new Broken()))
+    assert.deepStrictEqual(yield* query.record, record)
+  }))
+
+inMemory("a recover that is interrupted leaves the query to others", () =>
+  Effect.gen(function*() {
+    const { query, timeline } = yield* queryThatIs("Errored")
+    const run = runOf(query, timeline)
+    const asking = yield* timeline.at(0, run({ recover: () => Effect.never }))
+    yield* timeline.until("1 second")
+    yield* Fiber.interrupt(asking)
+    const { exit } = yield* timeline.run(run({ recover: () => true }))
+    assert.deepStrictEqual(outcomeOf(exit), { succeeded: "executed" })
+  }))
+
+inMemory(
+  "callers whose results are gone each time run the query one after the other, and all end",
+  () =>
+    Effect.gen(function*() {
+      const { query, timeline } = yield* queryThatIs("Completed")
+      const fibers = yield* Effect.replicateEffect(
+        timeline.at(0, runOf(query, timeline)({ result: Effect.succeedNone })),
+        5
+      )
+      yield* timeline.until("5 minutes")
+      assert.deepStrictEqual(fibers.map(outcome), fibers.map(() => ({ succeeded: "executed" })))
+      assert.strictEqual(timeline.only("execute").length, 5)
     })
 )

@@ -23,6 +23,8 @@ export interface Worker {
   readonly reached: (key: QueryKey.QueryKey, step: Step) => Effect.Effect<unknown>
   /** Lets a task that is paused go on. */
   readonly release: (key: QueryKey.QueryKey) => Effect.Effect<void>
+  /** Interrupts the caller whose work on a query is under way. */
+  readonly hangUp: (key: QueryKey.QueryKey) => Effect.Effect<void>
   /** Lets a worker whose event loop is blocked go on. */
   readonly unblock: Effect.Effect<void>
   /** Its reports on a query so far. */
@@ -33,6 +35,8 @@ export interface Worker {
   readonly news: <T extends News["kind"]>(key: QueryKey.QueryKey, kind: T) => Effect.Effect<NewsOf<T>>
   readonly freeze: Effect.Effect<void>
   readonly thaw: Effect.Effect<void>
+  /** Stops it with SIGTERM, and waits until it is gone. */
+  readonly stop: Effect.Effect<void>
   /** Kills it, and waits until it is gone. */
   readonly kill: Effect.Effect<void>
 }
@@ -115,6 +119,7 @@ const launch = (program: string, redisUrl: string, storageUrl: string): Worker =
     holder: `${hostname()}:${child.pid}`,
     start: (tasks, concurrency = tasks.length) => send({ does: "start", tasks, concurrency }),
     release: (key) => send({ does: "release", key }),
+    hangUp: (key) => send({ does: "hang up", key }),
     unblock: Effect.sync(() => unblocking.write("\n")),
     newsOf,
     until,
@@ -122,6 +127,7 @@ const launch = (program: string, redisUrl: string, storageUrl: string): Worker =
     reached,
     freeze: signal("SIGSTOP"),
     thaw: signal("SIGCONT"),
+    stop: Effect.andThen(signal("SIGTERM"), Deferred.await(exited)),
     kill
   }
 }

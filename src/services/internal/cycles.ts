@@ -45,7 +45,8 @@ const follow = Effect.fnUntraced(function*(
   const seen = new Set<string>()
   for (let way = ways.shift(); way !== undefined && seen.size < maxReads; way = ways.shift()) {
     const { path, to } = way
-    const id = `${to.key.db.length} ${to.key.db}${to.key.query}`
+    // A note of an older version says nothing of what the query waits for now.
+    const id = `${to.version} ${to.key.db.length} ${to.key.db}${to.key.query}`
     if (seen.has(id)) continue
     seen.add(id)
     // A query that cannot be read ends the wait for it by itself.

@@ -7,6 +7,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { LeaseLost, QueryCancelled } from "../../domain/QueryError.ts"
 import type { QueryRecord } from "../../domain/QueryRecord.ts"
+import type { Reason } from "../../domain/Reason.ts"
 import type { RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { subscribe, Waiter } from "./waiter.ts"
@@ -34,9 +35,12 @@ export const isGivenUp = (lost: Lost, fence: number): boolean =>
 
 export const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1_000_000)
 
+/** Whether a run ended without anybody having decided that it should. */
+export const isHandedOver = ({ _tag }: Reason): boolean => _tag === "LeaseExpired" || _tag === "Interrupted"
+
 const cancelledOrLost = (lost: LeaseLost): Lost => {
   const { key, state } = lost.record
-  return state._tag === "Cancelled" && state.reason._tag !== "LeaseExpired"
+  return state._tag === "Cancelled" && !isHandedOver(state.reason)
     ? new QueryCancelled({ key, reason: state.reason })
     : lost
 }

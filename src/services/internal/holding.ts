@@ -22,7 +22,8 @@ export class Holding {
   private readonly lease: Duration.Duration
   private readonly scope: Scope.Scope
   private readonly waits = new Set<WaitsFor>()
-  private isKnownToParent = false
+  /** What the parent says of this claim, once the work of this one waits. */
+  private noteOfParent: WaitsFor | undefined
 
   constructor(
     store: Store,
@@ -62,11 +63,16 @@ export class Holding {
     })
   }
 
+  /** Lets the parent forget this claim, whose work has ended. */
+  end(): void {
+    if (this.noteOfParent !== undefined) this.parent?.waits.delete(this.noteOfParent)
+  }
+
   private get record(): Effect.Effect<void> {
     const { parent } = this
-    if (parent === undefined || parent.store !== this.store || this.isKnownToParent) return this.write
-    this.isKnownToParent = true
-    parent.waits.add({ key: this.key, version: this.fence })
+    if (parent === undefined || parent.store !== this.store || this.noteOfParent !== undefined) return this.write
+    this.noteOfParent = { key: this.key, version: this.fence }
+    parent.waits.add(this.noteOfParent)
     return Effect.andThen(parent.record, this.write)
   }
 
@@ -96,7 +102,7 @@ export const holding = <A, E, R>(
   scope: Scope.Scope,
   work: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  Effect.flatMap(
-    Current,
-    (parent) => Effect.provideService(work, Current, new Holding(store, record, lease, scope, parent))
-  )
+  Effect.flatMap(Current, (parent) => {
+    const holding = new Holding(store, record, lease, scope, parent)
+    return Effect.ensuring(Effect.provideService(work, Current, holding), Effect.sync(() => holding.end()))
+  })

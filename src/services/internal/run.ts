@@ -20,7 +20,7 @@ import type { RedisStoreError } from "../RedisStoreError.ts"
 import * as ClaimedWork from "./claimedWork.ts"
 import { coalesced } from "./coalescedClaims.ts"
 import * as Cycles from "./cycles.ts"
-import type { Lost } from "./heartbeat.ts"
+import { isHandedOver, type Lost } from "./heartbeat.ts"
 import * as Trace from "./trace.ts"
 
 type Store = RedisStore["Service"]
@@ -30,17 +30,13 @@ const afterLostRace = Schedule.min([Schedule.exponential("10 millis"), Schedule.
   Schedule.jittered
 )
 
-/** Whether a run ended without anybody having decided that it should. */
-export const isHandedOver = ({ reason }: QueryState.Failed): boolean =>
-  reason._tag === "LeaseExpired" || reason._tag === "Interrupted"
-
 export const failure = (key: QueryKey, state: QueryState.Failed, attempts: number) => {
   const { reason } = state
   switch (state._tag) {
     case "Errored":
       return new QueryError.QueryErrored({ key, reason, attempts })
     case "Cancelled":
-      return isHandedOver(state)
+      return isHandedOver(reason)
         ? new QueryError.QueryErrored({ key, reason, attempts })
         : new QueryError.QueryCancelled({ key, reason })
     case "ResetFailed":
@@ -64,7 +60,10 @@ const lostRace = <A>(seen: Seen): Effect.Effect<Race<A>> => Effect.succeed(Resul
 const lostClaim = <A>(lost: Lost): Effect.Effect<Race<A>, Lost> =>
   lost._tag === "LeaseLost" ? lostRace({ record: lost.record }) : Effect.fail(lost)
 
-/** Claims a query. Where Redis has no memory for a claim, the record is read: a run that is under way can be joined. */
+/**
+ * Claims a query. Where Redis has no memory for a claim, the record is read: a run that is under way can be joined. A record
+ * that was to be taken over, and is as it was, gives nothing to go on from.
+ */
 const claimOrRead = (store: Store, key: QueryKey, command: Command): Effect.Effect<
   CommandResult,
   RedisStoreError | LeaseLost
@@ -75,7 +74,10 @@ const claimOrRead = (store: Store, key: QueryKey, command: Command): Effect.Effe
     (error) =>
       Effect.flatMap(
         store.read(key),
-        (record) => record.state._tag === "Known" ? Effect.fail(error) : Effect.succeed({ record, changed: false })
+        (record) =>
+          record.state._tag === "Known" || record.version === command.ifVersion
+            ? Effect.fail(error)
+            : Effect.succeed({ record, changed: false })
       )
   )
 
@@ -148,6 +150,10 @@ export const runBy = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
         purge
       }))
 
+  // Whoever was interrupted was allowed to run the query, and passes that on to those who waited.
+  const mayGoOn = ({ reason }: QueryState.Failed, attempts: number, isFound: boolean): boolean =>
+    isHandedOver(reason) && (attempts < maxAttempts || (!isFound && reason._tag === "Interrupted"))
+
   const isRecovered = (found: QueryRun.Found): Effect.Effect<boolean, E4, R4> => {
     const answer = recover?.(found) ?? false
     return Effect.isEffect(answer) ? answer : Effect.succeed(answer)
@@ -165,7 +171,7 @@ export const runBy = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
         return Option.isSome(left) ? won(yield* left.value) : yield* takeOver(version)
       }
       default: {
-        if (isHandedOver(state) && attempts < maxAttempts) return yield* takeOver(version)
+        if (mayGoOn(state, attempts, isFound)) return yield* takeOver(version)
         if (isFound && (yield* isRecovered({ state, attempts }))) return yield* takeOver(version)
         const left = state._tag === "Errored" ? yield* plan.left(seen) : Option.none()
         return Option.isSome(left) ? won(yield* left.value) : yield* failure(key, state, attempts)
@@ -184,8 +190,11 @@ export const runBy = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
       const { record, results } = latest
       const end = yield* Cycles.waitFrom(store, record, plan.wait)
       const next = yield* goOn({ record: end, results: isFound ? results : undefined }, isFound)
-      isFound = false
-      return Result.mapError(next, (seen) => latest = seen)
+      return Result.mapError(next, (seen) => {
+        // Another claim of this process can answer ours, and leave what was found as it was.
+        if (seen.record.version !== end.version) isFound = false
+        return latest = seen
+      })
     })
     // The winner holds the query by now, or has its result. The schedule never ends, so only a result ends this.
     return Result.getOrThrow(yield* Effect.repeat(race, { schedule: afterLostRace, until: Result.isSuccess }))

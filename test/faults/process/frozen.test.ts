@@ -47,7 +47,7 @@ const meanwhiles: Readonly<Record<string, Meanwhile>> = {
 }
 
 interface Zombie {
-  readonly by: "executing" | "resetting" | "run"
+  readonly by: "executing" | "resetting"
   /** Where it stands when its process begins to stand still. */
   readonly at: Step | "blocking"
   readonly meanwhile: string
@@ -57,14 +57,12 @@ const zombies = Object.keys(meanwhiles).flatMap((meanwhile): ReadonlyArray<Zombi
   { by: "executing", at: "in work", meanwhile },
   { by: "executing", at: "before Finish", meanwhile },
   { by: "resetting", at: "in purge", meanwhile },
-  { by: "resetting", at: "before FinishReset", meanwhile },
-  { by: "run", at: "in work", meanwhile },
-  { by: "run", at: "before Finish", meanwhile }
+  { by: "resetting", at: "before FinishReset", meanwhile }
 ])
 
 const taskOf = Effect.fnUntraced(function*({ at, by }: Zombie) {
   const key = yield* freshKey
-  if (by !== "run") yield* driveTo(key, by === "executing" ? "Queued" : "Completed")
+  yield* driveTo(key, by === "executing" ? "Queued" : "Completed")
   const task: Task = { key, by, leaseMillis: 1000 }
   return at === "blocking" ? { ...task, blocks: true } : { ...task, pausesAt: [at] }
 })
