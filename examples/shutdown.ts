@@ -4,23 +4,25 @@
  *     REDIS_URL=redis://localhost:6379 npx tsx examples/shutdown.ts
  *     npx tsx test/support/withRedis.ts npx tsx examples/shutdown.ts    # starts and stops a Redis
  *
- * This file starts two processes, and stops the first one by SIGTERM. `shutdown/worker.ts` is what they run.
+ * This program starts itself twice, as the workers in `shutdown/Worker.ts`, and stops the first one by SIGTERM.
  */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Config, Console, Deferred, Effect, Fiber, FileSystem, Layer, Stream } from "effect"
+import { Config, Console, Deferred, Effect, Fiber, FileSystem, Layer, Option, Stream } from "effect"
 import { QueryKey, QueryState, QueryStateMachine } from "effect-query-state"
 import { ChildProcess } from "effect/process"
 import { fileURLToPath } from "node:url"
+import * as Worker from "./shutdown/Worker.ts"
 import { db, prefix, StoreLayer } from "./support/StoreLayer.ts"
 
-const worker = fileURLToPath(new URL("shutdown/worker.ts", import.meta.url))
+const program = fileURLToPath(import.meta.url)
 
 /** Starts a worker, prints what it prints, and waits until it says something. */
 const start = Effect.fnUntraced(function*(
   env: { readonly WORKER: string; readonly WORK_MILLIS: string; readonly RESULT_FILE: string },
   says: string
 ) {
-  const { all, exitCode, kill } = yield* ChildProcess.make(process.execPath, [...process.execArgv, worker], {
+  const { all, exitCode, kill } = yield* ChildProcess.make(process.execPath, [...process.execArgv, program], {
     env: { ...env, PREFIX: prefix },
     extendEnv: true,
     detached: false
@@ -41,7 +43,7 @@ const start = Effect.fnUntraced(function*(
   return { ended, kill }
 })
 
-const main = Effect.gen(function*() {
+const deployment = Effect.gen(function*() {
   yield* Config.Redacted("REDIS_URL")
   const fs = yield* FileSystem.FileSystem
   const RESULT_FILE = `${yield* fs.makeTempDirectoryScoped()}/totals.txt`
@@ -65,11 +67,18 @@ const complain = Effect.andThen(
   })
 )
 
-await Effect.runPromise(main.pipe(
-  Effect.scoped,
-  Effect.provide(Layer.merge(StoreLayer, NodeServices.layer)),
-  Effect.catchTag("ConfigError", () => complain)
-))
+const main = Effect.gen(function*() {
+  const worker = yield* Config.option(Config.String("WORKER"))
+  if (Option.isSome(worker)) return yield* Worker.main(worker.value)
+  yield* deployment.pipe(
+    Effect.scoped,
+    Effect.provide(Layer.merge(StoreLayer, NodeServices.layer)),
+    Effect.catchTag("ConfigError", () => complain)
+  )
+})
+
+// It interrupts the program at a SIGTERM, and that is all that a worker has to do.
+NodeRuntime.runMain(main)
 
 /* Prints:
 

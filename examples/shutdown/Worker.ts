@@ -1,17 +1,13 @@
 /**
- * A process that wants the totals. It computes them, or waits for the process that does.
- *
- * `NodeRuntime.runMain` interrupts the program at a SIGTERM. That is all that a process has to do: the run is interrupted, and
- * the query is handed over before the connection to Redis is closed.
+ * A process that wants the totals. It computes them, or waits for the process that does. When it is interrupted, its run hands
+ * the query over, before the connection to Redis is closed.
  */
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Config, Console, Effect, FileSystem, Layer } from "effect"
 import { QueryKey, QueryState, QueryStateMachine, RedisStoreLive } from "effect-query-state"
 import { db } from "../support/StoreLayer.ts"
 
-const main = Effect.gen(function*() {
-  const name = yield* Config.String("WORKER")
+const wantTotals = Effect.fnUntraced(function*(name: string) {
   const file = yield* Config.String("RESULT_FILE")
   const millis = yield* Config.Number("WORK_MILLIS")
   const fs = yield* FileSystem.FileSystem
@@ -40,4 +36,4 @@ const StoreLayer = RedisStoreLive.layerConfig({
   prefix: Config.String("PREFIX")
 })
 
-NodeRuntime.runMain(Effect.provide(main, Layer.merge(StoreLayer, NodeFileSystem.layer)))
+export const main = (name: string) => Effect.provide(wantTotals(name), Layer.merge(StoreLayer, NodeFileSystem.layer))
