@@ -92,6 +92,12 @@ export const replicated = ({ admin }: Node): Effect.Effect<unknown> =>
     return /^slave0:.*offset=(\d+)/m.exec(info)?.[1] === offset
   })
 
+/** The epoch of a server, as another one knows it, or as it knows it itself. */
+const epochAt = async ({ admin }: Node, { id }: Node): Promise<string | undefined> => {
+  const lines = String(await admin.cluster("NODES")).split("\n").map((line) => line.split(" "))
+  return lines.find(([name]) => name === id)?.[6]
+}
+
 /**
  * Moves what is in the slot of a key to another primary, and answers what hands over the slot itself. Until then the first
  * one is responsible for it, and refers to the other.
@@ -111,10 +117,15 @@ export const beginToMoveSlotOf = (
       const keys = await from.admin.cluster("GETKEYSINSLOT", slot, 1_000)
       await from.admin.call("MIGRATE", to.server.host, to.server.port, "", 0, 5_000, "KEYS", ...keys)
     })
-    const handOver = Effect.promise(async () => {
-      await to.admin.call("CLUSTER", "SETSLOT", slot, "NODE", to.id)
-      await from.admin.call("CLUSTER", "SETSLOT", slot, "NODE", to.id)
-    })
+    // A server takes a slot with the highest epoch that it knows. If the old owner has a higher one, an earlier message of it
+    // takes the slot away again, and then each of the two says that the other one has it.
+    const handOver = Effect.andThen(
+      until(async () => await epochAt(to, from) === await epochAt(from, from)),
+      Effect.promise(async () => {
+        await to.admin.call("CLUSTER", "SETSLOT", slot, "NODE", to.id)
+        await from.admin.call("CLUSTER", "SETSLOT", slot, "NODE", to.id)
+      })
+    )
     return { handOver }
   })
 
