@@ -3,8 +3,16 @@
  * and the subscriptions of each are steps too. Where two orders must come to the same, one of them is played.
  */
 import { assert, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Option } from "effect"
-import { QueryKey, type QueryRecord, QueryState, QueryStateMachine, Reason, RedisStore } from "effect-query-state"
+import { Cause, Duration, Effect, Exit, Fiber, Option } from "effect"
+import {
+  QueryKey,
+  type QueryRecord,
+  type QueryRun,
+  QueryState,
+  QueryStateMachine,
+  Reason,
+  RedisStore
+} from "effect-query-state"
 import * as Explorer from "../support/explorer/Explorer.ts"
 import { assertFailureHolds, assertInvariants, type Failure } from "../support/explorer/invariants.ts"
 import { driveTo } from "../support/queries.ts"
@@ -27,14 +35,20 @@ const executing = (holder: string): Actor =>
 const resetting = (holder: string): Actor =>
   Effect.flatMap(QueryStateMachine.make(key), (query) => query.withReset(() => work(holder), { holder, lease }))
 
+type RunOptions = Pick<
+  QueryRun.Options<string, never, never, never, never, never, Explorer.Steps, never, never>,
+  "maxAttempts" | "purge" | "recover" | "timeToLive"
+>
+
 /** Runs the query in no time, or joins the run that there is. */
-const running = (holder: string): Actor =>
+const running = (holder: string, options?: RunOptions): Actor =>
   Effect.flatMap(QueryStateMachine.make(key), (query) =>
     query.run({
       execute: () => Effect.succeed(`${holder} did it`),
       result: Effect.succeedSome("joined"),
       holder,
-      lease
+      lease,
+      ...options
     }))
 
 const waiting: Actor = Effect.flatMap(
@@ -206,6 +220,139 @@ explores("an interrupted run, and a cancel", {
     "Completed, A did it, found Completed, false",
     "Completed, interrupted, found Completed, false"
   ]
+})
+
+/** A query that A executes as it is, and how that ends, in one step. */
+const executedByA = driveTo(key, "Executing", { holder: "A", lease })
+
+const endsBy = (event: "Cancel" | "Error" | "Finish", reason?: Reason.Reason): Actor =>
+  Effect.gen(function*() {
+    const store = yield* RedisStore.RedisStore
+    const { version } = yield* store.read(key)
+    const { changed } = yield* store.compareAndSet(key, { event, fence: version, reason })
+    return changed
+  })
+
+const failed = Reason.fromCause(Cause.fail("it does not work"))
+
+/** Those who found the query pending with their first command. */
+const hasWaited = ({ calls }: Play, actor: number): boolean => {
+  const first = calls.find((call) => call.actor === actor)
+  return first !== undefined && QueryState.isPending(first.before.state)
+}
+
+for (const maxAttempts of [1, 2]) {
+  const options = { maxAttempts }
+  const joiners = [running("B", options), running("C", options)]
+  const looks = (executions: number) => (play: Play) => {
+    assert.isAtMost(countOf(play, "Executing"), executions)
+    for (const { attempts } of play.history) assert.isAtMost(attempts, maxAttempts)
+  }
+
+  explores(`two who join a run that is interrupted, and at most ${maxAttempts} attempts`, {
+    before: executedByA,
+    actors: [endsBy("Cancel", Reason.interrupted), ...joiners],
+    ends: ["Completed, true, B did it, joined", "Completed, true, joined, C did it"],
+    look: looks(2)
+  })
+
+  explores(`two who join a run whose lease lapses, and at most ${maxAttempts} attempts`, {
+    before: executedByA,
+    actors: [passing, ...joiners],
+    ends: maxAttempts === 1
+      ? ["Errored, passed, QueryErrored, QueryErrored"]
+      : ["Completed, passed, B did it, joined", "Completed, passed, joined, C did it"],
+    look: looks(maxAttempts)
+  })
+
+  explores(`two who join a run whose lease lapses, one of whom dies, and at most ${maxAttempts} attempts`, {
+    before: executedByA,
+    actors: [passing, ...joiners, killing(1)],
+    ends: maxAttempts === 1
+      ? ["Errored, passed, gone, QueryErrored, killed"]
+      : [
+        "Completed, passed, gone, C did it, killed",
+        "Completed, passed, gone, joined, killed",
+        "Errored, passed, gone, QueryErrored, killed"
+      ],
+    look: looks(maxAttempts)
+  })
+
+  explores(`two who join a run that ends well, and at most ${maxAttempts} attempts`, {
+    before: executedByA,
+    actors: [endsBy("Finish"), ...joiners],
+    ends: ["Completed, true, joined, joined"],
+    look: looks(1)
+  })
+
+  explores(
+    `two who join a run that fails share its failure, and who finds it runs it again, with at most ${maxAttempts} attempts`,
+    {
+      before: executedByA,
+      actors: [
+        endsBy("Error", failed),
+        ...["B", "C"].map((holder) => running(holder, { ...options, recover: () => true }))
+      ],
+      ends: [
+        "Completed, true, B did it, QueryErrored",
+        "Completed, true, B did it, joined",
+        "Completed, true, QueryErrored, C did it",
+        "Completed, true, joined, C did it",
+        "Errored, true, QueryErrored, QueryErrored"
+      ],
+      look: (play) => {
+        const [, ...exits] = play.exits.map(tell)
+        const finders = exits.filter((_, index) => !hasWaited(play, index + 1))
+        assert.isAtMost(countOf(play, "Executing"), finders.length === 0 ? 1 : 2)
+        exits.forEach((exit, index) => {
+          if (exit === "QueryErrored") assert.isTrue(hasWaited(play, index + 1))
+          if (exit === `${"BC"[index]} did it`) assert.isFalse(hasWaited(play, index + 1))
+        })
+      }
+    }
+  )
+}
+
+/** Is interrupted at any moment of a purge and a run. */
+const interruptedTakeOver: Actor = Effect.gen(function*() {
+  const query = yield* QueryStateMachine.make(key)
+  const run = yield* Effect.forkChild(query.run({
+    execute: () => Effect.succeed("A did it"),
+    purge: () => Explorer.step("purge"),
+    result: Effect.succeedSome("joined"),
+    holder: "A",
+    lease
+  }))
+  yield* Explorer.step("interrupt")
+  yield* Fiber.interrupt(run)
+  return tell(yield* Fiber.await(run))
+})
+
+explores("a purge that is interrupted, and one who joins: the query is run all the same", {
+  before: driveTo(key, "Errored", { reason: Reason.leaseExpired("C") }),
+  actors: [interruptedTakeOver, running("B", { purge: () => Effect.void })],
+  ends: [
+    "Completed, A did it, joined",
+    "Completed, interrupted, B did it",
+    "Completed, interrupted, joined",
+    "Completed, joined, B did it"
+  ],
+  look: (play) => assert.isAtMost(countOf(play, "Executing"), 2)
+})
+
+const timeToLive = Duration.seconds(10)
+const expiring: Actor = Effect.as(Explorer.pass(timeToLive), "expired")
+
+explores("two calls of run, and a record that expires at any moment", {
+  before: driveTo(key, "Completed", { timeToLive }),
+  actors: [running("A", { timeToLive }), running("B", { timeToLive }), expiring, expiring],
+  ends: [
+    "Completed, A did it, B did it, expired, expired",
+    "Completed, A did it, joined, expired, expired",
+    "Completed, joined, B did it, expired, expired",
+    "Completed, joined, joined, expired, expired"
+  ],
+  look: (play) => assert.isAtMost(countOf(play, "Executing"), 2)
 })
 
 it("skipped orders lead to no other outcomes", patience, () => {

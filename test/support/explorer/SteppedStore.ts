@@ -62,12 +62,12 @@ export class SteppedStore {
         )) as Store[
           "compareAndSet"
         ],
-      renew: (key, fence, lease) =>
+      renew: (key, fence, lease, report) =>
         this.command(
           actor,
           "renew",
           { command: "renew", fence },
-          Effect.map(renew(key, fence, lease), (record) => ({ record, changed: false }))
+          Effect.map(renew(key, fence, lease, report), (record) => ({ record, changed: false }))
         ).pipe(Effect.map(({ record }) => record)),
       read: (key) =>
         this.operation(actor, "read", read(key)).pipe(Effect.flatMap(({ result }) => Effect.fromResult(result))),

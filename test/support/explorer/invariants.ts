@@ -32,7 +32,7 @@ const assertLawful = ({ calls, history }: Play<unknown, unknown>) => {
   for (const [index, record] of history.entries()) {
     const before = history[index - 1]
     if (before === undefined) continue
-    const isForgotten = record.version === 0 && before.state._tag === "Known"
+    const isForgotten = record.version === 0 && (before.state._tag === "Known" || before.keptUntil !== undefined)
     if (isForgotten) continue
     assert.isAbove(record.version, Math.max(...history.slice(0, index).map(({ version }) => version)))
     const path = paths.get(record.version)
