@@ -1,4 +1,4 @@
-/** Processes that all run the same queries, and are frozen and killed meanwhile. */
+/** Processes that all run the same queries, whose callers hang up, and which are frozen, killed, or ended by their own work. */
 import { Deferred, Effect, Fiber, Schedule, Scope } from "effect"
 import { QueryKey, QueryStateMachine, RedisStore } from "effect-query-state"
 import { randomUUID } from "node:crypto"
@@ -42,7 +42,20 @@ export const spawn = ({ proxy, server }: World): Effect.Effect<Crew, never, Scop
     return { workers, replace }
   })
 
-/** Freezes and kills one process or another, now and then. */
+const endsOf = ({ newsOf }: WorkerProcess.Worker, key: QueryKey.QueryKey): ReadonlyArray<Outcome> =>
+  newsOf(key).flatMap((news) => news.kind === "ended" ? [news.outcome] : [])
+
+/** Lets a process run a query with work that kills it. Ends when the process has died, or found the query run by another. */
+const poison = (worker: WorkerProcess.Worker, task: Task) =>
+  Effect.suspend(() => {
+    const before = endsOf(worker, task.key).length
+    return worker.start([{ ...task, wrong: "kills itself" }]).pipe(
+      Effect.andThen(worker.until(() => endsOf(worker, task.key).length > before || undefined)),
+      Effect.exit
+    )
+  })
+
+/** Freezes and kills one process or another, now and then, or gives it work that kills it. */
 const disturb = Effect.fnUntraced(function*(
   { replace, workers }: Crew,
   tasks: ReadonlyArray<Task>,
@@ -51,11 +64,36 @@ const disturb = Effect.fnUntraced(function*(
   while (true) {
     yield* aWhile(200, 2_000)
     const worker = yield* choose(workers)
-    const kind = yield* choose(["process frozen", "process killed"])
+    const again = Effect.flatMap(replace(worker), ({ start }) => start(tasks, atOnce))
+    const kind = yield* choose(["process frozen", "process killed", "process killed by its work"])
     count[kind] = (count[kind] ?? 0) + 1
-    yield* kind === "process frozen"
-      ? Effect.acquireUseRelease(worker.freeze, () => aWhile(50, 2 * leaseMillis), () => worker.thaw)
-      : Effect.uninterruptible(Effect.flatMap(replace(worker), ({ start }) => start(tasks, atOnce)))
+    switch (kind) {
+      case "process frozen":
+        yield* Effect.acquireUseRelease(worker.freeze, () => aWhile(50, 2 * leaseMillis), () => worker.thaw)
+        break
+      case "process killed":
+        yield* Effect.uninterruptible(again)
+        break
+      default:
+        // Whatever has become of it, a new process goes on.
+        yield* Effect.uninterruptible(Effect.andThen(poison(worker, yield* choose(tasks)), again))
+    }
+  }
+})
+
+/** Lets a caller hang up whose work is under way, again and again. */
+const hangUp = Effect.fnUntraced(function*(
+  { workers }: Crew,
+  keys: ReadonlyArray<QueryKey.QueryKey>,
+  count: Record<string, number>
+): Effect.fn.Return<never> {
+  while (true) {
+    yield* aWhile(20, 400)
+    const worker = yield* choose(workers)
+    const working = keys.filter((key) => worker.newsOf(key).at(-1)?.kind === "claimed")
+    if (working.length === 0) continue
+    count["caller hung up"] = (count["caller hung up"] ?? 0) + 1
+    yield* worker.hangUp(yield* choose(working))
   }
 })
 
@@ -87,12 +125,17 @@ export const play = Effect.fnUntraced(
     const tasks = keys.map((key): Task => ({ key, by: "run", leaseMillis, stores: 50 }))
     const faults: Record<string, number> = {}
     for (const { start } of crew.workers) yield* start(tasks, atOnce)
-    const disturbing = yield* Effect.forkChild(disturb(crew, tasks, faults))
+    const disturbing = yield* Effect.forkChild(
+      Effect.all([disturb(crew, tasks, faults), hangUp(crew, keys, faults)], { concurrency: "unbounded" })
+    )
     yield* Deferred.await(over)
     yield* Fiber.interrupt(disturbing)
 
     const outcomesOf = (key: QueryKey.QueryKey) =>
-      Effect.forEach(crew.workers, ({ news }) => Effect.map(news(key, "ended"), ({ outcome }) => outcome))
+      Effect.map(
+        Effect.forEach(crew.workers, (worker) => Effect.map(worker.news(key, "ended"), () => endsOf(worker, key))),
+        (outcomes) => outcomes.flat()
+      )
     // What is broken may not have been put right everywhere yet.
     const store = yield* choose(world.stores)
     const becomesDeterminate = (key: QueryKey.QueryKey) =>

@@ -112,7 +112,8 @@ const launch = (program: string, redisUrl: string, storageUrl: string): Worker =
     until(() => newsOf(key).find((news) => news.kind === "reached" && news.step === step))
 
   const signal = (name: NodeJS.Signals) => Effect.sync(() => child.kill(name))
-  const send = (command: Command) => Effect.sync(() => child.send(command))
+  // A worker that has ended gets nothing, which is no error of the test.
+  const send = (command: Command) => Effect.sync(() => child.send(command, () => {}))
   const kill = Effect.andThen(signal("SIGKILL"), Deferred.await(exited))
 
   return {

@@ -13,6 +13,7 @@ import type * as QueryWait from "../QueryWait.ts"
 import type { RedisStore } from "../RedisStore.ts"
 import type { RedisStoreError } from "../RedisStoreError.ts"
 import { current, type Holding } from "./holding.ts"
+import { isPassing, retries } from "./settle.ts"
 import * as Wait from "./wait.ts"
 
 type Store = RedisStore["Service"]
@@ -49,8 +50,11 @@ const follow = Effect.fnUntraced(function*(
     const id = `${to.version} ${to.key.db.length} ${to.key.db}${to.key.query}`
     if (seen.has(id)) continue
     seen.add(id)
-    // A query that cannot be read ends the wait for it by itself.
-    const record = yield* Effect.orElseSucceed(store.read(to.key), () => QueryRecord.absent(to.key))
+    // A query that cannot be read, other than in an outage, ends the wait for it by itself.
+    const record = yield* store.read(to.key).pipe(
+      Effect.retry({ schedule: retries, while: isPassing }),
+      Effect.orElseSucceed(() => QueryRecord.absent(to.key))
+    )
     if (record.version !== to.version) continue
     for (const next of record.waitsFor ?? []) {
       const way = { to: next, path: [...path, to.key] }

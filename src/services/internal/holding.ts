@@ -6,6 +6,7 @@ import type * as Scope from "effect/Scope"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord, WaitsFor } from "../../domain/QueryRecord.ts"
 import type { RedisStore } from "../RedisStore.ts"
+import { isPassing, retries } from "./settle.ts"
 
 type Store = RedisStore["Service"]
 
@@ -80,6 +81,8 @@ export class Holding {
     return Effect.suspend(() =>
       this.store.renew(this.key, this.fence, this.lease, { waitsFor: Array.from(this.waits).slice(0, maxWaits) })
     ).pipe(
+      // A cycle whose notes were lost in an outage would wait for ever. The heartbeat ends the work if it lasts too long.
+      Effect.retry({ schedule: retries, while: isPassing }),
       // The heartbeat finds out by itself what the error means for the claim.
       Effect.tapError((error) => Effect.logDebug("It was not recorded what a query waits for", error)),
       Effect.ignore

@@ -11,7 +11,9 @@ import { type Failure, RedisStoreError, TimedOut } from "../RedisStoreError.ts"
 import { isGivenUp, type Lost, monotonicMillis, usableMillis } from "./heartbeat.ts"
 
 // The store has its own pace while it is out of reach; this is the pace where it answers that it cannot serve.
-const retries = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
+export const retries = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("1 second")]).pipe(
+  Schedule.jittered
+)
 
 /** Failures that end with an outage, and whether the command may have been carried out all the same. */
 const passing = new Map<Failure["_tag"], "uncertain" | "not carried out">([
@@ -25,7 +27,8 @@ const passing = new Map<Failure["_tag"], "uncertain" | "not carried out">([
 // In milliseconds: a busy machine needs as long to send a command and to get its answer, however short the lease is.
 const leastForFirstTry = 2000
 
-const isPassing = (error: LeaseLost | RedisStoreError): error is RedisStoreError =>
+/** Whether an error is that of an outage. */
+export const isPassing = (error: LeaseLost | RedisStoreError): error is RedisStoreError =>
   error._tag === "RedisStoreError" && passing.has(error.reason._tag)
 
 /**
