@@ -129,14 +129,13 @@ it.layer(StoreLayer, { excludeTestServices: true })("A run", (it) => {
             worker.start(keys.map(pausing)),
             Effect.forEach(keys, (key) => worker.reached(key, "in work"))
           ))
-        // Those that are stopped later wait for what is stopped before, so that some work is handed over again and again.
-        yield* Effect.forEach(
-          batches,
-          ({ keys: own, worker }) => worker.start(keys.filter((key) => !own.includes(key)).map(pausing))
-        )
+        // Each waits for what is stopped just before it, so that some work is handed over again and again.
+        yield* Effect.forEach(Arr.zip(batches, batches.slice(1)), ([{ keys }, { worker }]) =>
+          worker.start(keys.map(pausing)))
         yield* Effect.forEach(
           living,
-          (worker) => worker.start(keys.map((key) => ({ ...taskOf(key), tellsWaits: true })))
+          (worker) =>
+            worker.start(keys.map((key) => ({ ...taskOf(key), tellsWaits: true })))
         )
         yield* Effect.forEach(
           living,
