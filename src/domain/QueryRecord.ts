@@ -54,7 +54,7 @@ export const QueryRecord = Schema.Struct({
  *   made anew: it is the larger of the previous version plus one and the time of the store in microseconds. A query
  *   without a record has version 0.
  * - `attempts` counts how often the query was executed since it was last Completed or reset to Known. An execution that was
- *   interrupted is not counted. A take-over by `run` resets and executes in one step, and so goes on counting.
+ *   interrupted is not counted. A reset whose lease lapsed is, since its purge may have ended the process. A take-over by `run` resets and executes in one step, and so goes on counting.
  * - `changedAt` is the time of that transition by the clock of the store, in milliseconds. Absent if there is no record.
  * - `progress` is the progress that the holder reported. Absent if it reported none, and after the next transition.
  *   Progress is not a transition: the version stays the same.

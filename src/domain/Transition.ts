@@ -204,6 +204,15 @@ export const attemptsAfter = (
 }
 
 /**
+ * Counts the attempts of a query after the lapse of a lease: see `QueryRecord.attempts`.
+ *
+ * @category transitions
+ * @since 0.1.0
+ */
+export const attemptsAfterLapse = (attempts: number, from: QueryState.Tag): number =>
+  from === "Resetting" ? attempts + 1 : attempts
+
+/**
  * Event that makes a pending query determinate when its lease lapses.
  *
  * @category constants

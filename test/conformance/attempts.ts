@@ -110,6 +110,18 @@ export const suite = (name: string, layer: Layer.Layer<RedisStore.RedisStore, un
           assert.strictEqual(record.attempts, 2)
         }))
 
+      it.effect("a reset whose lease lapses counts: its purge may have ended the process", () =>
+        Effect.gen(function*() {
+          const store = yield* RedisStore.RedisStore
+          const key = yield* freshKey
+          yield* store.compareAndSet(key, { event: ["Queue", "Execute", "Error"] })
+          for (const attempts of [2, 3]) {
+            const { record } = yield* store.compareAndSet(key, { event: "Reset", lease })
+            assert.strictEqual(record.attempts, attempts - 1)
+            assert.strictEqual((yield* outlast(key)).attempts, attempts)
+          }
+        }))
+
       it.effect("a command that is sent again counts once", () =>
         Effect.gen(function*() {
           const store = yield* RedisStore.RedisStore

@@ -104,6 +104,22 @@ for (const maxAttempts of [1, 2, 3]) {
   )
 }
 
+inMemory(
+  "a purge whose leases lapse is tried twice more, and then the query is given up",
+  () =>
+    Effect.gen(function*() {
+      const { key, query, timeline } = yield* queryThatIs("Errored", { lastStep: { reason: Reason.interrupted } })
+      yield* query.trigger("Reset", { holder: "worker 1", lease: "10 seconds" })
+      yield* timeline.until("20 seconds")
+      yield* query.trigger("Reset", { holder: "worker 2", lease: "10 seconds" })
+      yield* timeline.until("40 seconds")
+      const { exit } = yield* timeline.run(runOf(query, timeline)({ purge: () => Effect.void }))
+      const reason = Reason.leaseExpired("worker 2")
+      assert.deepStrictEqual(outcomeOf(exit), failedWith(new QueryError.QueryResetFailed({ key, reason })))
+      assert.deepStrictEqual(timeline.only("execute"), [])
+    })
+)
+
 inMemory("a query that used its attempts is run again where recover says so", () =>
   Effect.gen(function*() {
     const reason = Reason.leaseExpired("worker 1")

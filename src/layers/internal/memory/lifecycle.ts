@@ -74,12 +74,12 @@ export const lapse = (record: QueryRecord, nowMillis: number, keep: Keep): Move 
   if (claim?.expiresAt === undefined || nowMillis < DateTime.toEpochMillis(claim.expiresAt)) return undefined
   const event = Transition.lapseEvents[record.state._tag]
   const to = Transition.next(record.state._tag, event)
-  return to === undefined ? undefined : {
-    event,
-    before: record,
-    after: rest(move(record, event, to, nowMillis, { reason: Reason.leaseExpired(claim.holder) }), nowMillis, keep),
-    isLapse: true
+  if (to === undefined) return undefined
+  const after = {
+    ...move(record, event, to, nowMillis, { reason: Reason.leaseExpired(claim.holder) }),
+    attempts: Transition.attemptsAfterLapse(record.attempts, record.state._tag)
   }
+  return { event, before: record, after: rest(after, nowMillis, keep), isLapse: true }
 }
 
 const isOthers = (record: QueryRecord, event: QueryEvent): boolean =>

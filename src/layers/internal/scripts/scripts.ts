@@ -263,6 +263,8 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
         ...unclaimed,
         event: "event",
         reason: `cjson.encode({ _tag = "LeaseExpired", holder = holder or nil })`,
+        // What `Transition.attemptsAfterLapse` does.
+        attempts: `state == "${wire.Resetting}" and format("%.0f", (attempts or 0) + 1) or attempts`,
         isLapse: true
       }),
       4

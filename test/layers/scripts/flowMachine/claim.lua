@@ -71,7 +71,7 @@ if expiresAt and tonumber(expiresAt) <= nowMillis then
     version, operation = format("%.0f", micros), ""
     changedAt = floor(micros / 1000) ~= nowMillis and format("%.0f", nowMillis)
     expiresAt, reason, progress, trace = false, cjson.encode({ _tag = "LeaseExpired", holder = holder or nil }), false, trace
-    attempts, keptUntil, waitsFor = attempts, false, false
+    attempts, keptUntil, waitsFor = state == "resetting" and format("%.0f", (attempts or 0) + 1) or attempts, false, false
     state, holder = to, false
   end
 end
