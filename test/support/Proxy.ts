@@ -168,7 +168,7 @@ export const acquire = Effect.fnUntraced(function*(
       server.destroy()
     })
     server.on("data", (data) => fromServer(link, data)).on("error", () => {}).on("close", () => {
-      links.delete(link)
+      if (client.destroyed) links.delete(link)
       if (!link.isForgotten) client.destroy()
     })
   }

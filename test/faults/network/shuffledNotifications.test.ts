@@ -161,7 +161,7 @@ it.layer(Stores, { excludeTestServices: true })("Notifications", (it) => {
       const wait = yield* Effect.forkChild(query.waitUntilComplete({ schedule: Schedule.spaced("1 day") }))
       const reason = JSON.stringify({ _tag: "Failed", error: "SqlError", message: "no table" })
       const publish = Effect.promise(() =>
-        publisher.publish(`query-state:{${key.db}:${key.query}}`, `${version + 5} errored\n\n\n${reason}\n\n\n`)
+        publisher.publish(`query-state:{${key.db}:${key.query}}`, `${version + 5} errored\n\n\n${reason}\n\n\n\n\n\n\n`)
       )
       yield* Effect.repeat(Effect.andThen(publish, Effect.sleep(1)), { until: () => wait.pollUnsafe() !== undefined })
       const { state } = yield* Fiber.join(wait)
