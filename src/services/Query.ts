@@ -486,13 +486,17 @@ const build = (tag: string, declared: Declared) => {
     await: Effect.fnUntraced(function*(payload: unknown, options: QueryWait.Options = {}) {
       const { key } = yield* call(payload)
       const store = Trace.traced(yield* RedisStore)
-      const record = yield* Wait.waitFrom(store, yield* store.read(key), options, isDecided)
-      const left = yield* readLeft(store, { record })
-      if (Option.isSome(left)) return yield* left.value
-      const { attempts, state } = record
-      return yield* "reason" in state
-        ? Run.failure(key, state, attempts)
-        : new QueryError.QueryErrored({ key, reason: Reason.unrecorded })
+      let latest = yield* store.read(key)
+      while (true) {
+        const record = yield* Wait.waitFrom(store, latest, options, isDecided)
+        const left = yield* readLeft(store, { record })
+        if (Option.isSome(left)) return yield* left.value
+        const { attempts, state, version } = record
+        if ("reason" in state) return yield* Run.failure(key, state, attempts)
+        // A result can expire, or be made anew, between the message and the read.
+        latest = yield* store.read(key)
+        if (latest.version === version) return yield* new QueryError.QueryErrored({ key, reason: Reason.unrecorded })
+      }
     }),
     poll: Effect.fnUntraced(function*(payload: unknown) {
       const { key } = yield* call(payload)
