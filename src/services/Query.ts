@@ -24,6 +24,7 @@ import * as QueryRecord from "../domain/QueryRecord.ts"
 import * as Reason from "../domain/Reason.ts"
 import { canonical, label } from "./internal/canonical.ts"
 import * as ClaimedWork from "./internal/claimedWork.ts"
+import { withoutCaller } from "./internal/holding.ts"
 import { invalid } from "./internal/input.ts"
 import * as ResultEntries from "./internal/resultEntries.ts"
 import * as Run from "./internal/run.ts"
@@ -178,7 +179,8 @@ export interface Query<
   /**
    * Runs the query once in the fleet, or joins the run that is under way, or gets the result that is there.
    *
-   * The work belongs to the layer of the handler. A caller that is interrupted interrupts nothing.
+   * The work belongs to the layer of the handler. A caller that is interrupted interrupts nothing. A tracer sees a span with the name
+   * of the query, and with its label as attribute.
    */
   readonly run: (
     payload: Payload["~type.make.in"],
@@ -239,7 +241,12 @@ export interface Query<
     RedisStore | PlaceServices<Results> | Payload["EncodingServices"]
   >
 
-  /** Provides what runs the query in this process. */
+  /**
+   * Provides what runs the query in this process.
+   *
+   * Each run has a scope of its own, which is closed before the outcome is recorded. When the layer closes, runs that are under way
+   * are interrupted, and other processes take them over. Their callers in this process are interrupted, too.
+   */
   readonly toLayer: <R>(
     execute: (
       payload: Payload["Type"],
@@ -464,7 +471,7 @@ const build = (tag: string, declared: Declared) => {
         const store = Trace.traced(yield* RedisStore)
         const entries = yield* entriesIn(store)
         const works = new Works(yield* Effect.scope, options.abandonAfter)
-        const services = yield* Effect.context<never>()
+        const services = withoutCaller(yield* Effect.context<never>())
 
         /** Does the work, and gives what is left of it to `leave`. */
         const work = Effect.fnUntraced(function*(
@@ -472,7 +479,7 @@ const build = (tag: string, declared: Declared) => {
           claim: QueryClaim.QueryClaim,
           leave: (text: string) => Effect.Effect<void, unknown>
         ): Effect.fn.Return<unknown, unknown> {
-          const exit = yield* Effect.exit(Effect.suspend(() => execute(payload, claim)))
+          const exit = yield* Effect.exit(Effect.scoped(Effect.suspend(() => execute(payload, claim))))
           const text = yield* encode(exit)
           if (text === undefined) return yield* exit
           const bytes = bytesOf(text)
@@ -541,7 +548,8 @@ const build = (tag: string, declared: Declared) => {
               recover: options.recover,
               maxAttempts: options.maxAttempts ?? QueryRun.defaultMaxAttempts,
               maxAge: runOptions.maxAge,
-              wait: runOptions
+              wait: runOptions,
+              span: tag
             })
           )
         }
