@@ -526,7 +526,8 @@ const build = (tag: string, declared: Declared) => {
             const old = yield* decodeSuccess(success.text, entries?.get ?? Effect.succeed)
             if (Option.isNone(old)) return Option.none()
             // Only the first who sees this version takes it over.
-            if (isCompleted) yield* Effect.forkDetach(Effect.ignore(takeOver))
+            // It counts as a caller, or nobody would be left who waits for it.
+            if (isCompleted) yield* Effect.forkDetach(Effect.ignore(works.calling(id, takeOver)))
             return Option.some(yield* old.value)
           })
           return works.calling(

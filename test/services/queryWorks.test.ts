@@ -2,6 +2,7 @@
 import { assert, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Latch, Layer, Ref, Schema, Scope } from "effect"
 import { Query, QueryStateMachine, RedisStore, RedisStoreMemory } from "effect-query-state"
+import { TestClock } from "effect/testing"
 import { make, parentOf } from "./Spans.ts"
 
 const payload = { day: "monday" }
@@ -100,7 +101,7 @@ it.live("work is not abandoned where a caller comes back in time, and is once th
     yield* Deferred.await(interrupted)
   }).pipe(inMemory))
 
-it.live("a caller that goes and comes back does not shorten abandonAfter for the last one", () =>
+it.effect("work is abandoned only once its last caller has been gone for that long", () =>
   Effect.gen(function*() {
     const query = declare("Returning")
     const begun = yield* Deferred.make<void>()
@@ -109,13 +110,42 @@ it.live("a caller that goes and comes back does not shorten abandonAfter for the
       Effect.onInterrupt(
         Effect.andThen(Deferred.succeed(begun, undefined), Effect.never),
         () => Ref.update(interrupted, (count) => count + 1)
-      ), { abandonAfter: "1 hour" }))
-    for (let caller = 0; caller < 3; caller++) {
-      const fiber = yield* Effect.forkChild(Effect.provideContext(query.run(payload), here), { startImmediately: true })
-      yield* Deferred.await(begun)
-      yield* Fiber.interrupt(fiber)
-    }
+      ), { abandonAfter: "10 seconds" }))
+    const run = Effect.forkChild(Effect.provideContext(query.run(payload), here), { startImmediately: true })
+    const first = yield* run
+    yield* Deferred.await(begun)
+    yield* Fiber.interrupt(first)
+    yield* TestClock.adjust("5 seconds")
+    const second = yield* run
+    yield* Effect.yieldNow
+    yield* Fiber.interrupt(second)
+    yield* TestClock.adjust("9 seconds")
     assert.strictEqual(yield* Ref.get(interrupted), 0)
+    yield* TestClock.adjust("1 second")
+    assert.strictEqual(yield* Ref.get(interrupted), 1)
+  }).pipe(inMemory))
+
+it.effect("a result that is made anew behind an old one is not abandoned, although nobody waits for it", () =>
+  Effect.gen(function*() {
+    const query = declare("Refreshing")
+    const results = ["old", "new"]
+    const here = yield* process(
+      query.toLayer(() => Effect.delay(Effect.sync(() => results.shift() ?? ""), "5 seconds"), {
+        abandonAfter: "1 second"
+      })
+    )
+    const run = Effect.provideContext(query.run(payload, { maxAge: "1 minute", staleFor: "1 hour" }), here)
+    const first = yield* Effect.forkChild(run, { startImmediately: true })
+    yield* TestClock.adjust("5 seconds")
+    assert.strictEqual(yield* Fiber.join(first), "old")
+    yield* TestClock.adjust("2 minutes")
+    assert.strictEqual(yield* run, "old")
+    yield* TestClock.adjust("2 seconds")
+    // One that comes and goes meanwhile does not end it either.
+    assert.strictEqual(yield* run, "old")
+    yield* TestClock.adjust("3 seconds")
+    assert.strictEqual(yield* run, "new")
+    assert.deepStrictEqual(results, [])
   }).pipe(inMemory))
 
 it.live("two layers of a query in one process run it once, and one that closes hands over to the other", () =>
