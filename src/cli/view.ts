@@ -88,12 +88,16 @@ const detailOf = ({ progress, state }: QueryRecord): string => {
   ].join(", ")
 }
 
-/** Formats a record as one line: state, time of the last change, query, and holder or reason. */
+// In columns of a terminal: a line is not cut, and a label can be long.
+const longestLabel = 60
+
+/** Formats a record as one line: state, time of the last change, query, label, and holder or reason. */
 export const line = (record: QueryRecord): string =>
   [
     record.state._tag.padEnd(tagWidth),
     record.changedAt === undefined ? "" : DateTime.formatIso(record.changedAt),
     printable(record.key.query),
+    ...(record.label === undefined ? [] : [`"${cut(printable(record.label), longestLabel)}"`]),
     detailOf(record)
   ].join("  ").trimEnd()
 
@@ -105,12 +109,13 @@ export const historyLine = (entry: HistoryEntry.HistoryEntry): string =>
 
 /** Formats all that is known of a query, one fact a line. */
 export const details = (record: QueryRecord, now: DateTime.Utc): ReadonlyArray<string> => {
-  const { attempts, changedAt, keptUntil, key, progress, state, traceparent, version, waitsFor = [] } = record
+  const { attempts, changedAt, keptUntil, key, label, progress, state, traceparent, version, waitsFor = [] } = record
   const claim = QueryState.claimOf(state)
   const reason = "reason" in state ? state.reason : undefined
   const facts: ReadonlyArray<readonly [name: string, fact: string | undefined]> = [
     ["Database", printable(key.db)],
     ["Query", printable(key.query)],
+    ["Label", label && printable(label)],
     ["State", `${state._tag}: the query ${QueryState.descriptions[state._tag]}`],
     ["Since", changedAt && `${DateTime.formatIso(changedAt)}, ${age(record, now)} ago`],
     ["Holder", claim && printableHolder(claim.holder)],
@@ -247,6 +252,7 @@ const columnsOf = (records: ReadonlyArray<QueryRecord>, now: DateTime.Utc, width
     const claim = QueryState.claimOf(state)
     return claim === undefined ? "" : cell(claim)
   }
+  const label: Column = { head: "LABEL", cell: ({ label = "" }) => printable(label), pad: padEnd, isName: true }
   const progress: Column = { head: "PROGRESS", cell: ({ progress }) => gauge(progress), pad: padEnd }
   const claim: ReadonlyArray<Column> = [
     { head: "HOLDER", cell: ofClaim(({ holder }) => printableHolder(holder)), pad: padEnd, isName: true },
@@ -256,6 +262,7 @@ const columnsOf = (records: ReadonlyArray<QueryRecord>, now: DateTime.Utc, width
     { head: "STATE", cell: ({ state }) => state._tag, pad: padEnd },
     { head: "AGE", cell: (record) => age(record, now), pad: padStart },
     { head: "QUERY", cell: ({ key }) => printable(key.query), pad: padEnd, isName: true },
+    ...(records.some((record) => record.label !== undefined) ? [label] : []),
     ...(records.some((record) => record.progress !== undefined) ? [progress] : []),
     ...(width >= claimWidth ? claim : [])
   ]

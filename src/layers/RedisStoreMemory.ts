@@ -180,7 +180,8 @@ const make = (history: History.History | undefined, keep: Keep.Keep): RedisStore
         if (_tag === "LeaseLost") return Result.fail(new LeaseLost({ fence: valid.fence ?? record.version, record }))
         const changed = _tag === "Changed"
         const { result } = valid
-        if (result !== undefined && (moves.length > 0 || (result._tag === "Drop" && record.state._tag === "Known"))) {
+        const isNew = changed && moves.length > 0
+        if (result !== undefined && (isNew || (result._tag === "Drop" && record.state._tag === "Known"))) {
           results.act(idOf(key), result, record, now.millis)
         }
         records.move(moves, now, valid.operation)

@@ -7,13 +7,13 @@
 // @effect-diagnostics anyUnknownInErrorContext:off -- what a query fails with is what its schema says
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import * as Digest from "effect/crypto/Digest"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as KeyValueStore from "effect/persistence/KeyValueStore"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -25,8 +25,11 @@ import * as Reason from "../domain/Reason.ts"
 import { canonical, label } from "./internal/canonical.ts"
 import * as ClaimedWork from "./internal/claimedWork.ts"
 import { isHandedOver } from "./internal/heartbeat.ts"
+import { withoutCaller } from "./internal/holding.ts"
 import { invalid } from "./internal/input.ts"
+import * as ResultEntries from "./internal/resultEntries.ts"
 import * as Run from "./internal/run.ts"
+import { sha256 } from "./internal/sha256.ts"
 import * as Trace from "./internal/trace.ts"
 import * as Wait from "./internal/wait.ts"
 import { Works } from "./internal/works.ts"
@@ -122,6 +125,31 @@ export interface HandlerOptions extends QueryClaim.Options {
 }
 
 /**
+ * Where the results of a query are kept: beside its record, or in a `KeyValueStore` of `effect`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Place = "RedisStore" | "KeyValueStore"
+
+/**
+ * The service that a program needs to read and write results that are kept in a place, besides the `RedisStore`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PlaceServices<Results extends Place> = Results extends "KeyValueStore" ? KeyValueStore.KeyValueStore : never
+
+/**
+ * The error with which results that are kept in a place cannot be read or written, besides `RunError`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type PlaceError<Results extends Place> = Results extends "KeyValueStore" ? KeyValueStore.KeyValueStoreError
+  : never
+
+/**
  * A query with a typed result.
  *
  * **Details**
@@ -136,7 +164,8 @@ export interface Query<
   Tag extends string,
   Payload extends AnyStructSchema,
   Success extends Schema.Top,
-  Error extends Schema.Top
+  Error extends Schema.Top,
+  Results extends Place = "RedisStore"
 > {
   readonly _tag: Tag
   readonly payloadSchema: Payload
@@ -151,14 +180,15 @@ export interface Query<
   /**
    * Runs the query once in the fleet, or joins the run that is under way, or gets the result that is there.
    *
-   * The work belongs to the layer of the handler. A caller that is interrupted interrupts nothing.
+   * The work belongs to the layer of the handler. A caller that is interrupted interrupts nothing. A tracer sees a span with the name
+   * of the query, and with its label as attribute.
    */
   readonly run: (
     payload: Payload["~type.make.in"],
     options?: RunOptions
   ) => Effect.Effect<
     Success["Type"],
-    Error["Type"] | RunError,
+    Error["Type"] | RunError | PlaceError<Results>,
     | Handler<Tag>
     | Payload["EncodingServices"]
     | Success["DecodingServices"]
@@ -171,8 +201,12 @@ export interface Query<
     options?: QueryWait.Options
   ) => Effect.Effect<
     Success["Type"],
-    Error["Type"] | RunError,
-    RedisStore | Payload["EncodingServices"] | Success["DecodingServices"] | Error["DecodingServices"]
+    Error["Type"] | RunError | PlaceError<Results>,
+    | RedisStore
+    | PlaceServices<Results>
+    | Payload["EncodingServices"]
+    | Success["DecodingServices"]
+    | Error["DecodingServices"]
   >
 
   /** The result that is there now, if there is one. It waits for nothing. */
@@ -180,8 +214,12 @@ export interface Query<
     payload: Payload["~type.make.in"]
   ) => Effect.Effect<
     Option.Option<Exit.Exit<Success["Type"], Error["Type"]>>,
-    RedisStoreError,
-    RedisStore | Payload["EncodingServices"] | Success["DecodingServices"] | Error["DecodingServices"]
+    RedisStoreError | PlaceError<Results>,
+    | RedisStore
+    | PlaceServices<Results>
+    | Payload["EncodingServices"]
+    | Success["DecodingServices"]
+    | Error["DecodingServices"]
   >
 
   /** The record of the query, then each later one; see `QueryStateMachine.changes`. */
@@ -198,9 +236,18 @@ export interface Query<
   /** Forgets the result and how the query ended, so that the next `run` runs it. Leaves a run that is under way alone. */
   readonly invalidate: (
     payload: Payload["~type.make.in"]
-  ) => Effect.Effect<void, RedisStoreError, RedisStore | Payload["EncodingServices"]>
+  ) => Effect.Effect<
+    void,
+    RedisStoreError | PlaceError<Results>,
+    RedisStore | PlaceServices<Results> | Payload["EncodingServices"]
+  >
 
-  /** Provides what runs the query in this process. */
+  /**
+   * Provides what runs the query in this process.
+   *
+   * Each run has a scope of its own, which is closed before the outcome is recorded. When the layer closes, runs that are under way
+   * are interrupted, and other processes take them over. Their callers in this process are interrupted, too.
+   */
   readonly toLayer: <R>(
     execute: (
       payload: Payload["Type"],
@@ -211,6 +258,7 @@ export interface Query<
     Handler<Tag>,
     never,
     | RedisStore
+    | PlaceServices<Results>
     | Exclude<R, Scope.Scope>
     | Success["DecodingServices"]
     | Success["EncodingServices"]
@@ -245,14 +293,6 @@ const maxLabel = 1024
 
 const bytesOf = (text: string): number => new TextEncoder().encode(text).length
 
-const sha256 = (text: string): Effect.Effect<string> =>
-  Effect.scoped(
-    Effect.flatMap(
-      Layer.build(Digest.layerWebCrypto),
-      (context) => Context.get(context, Digest.Digest).digestHex(Digest.sha256, new TextEncoder().encode(text))
-    )
-  )
-
 /**
  * Declares a query.
  *
@@ -263,7 +303,16 @@ const sha256 = (text: string): Effect.Effect<string> =>
  * - `success`, `error`: what it results in. Default: nothing, and no error.
  * - `idempotencyKey`: what makes two payloads the same query. Default: all of the payload.
  * - `timeToLive`: for how long the result is kept. Default: as the store says.
- * - `maxBytes`: how large an encoded result may be, in bytes of UTF-8. Default: `defaultMaxBytes`.
+ * - `results`: where results are kept. With `"KeyValueStore"`, the text of each result is an entry of a `KeyValueStore` (files, SQL, or
+ *   one of your own), and only the key of the entry is beside the record. All processes need the same entries. Default: `"RedisStore"`,
+ *   beside the record.
+ * - `maxBytes`: how large an encoded result may be, in bytes of UTF-8. Default: `defaultMaxBytes`; no limit in a `KeyValueStore`.
+ *
+ * **Gotchas**
+ *
+ * An entry of a `KeyValueStore` is removed once a later run has replaced it, or by `invalidate`. A `timeToLive` makes the result
+ * expire, but leaves the entry until then. So does a run that dies after it has written. If a run loses its lease while
+ * it writes, and another one writes at the same time, an entry can stay for good.
  *
  * **Example**
  *
@@ -290,7 +339,8 @@ export const make = <
   const Tag extends string,
   Payload extends Schema.Struct.Fields | AnyStructSchema,
   Success extends Schema.Top = Schema.Void,
-  Error extends Schema.Top = Schema.Never
+  Error extends Schema.Top = Schema.Never,
+  const Results extends Place = "RedisStore"
 >(tag: Tag, options: {
   readonly db: string
   readonly payload: Payload
@@ -300,14 +350,15 @@ export const make = <
     | ((payload: Payload extends Schema.Struct.Fields ? Schema.Struct.Type<Payload> : Payload["Type"]) => string)
     | undefined
   readonly timeToLive?: Duration.Input | undefined
+  readonly results?: Results | undefined
   readonly maxBytes?: number | undefined
-}): Query<Tag, Payload extends Schema.Struct.Fields ? Schema.Struct<Payload> : Payload, Success, Error> =>
+}): Query<Tag, Payload extends Schema.Struct.Fields ? Schema.Struct<Payload> : Payload, Success, Error, Results> =>
   build(tag, {
     ...options,
     payload: Schema.isSchema(options.payload) ? options.payload : Schema.Struct(options.payload),
     success: options.success ?? Schema.Void,
     error: options.error ?? Schema.Never,
-    maxBytes: options.maxBytes ?? defaultMaxBytes
+    maxBytes: options.maxBytes ?? (options.results === "KeyValueStore" ? Number.POSITIVE_INFINITY : defaultMaxBytes)
   } as never) as never
 
 interface Declared {
@@ -317,8 +368,12 @@ interface Declared {
   readonly error: Schema.Codec<unknown, unknown>
   readonly idempotencyKey?: ((payload: unknown) => string) | undefined
   readonly timeToLive?: Duration.Input | undefined
+  readonly results?: Place | undefined
   readonly maxBytes: number
 }
+
+/** Reads the text of a result, if it is there, by what is beside the record. */
+type ReadText = (left: string) => Effect.Effect<string | undefined, KeyValueStore.KeyValueStoreError>
 
 /** What is left of a failure: its error, or that the result was too large. */
 const Failure = <E extends Schema.Top>(error: E) =>
@@ -355,12 +410,13 @@ const build = (tag: string, declared: Declared) => {
   /** Reads what a run left behind that ended with this record, if it can still be read. */
   const decode = (
     { key, state, version }: QueryRecord.QueryRecord,
-    { failure, success }: Results
-  ): Effect.Effect<Option.Option<Exit.Exit<unknown, unknown>>> => {
-    if (state._tag === "Completed" && success?.version === version) return decodeSuccess(success.text)
+    { failure, success }: Results,
+    read: ReadText
+  ): Effect.Effect<Option.Option<Exit.Exit<unknown, unknown>>, KeyValueStore.KeyValueStoreError> => {
+    if (state._tag === "Completed" && success?.version === version) return decodeSuccess(success.text, read)
     if (state._tag !== "Errored" || failure?.version !== version) return Effect.succeedNone
     return Effect.map(
-      Effect.option(Schema.decodeEffect(failureText)(failure.text)),
+      decodeText(failureText, failure.text, read),
       Option.map((failure) =>
         Exit.fail(
           failure._tag === "Failed" ? failure.error : new ResultTooLarge({
@@ -383,14 +439,26 @@ const build = (tag: string, declared: Declared) => {
     return reason === undefined ? Effect.undefined : encodeFailure({ _tag: "Failed", error: reason.error })
   }
 
-  const decodeSuccess = (text: string) =>
-    Effect.map(Effect.option(Schema.decodeEffect(successText)(text)), Option.map(Exit.succeed))
+  const decodeText = <A>(schema: Schema.Codec<A, string>, left: string, read: ReadText) =>
+    Effect.flatMap(
+      read(left),
+      (text) => text === undefined ? Effect.succeedNone : Effect.option(Schema.decodeEffect(schema)(text))
+    )
 
-  const readLeft = (store: Store, { record, results }: Run.Seen) =>
+  const decodeSuccess = (left: string, read: ReadText) =>
+    Effect.map(decodeText(successText, left, read), Option.map(Exit.succeed))
+
+  const readLeft = (store: Store, entries: ResultEntries.ResultEntries | undefined, { record, results }: Run.Seen) =>
     Effect.flatMap(
       results === undefined ? store.results(record.key) : Effect.succeed(results),
-      (results) => decode(record, results)
+      (results) => decode(record, results, entries?.get ?? Effect.succeed)
     )
+
+  /** The entries that hold the results, where they are not beside the record. */
+  const entriesIn = (store: Store) =>
+    declared.results === "KeyValueStore"
+      ? Effect.map(KeyValueStore.KeyValueStore, (entries) => ResultEntries.make(store, entries))
+      : Effect.undefined
 
   const machine = (key: QueryKey.QueryKey) => QueryStateMachine.make(key)
 
@@ -402,25 +470,26 @@ const build = (tag: string, declared: Declared) => {
       Handler,
       Effect.gen(function*() {
         const store = Trace.traced(yield* RedisStore)
+        const entries = yield* entriesIn(store)
         const works = new Works(yield* Effect.scope, options.abandonAfter)
-        const services = yield* Effect.context<never>()
+        const services = withoutCaller(yield* Effect.context<never>())
 
         /** Does the work, and gives what is left of it to `leave`. */
         const work = Effect.fnUntraced(function*(
           { key, payload }: Called,
           claim: QueryClaim.QueryClaim,
-          leave: (text: string) => void
+          leave: (text: string) => Effect.Effect<void, unknown>
         ): Effect.fn.Return<unknown, unknown> {
-          const exit = yield* Effect.exit(Effect.suspend(() => execute(payload, claim)))
+          const exit = yield* Effect.exit(Effect.scoped(Effect.suspend(() => execute(payload, claim))))
           const text = yield* encode(exit)
           if (text === undefined) return yield* exit
           const bytes = bytesOf(text)
           const { maxBytes } = declared
           if (bytes <= maxBytes) {
-            leave(text)
+            yield* leave(text)
             return yield* exit
           }
-          leave(yield* encodeFailure({ _tag: "ResultTooLarge", bytes, maxBytes }))
+          yield* leave(yield* encodeFailure({ _tag: "ResultTooLarge", bytes, maxBytes }))
           return yield* new ResultTooLarge({ key, bytes, maxBytes })
         }, Effect.provideContext(services))
 
@@ -428,10 +497,24 @@ const build = (tag: string, declared: Declared) => {
           const { key } = called
           const id = `${key.db} ${key.query}`
           let text: string | undefined
+          let written: ReadonlyArray<string> = []
+          const leave = (fence: number, left: string) =>
+            entries === undefined ? Effect.sync(() => text = left) : Effect.map(
+              entries.write(key, fence, left),
+              ({ all, entry }) => {
+                text = entry
+                written = all
+              }
+            )
+          const removeUnused = Effect.suspend(() => {
+            const candidates = written
+            written = []
+            return entries === undefined ? Effect.void : Effect.ignore(entries.removeUnused(key, candidates))
+          })
           const answer = Effect.fnUntraced(function*(
             found: Run.Seen,
             takeOver: Effect.Effect<unknown, unknown>
-          ): Effect.fn.Return<Option.Option<unknown>> {
+          ): Effect.fn.Return<Option.Option<unknown>, unknown> {
             const { maxAge, staleFor } = runOptions
             const { record, results } = found
             const success = results?.success
@@ -441,31 +524,34 @@ const build = (tag: string, declared: Declared) => {
             const completed = { ...record, changedAt: DateTime.makeUnsafe(success.version / 1000) }
             const longest = Duration.sum(Duration.fromInputUnsafe(maxAge), Duration.fromInputUnsafe(staleFor))
             if (yield* Run.isTooOld(store, completed, longest)) return Option.none()
-            const old = yield* decodeSuccess(success.text)
+            const old = yield* decodeSuccess(success.text, entries?.get ?? Effect.succeed)
             if (Option.isNone(old)) return Option.none()
             // Only the first who sees this version takes it over.
-            if (isCompleted) yield* Effect.forkDetach(Effect.ignore(takeOver))
+            // It counts as a caller, or nobody would be left who waits for it.
+            if (isCompleted) yield* Effect.forkDetach(Effect.ignore(works.calling(id, takeOver)))
             return Option.some(yield* old.value)
           })
           return works.calling(
             id,
             Run.runBy(store, key, {
               claiming: { ...ClaimedWork.withDefaults(options), label: called.label, result: { _tag: "Get" } },
-              execute: (claim) =>
-                work(called, claim, (left) => {
-                  text = left
-                }),
+              execute: (claim) => {
+                // A caller can execute a second time, once it has lost its claim.
+                text = undefined
+                return work(called, claim, (left) => leave(claim.fence, left))
+              },
               withOutcome: (exit) => ({
                 ...(Exit.isSuccess(exit) ? { timeToLive: declared.timeToLive } : undefined),
                 ...(text === undefined ? undefined : { result: { _tag: "Leave", text } })
               }),
-              place: (claimed) => works.run(id, claimed),
-              left: (seen) => readLeft(store, seen),
+              place: (claimed) => works.run(id, Effect.ensuring(claimed, removeUnused)),
+              left: (seen) => readLeft(store, entries, seen),
               answer,
               recover: options.recover,
               maxAttempts: options.maxAttempts ?? QueryRun.defaultMaxAttempts,
               maxAge: runOptions.maxAge,
-              wait: runOptions
+              wait: runOptions,
+              span: tag
             })
           )
         }
@@ -487,19 +573,25 @@ const build = (tag: string, declared: Declared) => {
     await: Effect.fnUntraced(function*(payload: unknown, options: QueryWait.Options = {}) {
       const { key } = yield* call(payload)
       const store = Trace.traced(yield* RedisStore)
-      const record = yield* Wait.waitFrom(store, yield* store.read(key), options, isDecided)
-      const left = yield* readLeft(store, { record })
-      if (Option.isSome(left)) return yield* left.value
-      const { attempts, state } = record
-      return yield* "reason" in state
-        ? Run.failure(key, state, attempts)
-        : new QueryError.QueryErrored({ key, reason: Reason.unrecorded })
+      const entries = yield* entriesIn(store)
+      let latest = yield* store.read(key)
+      while (true) {
+        const record = yield* Wait.waitFrom(store, latest, options, isDecided)
+        const left = yield* readLeft(store, entries, { record })
+        if (Option.isSome(left)) return yield* left.value
+        const { attempts, state, version } = record
+        if ("reason" in state) return yield* Run.failure(key, state, attempts)
+        // A result can expire, or be made anew, between the message and the read.
+        latest = yield* store.read(key)
+        if (latest.version === version) return yield* new QueryError.QueryErrored({ key, reason: Reason.unrecorded })
+      }
     }),
     poll: Effect.fnUntraced(function*(payload: unknown) {
       const { key } = yield* call(payload)
       const store = Trace.traced(yield* RedisStore)
+      const entries = yield* entriesIn(store)
       const record = yield* store.read(key)
-      return yield* isDecided(record) ? readLeft(store, { record }) : Effect.succeedNone
+      return yield* isDecided(record) ? readLeft(store, entries, { record }) : Effect.succeedNone
     }),
     changes: (payload: unknown) =>
       Stream.unwrap(
@@ -512,8 +604,12 @@ const build = (tag: string, declared: Declared) => {
     }),
     invalidate: Effect.fnUntraced(function*(payload: unknown) {
       const { key } = yield* call(payload)
+      const entries = yield* entriesIn(yield* RedisStore)
       const { trigger } = yield* machine(key)
-      yield* trigger(["Reset", "FinishReset"], { result: { _tag: "Drop" } })
+      // A run that begins afterwards has an entry of its own.
+      const all = entries === undefined ? [] : yield* entries.all(key)
+      const { state } = yield* trigger(["Reset", "FinishReset"], { result: { _tag: "Drop" } })
+      if (state._tag === "Known") yield* entries?.removeUnused(key, all) ?? Effect.void
     }),
     toLayer
   }

@@ -69,8 +69,9 @@ export interface Command {
  * **Details**
  *
  * - `Leave` records what a run left behind, as text: of a success with `Finish`, of a failure with `Error`. A success replaces
- *   what earlier runs left; a failure replaces an earlier failure. Results survive a reset.
- * - `Drop` deletes them.
+ *   what earlier runs left; a failure replaces an earlier failure. Results survive a reset. A result is kept as long as the
+ *   record of its run, and a success at least as long as a later failure, with which it shares its expiry.
+ * - `Drop` deletes them, also where the command is refused because the query is Known.
  * - `Get` answers with them where the command is refused.
  *
  * @category models

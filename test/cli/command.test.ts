@@ -136,7 +136,7 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       assert.match(stdout, new RegExp(`^Version +${version}$`, "m"))
     }))
 
-  it.effect("shows attempts, what a holder waits for, and when a record expires, also as JSON", () =>
+  it.effect("shows attempts, what a holder waits for, labels, and when a record expires, also as JSON", () =>
     Effect.gen(function*() {
       const store = yield* RedisStore.RedisStore
       const db = yield* freshDb
@@ -147,7 +147,8 @@ it.layer(Environment, { excludeTestServices: true, timeout: "60 seconds" })("the
       const shown = yield* run(["show", db, waiting.query])
       assert.include(shown.stdout, `Waits for ${db}/other\nAttempts  1\n`)
       assert.deepStrictEqual(decode((yield* run(["show", db, waiting.query, "--json"])).stdout), renewed)
-      const kept = yield* driveTo(keyOf(db, "kept"), "Errored", { timeToLive: "1 hour" })
+      const kept = yield* driveTo(keyOf(db, "kept"), "Errored", { timeToLive: "1 hour", label: "a label" })
+      assert.match((yield* run(["list", db, "--state", "Errored"])).stdout, /  kept  "a label"  \(/)
       assert.match((yield* run(["show", db, "kept"])).stdout, /^Expires +\S+, in 59m \d+s: Known from then on$/m)
       assert.deepStrictEqual(decode((yield* run(["show", db, "kept", "--json"])).stdout), kept)
     }))

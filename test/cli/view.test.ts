@@ -57,6 +57,42 @@ describe("one record", () => {
     ])
   })
 
+  it("is shown with its label", () => {
+    const labelled = { ...record("Totals 4f3a", QueryState.make("Completed"), 1), label: "Totals\u001b 2026-11-24" }
+    assert.strictEqual(
+      View.line(labelled),
+      String.raw`Completed    2026-11-24T14:59:59.000Z  Totals 4f3a  "Totals\u{1b} 2026-11-24"`
+    )
+    assert.deepStrictEqual(View.details(labelled, now).slice(0, 3), [
+      "Database  warehouse",
+      "Query     Totals 4f3a",
+      String.raw`Label     Totals\u{1b} 2026-11-24`
+    ])
+    const long = View.line({ ...labelled, label: "é".repeat(1000) })
+    assert.match(long, /  "é{59}…"$/)
+  })
+
+  it("is shown with its label where it is pending, as far as the width allows", () => {
+    const pending = [
+      { ...record("Totals 4f3a", QueryState.make("Queued"), 1), label: "Totals 2026-11-24" },
+      record("sales", QueryState.make("Queued"), 2)
+    ]
+    const shown = (columns: number) =>
+      View.frame({ db, snapshot: { now, counts, pending }, trouble: undefined }, { columns, rows: 20 }, {
+        isColoured: false
+      }).slice(-3)
+    assert.deepStrictEqual(shown(100), [
+      "STATE   AGE  QUERY        LABEL              HOLDER  LEASE",
+      "Queued   2s  sales",
+      "Queued   1s  Totals 4f3a  Totals 2026-11-24"
+    ])
+    assert.deepStrictEqual(shown(40), [
+      "STATE   AGE  QUERY        LABEL",
+      "Queued   2s  sales",
+      "Queued   1s  Totals 4f3a  Totals 2026-1…"
+    ])
+  })
+
   it("is shown with its progress", () => {
     const working = {
       ...record("sales", QueryState.make("Executing"), 1),

@@ -1,6 +1,8 @@
 import { Effect, Layer } from "effect"
 import { RedisStoreLive } from "effect-query-state"
 import * as Attempts from "../conformance/attempts.ts"
+import * as Labels from "../conformance/labels.ts"
+import * as Results from "../conformance/results.ts"
 import { suite } from "../conformance/store.ts"
 import * as TimeToLive from "../conformance/timeToLive.ts"
 import * as RedisCluster from "../support/RedisCluster.ts"
@@ -21,4 +23,6 @@ const ClusterLayer = layer()
 
 suite("a cluster of Redis servers", ClusterLayer, { time: "real" })
 Attempts.suite("a cluster of Redis servers", ClusterLayer, "real")
+Labels.suite("a cluster of Redis servers", ClusterLayer)
+Results.suite("a cluster of Redis servers", ClusterLayer, "real")
 TimeToLive.suite("a cluster of Redis servers", layer(TimeToLive.options), "real")

@@ -2,6 +2,8 @@
 import { Effect, Layer, Redacted } from "effect"
 import { RedisStoreFlowMachine } from "effect-query-state"
 import * as Attempts from "../conformance/attempts.ts"
+import * as Labels from "../conformance/labels.ts"
+import * as Results from "../conformance/results.ts"
 import { suite } from "../conformance/store.ts"
 import * as TimeToLive from "../conformance/timeToLive.ts"
 import * as RedisServer from "../support/RedisServer.ts"
@@ -16,6 +18,8 @@ const refusesDb = (id: string) => id.includes(":")
 
 suite("FlowMachine's Redis", storeOf(), { time: "real", refusesDb, without: "ResetFailed" })
 Attempts.suite("FlowMachine's Redis", storeOf(), "real")
+Labels.suite("FlowMachine's Redis", storeOf())
+Results.refusals("FlowMachine's Redis", storeOf())
 TimeToLive.refusals("FlowMachine's Redis", storeOf())
 
 suite("FlowMachine's Redis, with eight states", storeOf("reset-failed"), { time: "real", refusesDb })

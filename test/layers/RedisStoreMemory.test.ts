@@ -5,6 +5,8 @@ import { TestClock } from "effect/testing"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import * as Attempts from "../conformance/attempts.ts"
+import * as Labels from "../conformance/labels.ts"
+import * as Results from "../conformance/results.ts"
 import { suite } from "../conformance/store.ts"
 import * as TimeToLive from "../conformance/timeToLive.ts"
 import { driveTo, freshKey } from "../support/queries.ts"
@@ -14,6 +16,8 @@ const collectGarbage: () => void = runInNewContext("gc")
 
 suite("memory", RedisStoreMemory.layer, { time: "TestClock" })
 Attempts.suite("memory", RedisStoreMemory.layer, "TestClock")
+Labels.suite("memory", RedisStoreMemory.layer)
+Results.suite("memory", RedisStoreMemory.layer, "TestClock")
 TimeToLive.suite("memory", RedisStoreMemory.layerWith(TimeToLive.options), "TestClock")
 
 it.effect("a lease lapses at its end, not a millisecond before", () =>

@@ -73,7 +73,9 @@ const Command = Schema.Struct({
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
   ])),
   // In hours: nothing expires within a play. Only where a record can expire, and a path ends with an outcome.
-  timeToLive: Schema.NullOr(Schema.Literals([1, 2]))
+  timeToLive: Schema.NullOr(Schema.Literals([1, 2])),
+  // Only where a store keeps results, and a run ends that can leave one.
+  result: Schema.NullOr(Schema.Literals(["Leave", "Drop", "Get"]))
 })
 
 /** What a holder can wait for; a renewal names the first few. */
@@ -118,6 +120,14 @@ const attemptsAfter = (before: QueryRecord.QueryRecord, { event, reason }: Redis
   return from === "Known" ? 0 : attempts
 }
 
+const actionOf = (
+  action: typeof Command.Type["result"],
+  last: QueryEvent.QueryEvent | undefined
+): RedisStore.ResultAction | undefined => {
+  if (action !== "Leave") return action === null ? undefined : { _tag: action }
+  return last === "Finish" || last === "Error" ? { _tag: "Leave", text: last } : undefined
+}
+
 type Outcome = Result.Result<RedisStore.CommandResult, QueryError.LeaseLost | RedisStoreError.RedisStoreError>
 
 /** What the contract says of a command: the record stays, or goes on to a state. */
@@ -141,7 +151,11 @@ const agrees = (
 ) => {
   const decision = decide(before, command)
   if (decision === "LeaseLost") return claimIsLost(outcome, command.fence, before)
-  if (decision === "Refused") return assert.deepStrictEqual(outcome, Result.succeed({ record: before, changed: false }))
+  if (decision === "Refused") {
+    const { results, ...refused } = Result.getOrThrow(outcome)
+    assert.strictEqual(results !== undefined, command.result?._tag === "Get")
+    return assert.deepStrictEqual(refused, { record: before, changed: false })
+  }
   const { changed, record } = Result.getOrThrow(outcome)
   assert.isAtLeast(record.version, before.version + Transition.eventsOf(command.event).length)
   assert.deepStrictEqual({ changed, state: withoutClaim(record.state) }, { changed: true, state: decision })
@@ -198,7 +212,7 @@ const play = Effect.fnUntraced(
 
     const commandOf = (
       query: number,
-      { fence, holder, isExpected, isLeased, path, reason, timeToLive, traceparent }: typeof Command.Type
+      { fence, holder, isExpected, isLeased, path, reason, result, timeToLive, traceparent }: typeof Command.Type
     ): RedisStore.Command => {
       const { latest } = at(query)
       let from = latest.state._tag
@@ -218,11 +232,18 @@ const play = Effect.fnUntraced(
         traceparent: traceparent ?? undefined,
         timeToLive: timeToLive !== null && store.hasTimeToLive && outcomeEvents.has(events.at(-1))
           ? Duration.hours(timeToLive)
-          : undefined
+          : undefined,
+        result: store.hasResults ? actionOf(result, events.at(-1)) : undefined
       }
     }
 
     const answers: Array<unknown> = []
+    const results: Array<unknown> = []
+    const noteResults = Effect.fnUntraced(function*(query: number) {
+      const { key, versions } = at(query)
+      const { failure, success } = store.hasResults ? yield* store.results(key) : {}
+      results.push([success, failure].map((left) => left && [versions.indexOf(left.version), left.text]))
+    })
     const note = (query: number, outcome: Outcome) => {
       const player = at(query)
       const record = Result.match(outcome, { onFailure: recordOf, onSuccess: ({ record }) => record })
@@ -251,6 +272,7 @@ const play = Effect.fnUntraced(
           const outcome = yield* Effect.result(store.compareAndSet(at(step.query).key, command))
           agrees(at(step.query).latest, command, outcome, store.hasTimeToLive)
           note(step.query, outcome)
+          yield* noteResults(step.query)
           break
         }
         case "CompareAndSetMany": {
@@ -260,6 +282,7 @@ const play = Effect.fnUntraced(
             const command = commands[query] ?? assert.fail("more answers than commands")
             agrees(at(query).latest, command, outcome, store.hasTimeToLive)
             note(query, outcome)
+            yield* noteResults(query)
           }
           break
         }
@@ -292,7 +315,7 @@ const play = Effect.fnUntraced(
         answers.push({ nth: versions.indexOf(version), event, from, to, holder, reason })
       }
     }
-    return answers
+    return { answers, results }
   }
 )
 
@@ -319,7 +342,8 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("RedisSto
         const keys = yield* Effect.all([freshKey, freshKey, freshKey])
         const expected = yield* play(yield* Memory, keys, steps)
         assert.deepStrictEqual(yield* play(yield* Redis, keys, steps), expected)
-        assert.deepStrictEqual(yield* play(yield* Shared, keys, steps), expected)
+        const { answers } = yield* play(yield* Shared, keys, steps)
+        assert.deepStrictEqual(answers, expected.answers)
       }),
     { arbitrary: { runs: 150, size: 100 } }
   )

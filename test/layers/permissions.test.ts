@@ -196,7 +196,13 @@ const everything = ({ admins, hasHistory = false }: Servers, key: QueryKey.Query
     const { state } = yield* Fiber.join(waiter)
     yield* Effect.repeat(Effect.forEach(admins, channels), { until: (all) => all.flat().length === 0 })
     yield* query.withReset(() => Effect.void)
-    const { hasTimeToLive } = yield* RedisStore.RedisStore
+    const { hasResults, hasTimeToLive, results } = yield* RedisStore.RedisStore
+    if (hasResults) {
+      yield* query.trigger(["Queue", "Execute", "Finish"], { result: { _tag: "Leave", text: "result" } })
+      yield* query.trigger("Queue", { result: { _tag: "Get" } })
+      assert.strictEqual((yield* results(key)).success?.text, "result")
+      yield* query.trigger(["Reset", "FinishReset"], { result: { _tag: "Drop" } })
+    }
     yield* query.trigger(["Queue", "Cancel"], hasTimeToLive ? { timeToLive: "1 hour" } : {})
     yield* query.trigger(["Reset", "FinishReset"])
     yield* query.trigger("Queue", { lease: "1 millis" })

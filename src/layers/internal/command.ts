@@ -60,7 +60,8 @@ const isResultAction = (result: ResultAction, events: ReadonlyArray<QueryEvent.Q
     case "Drop":
       return true
     case "Leave":
-      return typeof result.text === "string" && ["Finish", "Error"].includes(events.at(-1) ?? "")
+      return typeof result.text === "string" && result.text.isWellFormed()
+        && ["Finish", "Error"].includes(events.at(-1) ?? "")
     default:
       return false
   }
@@ -84,7 +85,7 @@ const issueOf = (
     return `a label must be well-formed Unicode of at most ${maxLabelLength} characters`
   }
   if (result !== undefined && !isResultAction(result, events)) {
-    return "a result must be Get, Drop, or, with Finish or Error, Leave with a text"
+    return "a result must be Get, Drop, or, with Finish or Error, Leave with a text of well-formed Unicode"
   }
   if (ifVersion !== undefined && !Number.isSafeInteger(ifVersion)) return "an expected version must be a whole number"
   if (fence !== undefined && !Number.isSafeInteger(fence)) return "a fence must be a whole number"

@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import type { QueryKey } from "../../domain/QueryKey.ts"
 import type { QueryRecord, WaitsFor } from "../../domain/QueryRecord.ts"
 import type { RedisStore } from "../RedisStore.ts"
@@ -93,6 +94,9 @@ export class Holding {
 const Current = Context.Reference<Holding | undefined>("effect-query-state/services/internal/holding", {
   defaultValue: () => undefined
 })
+
+/** Services without the claim under which they were gathered, and without its span: work has those of its caller. */
+export const withoutCaller = Context.omit(Current, Tracer.ParentSpan)
 
 /** The innermost claim under which this fiber works, if there is one. */
 export const current: Effect.Effect<Holding | undefined> = Current

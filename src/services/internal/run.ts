@@ -114,6 +114,8 @@ export interface Plan<A, E1, R1, E2, R2, E3, R3, E4, R4> {
   readonly maxAttempts: number
   readonly maxAge?: Duration.Input | undefined
   readonly wait: QueryWait.Options
+  /** Name of the span around all of it. Default: `QueryStateMachine.run`. */
+  readonly span?: string | undefined
 }
 
 export const runBy = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
@@ -198,7 +200,12 @@ export const runBy = <A, E1, R1, E2, R2, E3, R3, E4, R4>(
     })
     // The winner holds the query by now, or has its result. The schedule never ends, so only a result ends this.
     return Result.getOrThrow(yield* Effect.repeat(race, { schedule: afterLostRace, until: Result.isSuccess }))
-  }).pipe(Trace.spanned("QueryStateMachine.run", () => Trace.attributesOf(key)))
+  }).pipe(
+    Trace.spanned(plan.span ?? "QueryStateMachine.run", () => ({
+      ...Trace.attributesOf(key),
+      ...(claiming.label === undefined ? undefined : { "query_state.label": claiming.label })
+    }))
+  )
 }
 
 export const run = <A, E1, R1, E2, R2, E3, R3, E4, R4>(

@@ -6,6 +6,8 @@ import type * as Scope from "effect/Scope"
 
 interface Work {
   callers: number
+  /** How often it has been left without callers. */
+  departures: number
   fibers: Set<Fiber.Fiber<unknown, unknown>>
 }
 
@@ -37,7 +39,7 @@ export class Works {
   calling<A, E, R>(id: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     return Effect.acquireUseRelease(
       Effect.sync(() => {
-        const work = this.byId.get(id) ?? { callers: 0, fibers: new Set() }
+        const work = this.byId.get(id) ?? { callers: 0, departures: 0, fibers: new Set() }
         work.callers++
         this.byId.set(id, work)
         return work
@@ -50,7 +52,8 @@ export class Works {
           this.byId.delete(id)
           return Effect.void
         }
-        return this.abandon(id, work).pipe(
+        work.departures++
+        return this.abandon(id, work, work.departures).pipe(
           Effect.delay(this.abandonAfter),
           Effect.forkIn(this.scope)
         )
@@ -58,9 +61,10 @@ export class Works {
     )
   }
 
-  private abandon(id: string, work: Work): Effect.Effect<void> {
+  private abandon(id: string, work: Work, departure: number): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (work.callers > 0 || this.byId.get(id) !== work) return Effect.void
+      // A caller may have come back, and may have gone again, which has a time of its own.
+      if (work.callers > 0 || work.departures !== departure || this.byId.get(id) !== work) return Effect.void
       this.byId.delete(id)
       return Fiber.interruptAll(work.fibers)
     })

@@ -98,6 +98,42 @@ it.layer(Stores, { excludeTestServices: true, timeout: "30 seconds" })("A script
       })
     }))
 
+  it.effect.each([["Finish", "success"], ["Error", "failure"]] as const)(
+    "leaves what a run leaves with %s once, as a %s",
+    ([event, kind]) =>
+      Effect.gen(function*() {
+        const store = yield* RedisStore.RedisStore
+        const key = yield* freshKey
+        const { version: fence } = yield* driveTo(key, "Executing", { holder: "worker 1", lease })
+        const command = { event, fence, timeToLive: "1 hour", result: { _tag: "Leave", text: "left" } } as const
+        const { result, scripts } = yield* unanswered(key, (store) => store.compareAndSet(key, command))
+        const record = yield* store.read(key)
+        assert.deepStrictEqual({ result, scripts }, { result: Result.succeed({ record, changed: true }), scripts: 2 })
+        assert.deepStrictEqual(yield* store.results(key), { [kind]: { version: record.version, text: "left" } })
+      })
+  )
+
+  it.effect("drops results once, and not those of the run after it", () =>
+    Effect.gen(function*() {
+      const { cutOff, proxy } = yield* World
+      const store = yield* RedisStore.RedisStore
+      const key = yield* freshKey
+      const path = ["Queue", "Execute", "Finish"] as const
+      yield* store.compareAndSet(key, { event: path, result: { _tag: "Leave", text: "one" } })
+      yield* proxy.refuse
+      yield* proxy.cutBeforeReply
+      const dropping = yield* Effect.forkChild(
+        Effect.flip(cutOff.compareAndSet(key, { event: ["Reset", "FinishReset"], result: { _tag: "Drop" } }))
+      )
+      yield* Effect.repeat(store.read(key), { until: ({ state }) => state._tag === "Known" })
+      yield* store.compareAndSet(key, { event: path, result: { _tag: "Leave", text: "two" } })
+      const reset = yield* store.compareAndSet(key, { event: ["Reset", "FinishReset"] })
+      yield* proxy.pass
+      assert.strictEqual(errorFields(yield* Fiber.join(dropping))["_tag"], "ConnectionLost")
+      assert.deepStrictEqual(yield* store.read(key), reset.record)
+      assert.strictEqual((yield* store.results(key)).success?.text, "two")
+    }))
+
   it.effect("is reported as unknown when the record has expired meanwhile, and not as a lost claim", () =>
     Effect.gen(function*() {
       const { admin, cutOff, proxy } = yield* World

@@ -7,14 +7,12 @@ interface Kept extends Results {
   readonly untilMillis: number
 }
 
-const none: Kept = { untilMillis: Number.POSITIVE_INFINITY }
-
 /** Does with the results of queries what the scripts do. */
 export class MemoryResults {
   private readonly byId = new Map<string, Kept>()
 
   get(id: string, nowMillis: number): Results {
-    const { untilMillis, ...results } = this.byId.get(id) ?? none
+    const { untilMillis, ...results } = this.byId.get(id) ?? { untilMillis: Number.POSITIVE_INFINITY }
     if (nowMillis < untilMillis) return results
     this.byId.delete(id)
     return {}
@@ -25,12 +23,14 @@ export class MemoryResults {
     if (action._tag === "Drop") this.byId.delete(id)
     if (action._tag !== "Leave") return
     const left = { version, text: action.text }
-    const { untilMillis } = this.byId.get(id) ?? none
-    this.byId.set(
-      id,
-      state._tag === "Completed"
-        ? { success: left, untilMillis: keptUntil === undefined ? none.untilMillis : DateTime.toEpochMillis(keptUntil) }
-        : { ...this.get(id, nowMillis), failure: left, untilMillis }
-    )
+    const untilMillis = keptUntil === undefined ? Number.POSITIVE_INFINITY : DateTime.toEpochMillis(keptUntil)
+    const { success } = this.get(id, nowMillis)
+    if (state._tag === "Completed" || success === undefined) {
+      this.byId.set(id, { [state._tag === "Completed" ? "success" : "failure"]: left, untilMillis })
+      return
+    }
+    // One expiry serves both, as in Redis: a failure must not shorten that of the last success.
+    const before = this.byId.get(id)?.untilMillis ?? untilMillis
+    this.byId.set(id, { success, failure: left, untilMillis: Math.max(before, untilMillis) })
   }
 }

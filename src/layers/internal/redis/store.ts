@@ -59,7 +59,7 @@ const noTimeToLive = new RedisStoreError.InvalidInput({
 })
 
 const noResults = new RedisStoreError.InvalidInput({
-  issue: "this store keeps no results: keep them in a KeyValueStore"
+  issue: "this store keeps no results, so it cannot run a Query: use QueryStateMachine.run"
 })
 
 // How many commands are under way at once for a call with many: enough that the round trips do not count, few enough

@@ -202,7 +202,9 @@ const resultOf = (version: unknown, text: unknown) => {
 /** Reads the fields of the results. Whatever else is there is no result. */
 export const decodeResults = (reply: unknown): Results => {
   const [sv, s, fv, f] = Array.isArray(reply) ? reply : []
-  return { success: resultOf(sv, s), failure: resultOf(fv, f) }
+  const success = resultOf(sv, s)
+  const failure = resultOf(fv, f)
+  return { ...(success && { success }), ...(failure && { failure }) }
 }
 
 const knownOutcomes: ReadonlySet<number> = new Set(Object.values(outcomes))

@@ -288,10 +288,10 @@ ${
 }
 
 /** Ends every script. */
-const end = (publish: Publish, layout: Layout, afterWrite = ""): string =>
+const end = (publish: Publish, layout: Layout, beforeWrite = ""): string =>
   `if before then
-  ${indent(rest(layout), 2)}
-  ${indent(write(layout), 2)}${afterWrite === "" ? "" : `\n  ${indent(afterWrite, 2)}`}
+  ${indent(rest(layout), 2)}${beforeWrite === "" ? "" : `\n  ${indent(beforeWrite, 2)}`}
+  ${indent(write(layout), 2)}
 end
 if before or isReported then
   ${indent(publishRecord(publish), 2)}
@@ -391,23 +391,32 @@ if resultKey then
   if action == "get" and outcome == ${outcomes.refused} then
     -- Whatever else is there is no result.
     results = redis.pcall("HMGET", resultKey, "sv", "s", "fv", "f")
-    if results.err then results = false end
-  elseif action == "drop" and (outcome == ${outcomes.changed} or not state or state == "${known}") then
+    if results.err then results = {} end
+  elseif action == "drop" and (outcome == ${outcomes.changed}
+    or outcome == ${outcomes.refused} and (state or "${known}") == "${known}") then
     call("DEL", resultKey)
   end
 end`
 
-/** Lua that records what a run left behind, once the record was written. */
+/** Lua that records what a run left behind. It goes before the record, so that Completed implies a result. */
 const leave = (layout: Layout): string =>
-  `local resultKey = ARGV[13] == "leave" and KEYS[${layout.keyCount + 1}]
-if resultKey and outcome == ${outcomes.changed} then
-  if call("TYPE", resultKey).ok ~= "hash" then call("DEL", resultKey) end
+  `local resultKey = ARGV[13] == "leave" and outcome == ${outcomes.changed} and KEYS[${layout.keyCount + 1}]
+if resultKey then
+  local earlier = redis.pcall("HMGET", resultKey, "sv")
+  if earlier.err then call("DEL", resultKey) end
   if state == "${wire.Completed}" then
     call("HDEL", resultKey, "f", "fv")
     call("HSET", resultKey, "s", ARGV[14], "sv", version)
-    if keptUntil then call("PEXPIREAT", resultKey, keptUntil) else call("PERSIST", resultKey) end
   else
     call("HSET", resultKey, "f", ARGV[14], "fv", version)
+  end
+  if not keptUntil then
+    call("PERSIST", resultKey)
+  elseif state ~= "${wire.Completed}" and earlier[1] then
+    -- One expiry serves both: a failure must not shorten that of the last success.
+    call("PEXPIREAT", resultKey, keptUntil, "GT")
+  else
+    call("PEXPIREAT", resultKey, keptUntil)
   end
 end`
 
@@ -458,8 +467,8 @@ export interface Scripts {
 
 /** Writes the scripts, with the command by which they publish. */
 export const make = (publish: Publish, layout: Layout): Scripts => {
-  const script = (header: string, body = "", afterWrite = "") =>
-    [header, begin(layout), body, end(publish, layout, afterWrite)].join("\n").replaceAll(/\n{2,}/g, "\n\n")
+  const script = (header: string, body = "", beforeWrite = "") =>
+    [header, begin(layout), body, end(publish, layout, beforeWrite)].join("\n").replaceAll(/\n{2,}/g, "\n\n")
   return {
     claim: script(header.claims, compareAndSet(layout)),
     conclude: script(header.frees, compareAndSet(layout), leave(layout)),

@@ -196,14 +196,34 @@ if resultKey then
   if action == "get" and outcome == 0 then
     -- Whatever else is there is no result.
     results = redis.pcall("HMGET", resultKey, "sv", "s", "fv", "f")
-    if results.err then results = false end
-  elseif action == "drop" and (outcome == 1 or not state or state == "known") then
+    if results.err then results = {} end
+  elseif action == "drop" and (outcome == 1
+    or outcome == 0 and (state or "known") == "known") then
     call("DEL", resultKey)
   end
 end
 if before then
   if state == "known" then attempts = false end
   if keepMillis then keptUntil = format("%.0f", nowMillis + keepMillis) end
+  local resultKey = ARGV[13] == "leave" and outcome == 1 and KEYS[11]
+  if resultKey then
+    local earlier = redis.pcall("HMGET", resultKey, "sv")
+    if earlier.err then call("DEL", resultKey) end
+    if state == "completed" then
+      call("HDEL", resultKey, "f", "fv")
+      call("HSET", resultKey, "s", ARGV[14], "sv", version)
+    else
+      call("HSET", resultKey, "f", ARGV[14], "fv", version)
+    end
+    if not keptUntil then
+      call("PERSIST", resultKey)
+    elseif state ~= "completed" and earlier[1] then
+      -- One expiry serves both: a failure must not shorten that of the last success.
+      call("PEXPIREAT", resultKey, keptUntil, "GT")
+    else
+      call("PEXPIREAT", resultKey, keptUntil)
+    end
+  end
   if hasOptional then call("HDEL", key, "t", "h", "x", "r", "p", "c", "a", "e", "w") end
   if storedState == "known" or isStoredKept then call("PERSIST", key) end
   local fields = { "s", state, "v", version, "o", operation }
@@ -237,17 +257,6 @@ if before then
     call("PERSIST", KEYS[1])
   end
   if holder or expiresAt then call("PEXPIREAT", KEYS[1], version) end
-  local resultKey = ARGV[13] == "leave" and KEYS[11]
-  if resultKey and outcome == 1 then
-    if call("TYPE", resultKey).ok ~= "hash" then call("DEL", resultKey) end
-    if state == "completed" then
-      call("HDEL", resultKey, "f", "fv")
-      call("HSET", resultKey, "s", ARGV[14], "sv", version)
-      if keptUntil then call("PEXPIREAT", resultKey, keptUntil) else call("PERSIST", resultKey) end
-    else
-      call("HSET", resultKey, "f", ARGV[14], "fv", version)
-    end
-  end
 end
 if before or isReported then
   local message = version .. " " .. state

@@ -145,8 +145,9 @@ if resultKey then
   if action == "get" and outcome == 0 then
     -- Whatever else is there is no result.
     results = redis.pcall("HMGET", resultKey, "sv", "s", "fv", "f")
-    if results.err then results = false end
-  elseif action == "drop" and (outcome == 1 or not state or state == "known") then
+    if results.err then results = {} end
+  elseif action == "drop" and (outcome == 1
+    or outcome == 0 and (state or "known") == "known") then
     call("DEL", resultKey)
   end
 end
