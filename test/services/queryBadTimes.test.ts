@@ -68,8 +68,14 @@ it.live("a result that expires between the message and the read is made again, a
       // The joiner reads what is left only once that has expired.
       const isGone = yield* Deferred.make<void>()
       const isAsked = yield* Deferred.make<void>()
+      let subscriptions = 0
       const late = Layer.succeed(RedisStore.RedisStore, {
         ...store,
+        changes: (key, listener) =>
+          Effect.suspend(() => {
+            subscriptions++
+            return store.changes(key, listener)
+          }),
         results: (key) =>
           Deferred.succeed(isAsked, undefined).pipe(
             Effect.andThen(Deferred.await(isGone)),
@@ -86,7 +92,8 @@ it.live("a result that expires between the message and the read is made again, a
       const waiting = yield* Effect.forkChild(query.await(payload).pipe(Effect.provide(late)), {
         startImmediately: true
       })
-      yield* Effect.yieldNow
+      // Whoever subscribes has found the query pending.
+      yield* Effect.repeat(Effect.yieldNow, { until: () => subscriptions === 2 })
       yield* store.compareAndSet(key, {
         event: "Finish",
         fence,
