@@ -74,7 +74,7 @@ export type RunError = QueryRun.Error | ResultTooLarge
  * @since 0.1.0
  */
 export interface Handler<Tag extends string> {
-  readonly _: unique symbol
+  readonly _: "effect-query-state/services/Query/Handler"
   readonly _tag: Tag
 }
 
